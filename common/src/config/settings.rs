@@ -1,0 +1,233 @@
+//! The table of settings: the one place that says what can be configured. Names of variables and flags, keys of the
+//! TOML file, `--help` and the reference all derive from it; [`super::ServerConfig`] gives the values their types.
+
+use super::values::Kind;
+
+/// One thing that can be configured.
+#[derive(Debug)]
+pub struct Setting {
+    /// The key in TOML; the flag has dashes instead.
+    pub name: &'static str,
+    /// What a value looks like.
+    pub kind: Kind,
+    /// The value when none is given, as one would write it.
+    pub default: Default,
+    /// What it does, for people.
+    pub doc: &'static str,
+}
+
+/// What holds when a setting is not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Default {
+    /// This value.
+    Value(&'static str),
+    /// A value that follows from others, in words.
+    Derived(&'static str),
+    /// Nothing: the feature is off, or another setting asks for it.
+    None,
+}
+
+impl Setting {
+    /// The environment variable: the three names of the original system as they were, all others with a prefix.
+    pub fn env_name(&self) -> String {
+        match self.name {
+            "node_port" | "node_id" | "replication_factor" => self.name.to_uppercase(),
+            name => format!("{ENV_PREFIX}{}", name.to_uppercase()),
+        }
+    }
+
+    /// The flag, without its two dashes; secrets have none, because everyone on the machine reads command lines.
+    pub fn flag_name(&self) -> Option<String> {
+        (!self.is_secret()).then(|| self.name.replace('_', "-"))
+    }
+
+    /// Whether the value must not be shown.
+    pub fn is_secret(&self) -> bool {
+        self.kind == Kind::Secret
+    }
+}
+
+/// Our variables begin with this, and every variable that does must be ours.
+pub(super) const ENV_PREFIX: &str = "ANNULUS_";
+
+/// Variables with our prefix that are for programs beside the server: the place of the TOML file, and how the
+/// admin command line reaches a cluster.
+pub(super) const ENV_NOT_SETTINGS: [&str; 4] =
+    ["ANNULUS_CONFIG", "ANNULUS_ENDPOINT", "ANNULUS_ACCESS_KEY", "ANNULUS_SECRET_KEY"];
+
+const fn setting(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Setting {
+    Setting { name, kind, default, doc }
+}
+
+/// Every setting, in the order in which one reads about them. Each secret also has a `..._file` twin beside it.
+pub static SETTINGS: &[Setting] = &[
+    setting(
+        "node_id",
+        Kind::Text,
+        Default::Derived("the host's name, else `node1`"),
+        "The name of this node, shown to people and unique in the cluster.",
+    ),
+    setting("node_port", Kind::Port, Default::Value("4000"), "The port that clients use, for S3 and for /upload."),
+    setting(
+        "listen",
+        Kind::Ip,
+        Default::Value("127.0.0.1"),
+        "The address to serve clients on. Only this machine can connect until you say otherwise; `0.0.0.0` is every \
+         IPv4 address, `::` every address.",
+    ),
+    setting(
+        "rpc_port",
+        Kind::Port,
+        Default::Derived("node_port + 1000"),
+        "The port that gateways and other nodes use.",
+    ),
+    setting(
+        "rpc_listen",
+        Kind::Ip,
+        Default::Value("127.0.0.1"),
+        "The address to serve gateways and other nodes on. Keep it inside your own network.",
+    ),
+    setting(
+        "advertise",
+        Kind::Host,
+        Default::Derived("rpc_listen if it is one address, else 127.0.0.1"),
+        "The host name or address under which other nodes and gateways reach this node.",
+    ),
+    setting(
+        "seeds",
+        Kind::HostPorts,
+        Default::Value(""),
+        "Where to find the cluster: `host:rpc_port` of some of its nodes, separated by commas. Every node of a new \
+         cluster can name all of them, itself too.",
+    ),
+    setting(
+        "replication_factor",
+        Kind::Count(1, 7),
+        Default::Value("1"),
+        "How many nodes hold each object. A write is acknowledged when more than half of them have it on disk.",
+    ),
+    setting(
+        "initial_nodes",
+        Kind::Count(1, 1000),
+        Default::Derived("replication_factor or the number of seeds, the larger"),
+        "How many nodes form a new cluster: it begins to serve when this many have met. Ignored once it exists.",
+    ),
+    setting(
+        "partitions",
+        Kind::Count(1, 4096),
+        Default::Derived("64, or 16 for a single node without seeds"),
+        "How many parts the ring of a new cluster has, for ever. About 20 per node of the largest size it may reach.",
+    ),
+    setting(
+        "zone",
+        Kind::Text,
+        Default::Value("default"),
+        "What fails together with this node: a rack, a room, a data centre. Replicas are spread over zones first.",
+    ),
+    setting(
+        "capacity_bytes",
+        Kind::Bytes,
+        Default::Derived("the size of the file system of data_dir"),
+        "How much this node may hold, as `500GiB` or `2TB`. Nodes get shares of the data in proportion.",
+    ),
+    setting("data_dir", Kind::Path, Default::Value("./data"), "The directory that holds everything this node stores."),
+    setting(
+        "cluster_secret",
+        Kind::Secret,
+        Default::None,
+        "What every node and gateway of the cluster knows and nobody else: at least 16 characters. Needed as soon as \
+         there is more than one process.",
+    ),
+    setting(
+        "root_access_key",
+        Kind::Text,
+        Default::None,
+        "The access key that may do everything. Given with root_secret_key; a cluster needs it once, to make users.",
+    ),
+    setting("root_secret_key", Kind::Secret, Default::None, "The secret of root_access_key: at least 8 characters."),
+    setting("region", Kind::Text, Default::Value("us-east-1"), "The region that clients sign their requests for."),
+    setting("upload_bucket", Kind::Text, Default::Value("uploads"), "The bucket that /upload puts files into."),
+    setting(
+        "upload_anonymous",
+        Kind::Bool,
+        Default::Value("false"),
+        "Whether anyone who reaches the port may use /upload without credentials.",
+    ),
+    setting(
+        "upload_token",
+        Kind::Secret,
+        Default::None,
+        "A bearer token that allows /upload, for clients that cannot sign requests: at least 16 characters.",
+    ),
+    setting(
+        "domain",
+        Kind::Host,
+        Default::None,
+        "The domain under which buckets have host names: with `s3.example.org`, `photos.s3.example.org` is the \
+         bucket `photos`.",
+    ),
+    setting(
+        "internal_listen",
+        Kind::Address,
+        Default::None,
+        "Moves everything under /-/ (health, metrics, admin, console) from the clients' port to this `ip:port`.",
+    ),
+    setting(
+        "log_format",
+        Kind::Choice(&["text", "json"]),
+        Default::Value("text"),
+        "How log lines are written to standard error.",
+    ),
+    setting(
+        "log_level",
+        Kind::Choice(&["error", "warn", "info", "debug", "trace"]),
+        Default::Value("info"),
+        "The least important log lines that are written.",
+    ),
+    setting("block_cache_bytes", Kind::Bytes, Default::Value("64MiB"), "Memory for blocks of the node's databases."),
+    setting(
+        "raft_workers",
+        Kind::Count(1, 64),
+        Default::Value("1"),
+        "Threads that drive consensus. One serves tens of thousands of small writes a second.",
+    ),
+    setting(
+        "shutdown_grace_seconds",
+        Kind::Seconds,
+        Default::Value("30"),
+        "How long requests in flight may take to finish when the process is told to stop.",
+    ),
+    setting(
+        "disk_reserve_bytes",
+        Kind::Bytes,
+        Default::Value("1GiB"),
+        "Writes are refused when less than this is free, so that a full disk can still be read and emptied.",
+    ),
+    setting(
+        "collect_grace_seconds",
+        Kind::Seconds,
+        Default::Value("900"),
+        "How long bytes that no object refers to are kept, so that a slow upload is not collected under its feet.",
+    ),
+];
+
+/// The setting with this TOML key.
+pub(super) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// The reference of all settings as a Markdown table.
+pub fn reference_markdown() -> String {
+    let mut text = String::from("| setting | variable | value | default | |\n|---|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let twin = if setting.is_secret() { format!(" or `{}_FILE`", setting.env_name()) } else { String::new() };
+        let default = match setting.default {
+            Default::Value("") | Default::None => String::new(),
+            Default::Value(value) => format!("`{value}`"),
+            Default::Derived(words) => words.to_owned(),
+        };
+        let (name, variable, kind, doc) = (setting.name, setting.env_name(), &setting.kind, setting.doc);
+        text.push_str(&format!("| `{name}` | `{variable}`{twin} | {kind} | {default} | {doc} |\n"));
+    }
+    text
+}

@@ -1,0 +1,264 @@
+//! The changes of the cluster map, and the one function that carries them out. Pure and deterministic: times and ids come in the change.
+//!
+//! Every change can be asked for again after an uncertain answer: it then answers as the first time and changes nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AccessKey, Bucket, BucketState, ClusterMap, MapVersion, Node, User};
+use crate::ids::{BucketId, InstanceId, NodeId, RequestId};
+use crate::object::UserId;
+
+/// Buckets that one account may own (AWS: 100 by default, 10,000 at most).
+pub const BUCKETS_PER_USER_MAX: usize = 10_000;
+
+/// Access keys that one account may have.
+pub const KEYS_PER_USER_MAX: usize = 100;
+
+/// A change with what makes it deterministic.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MapEntry {
+    /// The mutation's name.
+    pub request: RequestId,
+    /// When, Unix milliseconds.
+    pub time_ms: u64,
+    /// What.
+    pub change: MapChange,
+}
+
+/// What can change.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum MapChange {
+    /// Makes a bucket.
+    CreateBucket {
+        /// Its name, already checked against the rules.
+        name: String,
+        /// Its owner.
+        owner: UserId,
+    },
+    /// Begins to delete a bucket; the entry's request is the token that fences its shards.
+    BeginDeleteBucket {
+        /// The bucket's name.
+        name: String,
+    },
+    /// Gives up deleting: the token is void from now on.
+    AbortDeleteBucket {
+        /// The bucket's name.
+        name: String,
+        /// The attempt.
+        token: RequestId,
+    },
+    /// Removes a bucket whose shards are all fenced.
+    FinishDeleteBucket {
+        /// The bucket's name.
+        name: String,
+        /// The attempt.
+        token: RequestId,
+    },
+    /// Makes an account.
+    CreateUser {
+        /// Its id, drawn by the caller.
+        id: UserId,
+        /// The account.
+        user: User,
+    },
+    /// Removes an account without buckets, and its keys.
+    DeleteUser {
+        /// The account.
+        id: UserId,
+    },
+    /// Makes an access key.
+    CreateKey {
+        /// Its public id, drawn by the caller.
+        id: String,
+        /// The key.
+        key: AccessKey,
+    },
+    /// Revokes an access key.
+    DeleteKey {
+        /// Its public id.
+        id: String,
+    },
+    /// A storage node joins, or says where it is reached now.
+    RegisterNode(Node),
+}
+
+/// What a change answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum MapReply {
+    /// Done.
+    Done,
+    /// The bucket is there.
+    Bucket(Bucket),
+    /// The node's number.
+    Node(NodeId),
+}
+
+/// Why a change was refused. Nothing happened.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+pub enum MapRefusal {
+    /// The name is taken.
+    #[error("bucket already exists")]
+    BucketExists(Bucket),
+    /// There is no such bucket.
+    #[error("no such bucket")]
+    NoSuchBucket,
+    /// Somebody else is deleting the bucket.
+    #[error("the bucket is being deleted")]
+    BucketBusy(Bucket),
+    /// The account owns as many as it may.
+    #[error("too many buckets")]
+    TooManyBuckets,
+    /// The account's name, id or e-mail address is taken.
+    #[error("user already exists")]
+    UserExists,
+    /// There is no such account.
+    #[error("no such user")]
+    NoSuchUser,
+    /// The account still owns buckets.
+    #[error("the user still owns buckets")]
+    UserOwnsBuckets,
+    /// It is the last account that may administer.
+    #[error("the last administrator cannot be deleted")]
+    LastAdmin,
+    /// The key's id is taken, or the account has as many as it may.
+    #[error("access key already exists, or the user has too many")]
+    KeyExists,
+    /// There is no such key.
+    #[error("no such access key")]
+    NoSuchKey,
+    /// A node of that name is in the cluster with another data directory.
+    #[error("node name {name} belongs to another data directory of this cluster")]
+    NodeNameTaken {
+        /// The name.
+        name: String,
+        /// That directory.
+        instance: InstanceId,
+    },
+}
+
+impl ClusterMap {
+    /// Carries out a change, or refuses it and stays as it was.
+    pub fn apply(&mut self, entry: &MapEntry) -> Result<MapReply, MapRefusal> {
+        let reply = match &entry.change {
+            MapChange::CreateBucket { name, owner } => self.create_bucket(entry, name, *owner),
+            MapChange::BeginDeleteBucket { name } => self.begin_delete_bucket(entry, name),
+            MapChange::AbortDeleteBucket { name, token } => self.abort_delete_bucket(name, *token),
+            MapChange::FinishDeleteBucket { name, token } => self.finish_delete_bucket(name, *token),
+            MapChange::CreateUser { id, user } => self.create_user(*id, user),
+            MapChange::DeleteUser { id } => self.delete_user(*id),
+            MapChange::CreateKey { id, key } => self.create_key(id, key),
+            MapChange::DeleteKey { id } => self.keys.remove(id).map(|_| MapReply::Done).ok_or(MapRefusal::NoSuchKey),
+            MapChange::RegisterNode(node) => self.register_node(node),
+        }?;
+        self.version = MapVersion(self.version.0 + 1);
+        Ok(reply)
+    }
+
+    fn create_bucket(&mut self, entry: &MapEntry, name: &str, owner: UserId) -> Result<MapReply, MapRefusal> {
+        if let Some(bucket) = self.buckets.get(name) {
+            let again = bucket.request == entry.request;
+            return if again { Ok(MapReply::Bucket(bucket.clone())) } else { Err(MapRefusal::BucketExists(bucket.clone())) };
+        }
+        if self.buckets.values().filter(|bucket| bucket.owner == owner).count() >= BUCKETS_PER_USER_MAX {
+            return Err(MapRefusal::TooManyBuckets);
+        }
+        let bucket = Bucket {
+            id: self.next_bucket,
+            owner,
+            created_ms: entry.time_ms,
+            shards: super::BUCKET_SHARDS,
+            request: entry.request,
+            state: BucketState::Active,
+        };
+        self.next_bucket = BucketId(self.next_bucket.0 + 1);
+        self.buckets.insert(name.to_owned(), bucket.clone());
+        Ok(MapReply::Bucket(bucket))
+    }
+
+    fn begin_delete_bucket(&mut self, entry: &MapEntry, name: &str) -> Result<MapReply, MapRefusal> {
+        let bucket = self.buckets.get_mut(name).ok_or(MapRefusal::NoSuchBucket)?;
+        match bucket.state {
+            BucketState::Deleting { token, .. } if token != entry.request => return Err(MapRefusal::BucketBusy(bucket.clone())),
+            BucketState::Deleting { .. } => {}
+            BucketState::Active => {
+                bucket.state = BucketState::Deleting { token: entry.request, since_ms: entry.time_ms };
+            }
+        }
+        Ok(MapReply::Bucket(bucket.clone()))
+    }
+
+    fn abort_delete_bucket(&mut self, name: &str, token: RequestId) -> Result<MapReply, MapRefusal> {
+        let bucket = self.buckets.get_mut(name).ok_or(MapRefusal::NoSuchBucket)?;
+        if matches!(bucket.state, BucketState::Deleting { token: current, .. } if current == token) {
+            bucket.state = BucketState::Active;
+        }
+        Ok(MapReply::Bucket(bucket.clone()))
+    }
+
+    /// A bucket that is gone was finished by an earlier try; one that is back in service, or deleted by someone else, is refused.
+    fn finish_delete_bucket(&mut self, name: &str, token: RequestId) -> Result<MapReply, MapRefusal> {
+        let Some(bucket) = self.buckets.get(name) else { return Ok(MapReply::Done) };
+        match bucket.state {
+            BucketState::Deleting { token: current, .. } if current == token => {
+                self.buckets.remove(name);
+                Ok(MapReply::Done)
+            }
+            _ => Err(MapRefusal::BucketBusy(bucket.clone())),
+        }
+    }
+
+    fn create_user(&mut self, id: UserId, user: &User) -> Result<MapReply, MapRefusal> {
+        if self.users.get(&id) == Some(user) {
+            return Ok(MapReply::Done);
+        }
+        let taken = self.users.contains_key(&id)
+            || self.users.values().any(|other| other.name == user.name || (other.email.is_some() && other.email == user.email));
+        if taken {
+            return Err(MapRefusal::UserExists);
+        }
+        self.users.insert(id, user.clone());
+        Ok(MapReply::Done)
+    }
+
+    fn delete_user(&mut self, id: UserId) -> Result<MapReply, MapRefusal> {
+        let user = self.users.get(&id).ok_or(MapRefusal::NoSuchUser)?;
+        if self.buckets.values().any(|bucket| bucket.owner == id) {
+            return Err(MapRefusal::UserOwnsBuckets);
+        }
+        if user.admin && self.users.values().filter(|user| user.admin).count() == 1 {
+            return Err(MapRefusal::LastAdmin);
+        }
+        self.users.remove(&id);
+        self.keys.retain(|_, key| key.user != id);
+        Ok(MapReply::Done)
+    }
+
+    fn create_key(&mut self, id: &str, key: &AccessKey) -> Result<MapReply, MapRefusal> {
+        if self.keys.get(id) == Some(key) {
+            return Ok(MapReply::Done);
+        }
+        if !self.users.contains_key(&key.user) {
+            return Err(MapRefusal::NoSuchUser);
+        }
+        let held = self.keys.values().filter(|other| other.user == key.user).count();
+        if self.keys.contains_key(id) || held >= KEYS_PER_USER_MAX {
+            return Err(MapRefusal::KeyExists);
+        }
+        self.keys.insert(id.to_owned(), key.clone());
+        Ok(MapReply::Done)
+    }
+
+    fn register_node(&mut self, node: &Node) -> Result<MapReply, MapRefusal> {
+        if let Some(id) = self.node_of_instance(node.instance) {
+            self.nodes.insert(id, node.clone());
+            return Ok(MapReply::Node(id));
+        }
+        if let Some(other) = self.nodes.values().find(|other| other.name == node.name) {
+            return Err(MapRefusal::NodeNameTaken { name: node.name.clone(), instance: other.instance });
+        }
+        let id = self.next_node;
+        self.next_node = NodeId(id.0 + 1);
+        self.nodes.insert(id, node.clone());
+        Ok(MapReply::Node(id))
+    }
+}

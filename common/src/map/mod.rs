@@ -1,0 +1,181 @@
+//! The cluster map: who is in the cluster, which nodes hold which partition, which buckets, users and keys there are.
+//!
+//! It is the state of Raft group 0 and everyone's cached copy of it. It changes by [`change::MapChange`] alone, applied by one pure
+//! function, so that the group's replicas and every watcher arrive at the same map. No I/O but in `leader` and `watch`.
+
+pub mod change;
+pub mod leader;
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, RequestId, ShardId};
+use crate::object::{KeyPath, UserId};
+use crate::ring;
+
+/// Index shards of a new bucket: a list asks at most this many groups.
+pub const BUCKET_SHARDS: u16 = 16;
+
+/// How long a watcher may serve from its copy after it asked for news, in milliseconds.
+pub const MAP_LEASE_MS: u64 = 2_000;
+
+/// The number of the map's last change, of any kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct MapVersion(pub u64);
+
+/// The whole of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClusterMap {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The last change.
+    pub version: MapVersion,
+    /// The last change of placement.
+    pub epoch: Epoch,
+    /// How many replicas a partition and a chunk should have.
+    pub replication_factor: u8,
+    /// The nodes that vote in group 0.
+    pub map_voters: Vec<NodeId>,
+    /// The replica set of each partition, by its number. The first is the preferred leader.
+    pub placement: Vec<Vec<NodeId>>,
+    /// Storage nodes.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// The id that the next node gets.
+    pub next_node: NodeId,
+    /// Buckets by name.
+    pub buckets: BTreeMap<String, Bucket>,
+    /// The id that the next bucket gets.
+    pub next_bucket: BucketId,
+    /// Accounts.
+    pub users: BTreeMap<UserId, User>,
+    /// Access keys by their public id.
+    pub keys: BTreeMap<String, AccessKey>,
+}
+
+/// A storage node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Node {
+    /// `NODE_ID`, for people.
+    pub name: String,
+    /// The life of its data directory. Another directory under the same name is another node.
+    pub instance: InstanceId,
+    /// Where peers reach it: `host:port`.
+    pub addr: String,
+    /// The failure domain.
+    pub zone: String,
+    /// Bytes it offers.
+    pub capacity_bytes: u64,
+}
+
+/// A bucket.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Never reused.
+    pub id: BucketId,
+    /// The account that owns it.
+    pub owner: UserId,
+    /// Unix milliseconds.
+    pub created_ms: u64,
+    /// The index shards, fixed.
+    pub shards: u16,
+    /// The mutation that made it: asked again, it answers the same.
+    pub request: RequestId,
+    /// Whether it is being deleted.
+    pub state: BucketState,
+}
+
+/// The life of a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum BucketState {
+    /// Serves.
+    Active,
+    /// Being deleted: its shards are fenced one by one with this token, each only if it is empty.
+    Deleting {
+        /// Names this attempt.
+        token: RequestId,
+        /// When it began, Unix milliseconds.
+        since_ms: u64,
+    },
+}
+
+/// An account.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct User {
+    /// Unique, for the administrator.
+    pub name: String,
+    /// As S3 shows it.
+    pub display_name: String,
+    /// Unique where given.
+    pub email: Option<String>,
+    /// May use the admin API.
+    pub admin: bool,
+    /// Unix milliseconds.
+    pub created_ms: u64,
+}
+
+/// An access key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessKey {
+    /// Whose it is.
+    pub user: UserId,
+    /// Signs requests. Never logged.
+    pub secret: String,
+    /// Unix milliseconds.
+    pub created_ms: u64,
+}
+
+impl fmt::Debug for AccessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessKey").field("user", &self.user).field("secret", &"***").finish()
+    }
+}
+
+impl ClusterMap {
+    /// How many partitions the ring has.
+    pub fn partitions(&self) -> u32 {
+        self.placement.len() as u32
+    }
+
+    /// Where the records of `key` live.
+    pub fn key_path(bucket: &Bucket, key: &str) -> KeyPath {
+        KeyPath { bucket: bucket.id, shard: ring::shard_of(key.as_bytes(), bucket.shards), key: key.to_owned() }
+    }
+
+    /// The partition of an index shard.
+    pub fn partition_of_shard(&self, bucket: BucketId, shard: ShardId) -> PartitionId {
+        ring::partition_of_shard(bucket, shard, self.partitions())
+    }
+
+    /// The partition of a chunk.
+    pub fn partition_of_chunk(&self, chunk: ChunkId) -> PartitionId {
+        ring::partition_of_chunk(chunk, self.partitions())
+    }
+
+    /// The nodes that hold a partition; none for a partition that does not exist.
+    pub fn replicas(&self, partition: PartitionId) -> &[NodeId] {
+        self.placement.get(partition.0 as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Replicas that must have a write before it is acknowledged: W = RF / 2 + 1.
+    pub fn write_quorum(&self) -> usize {
+        usize::from(self.replication_factor) / 2 + 1
+    }
+
+    /// Where peers reach a node.
+    pub fn addr(&self, node: NodeId) -> Option<&str> {
+        self.nodes.get(&node).map(|node| node.addr.as_str())
+    }
+
+    /// The node of a data directory.
+    pub fn node_of_instance(&self, instance: InstanceId) -> Option<NodeId> {
+        self.nodes.iter().find(|(_, node)| node.instance == instance).map(|(id, _)| *id)
+    }
+
+    /// The account of that name.
+    pub fn user_named(&self, name: &str) -> Option<(UserId, &User)> {
+        self.users.iter().find(|(_, user)| user.name == name).map(|(id, user)| (*id, user))
+    }
+}

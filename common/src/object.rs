@@ -1,0 +1,241 @@
+//! What is stored about objects, uploads and parts: the records of the metadata plane. No keys, no storage, no HTTP.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::checksum::{ChecksumAlgorithm, ChecksumType};
+use crate::ids::{BucketId, ChunkId, PartId, RequestId, ShardId, UploadId};
+
+/// Objects up to this size live in the metadata record itself (measured crossover: 8 - 16 KiB in CPU, 16 - 32 KiB in latency).
+pub const INLINE_BYTES_MAX: usize = 16 << 10;
+
+/// Chunks of a part have this size, the last one what remains.
+pub const CHUNK_BYTES: u64 = crate::chunk::CHUNK_BYTES as u64;
+
+/// An account, as AWS names it: the canonical user id, shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UserId(pub [u8; 32]);
+
+impl UserId {
+    /// The id written as 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut id = [0; 32];
+        hex::decode_to_slice(text, &mut id).ok()?;
+        Some(Self(id))
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserId({self})")
+    }
+}
+
+/// Where a key's records live: its bucket, the index shard that its hash picks, and the key.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct KeyPath {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The shard of the bucket's index.
+    pub shard: ShardId,
+    /// The key as the client wrote it: UTF-8, 1 to 1,024 bytes.
+    pub key: String,
+}
+
+/// An entity tag without quotes: 32 hexadecimal digits, with `-N` after them for an object of N uploaded parts.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct ETag {
+    /// MD5 of the bytes, or of the parts' MD5s.
+    pub md5: [u8; 16],
+    /// How many parts a multipart upload had.
+    pub parts: Option<u16>,
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.md5))?;
+        match self.parts {
+            Some(parts) => write!(f, "-{parts}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A checksum that the client gave or asked for, verified before it was stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ObjectChecksum {
+    /// The algorithm.
+    pub algorithm: ChecksumAlgorithm,
+    /// Over the object's bytes, or over its parts' checksums.
+    pub kind: ChecksumType,
+    /// The value, raw.
+    pub value: Vec<u8>,
+}
+
+/// The headers stored with an object and given back as they came.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ObjectHeaders {
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Content-Encoding`, without `aws-chunked`.
+    pub content_encoding: Option<String>,
+    /// `Content-Language`.
+    pub content_language: Option<String>,
+    /// `Content-Disposition`.
+    pub content_disposition: Option<String>,
+    /// `Cache-Control`.
+    pub cache_control: Option<String>,
+    /// `Expires`, as written.
+    pub expires: Option<String>,
+    /// `x-amz-website-redirect-location`.
+    pub website_redirect: Option<String>,
+    /// `x-amz-storage-class`, echoed; `STANDARD` when absent.
+    pub storage_class: Option<String>,
+    /// `x-amz-meta-*`, names in lower case.
+    pub user: BTreeMap<String, String>,
+}
+
+/// Which version of a key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum VersionId {
+    /// The version of buckets that never were versioned, shown as `null`.
+    Null,
+    /// A version of a versioned bucket.
+    Id([u8; 16]),
+}
+
+impl fmt::Display for VersionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VersionId::Null => f.write_str("null"),
+            VersionId::Id(id) => f.write_str(&hex::encode(id)),
+        }
+    }
+}
+
+/// The bytes of one uploaded part, in chunks of [`CHUNK_BYTES`] whose ids derive from the part's.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// Names the chunks.
+    pub id: PartId,
+    /// The part's number, 1 to 10,000. 1 for an object that was put whole.
+    pub number: u16,
+    /// Bytes.
+    pub length: u64,
+    /// MD5 of the bytes.
+    pub md5: [u8; 16],
+    /// The part's own checksum, in the object's algorithm.
+    pub checksum: Option<Vec<u8>>,
+}
+
+impl Part {
+    /// How many chunks the part has.
+    pub fn chunk_count(&self) -> u32 {
+        u32::try_from(self.length.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX)
+    }
+
+    /// The part's chunks in order, each with its length.
+    pub fn chunks(&self) -> impl Iterator<Item = (ChunkId, u32)> + '_ {
+        (0..self.chunk_count()).map(|index| {
+            let length = (self.length - u64::from(index) * CHUNK_BYTES).min(CHUNK_BYTES);
+            (ChunkId { part: self.id, index }, length as u32)
+        })
+    }
+}
+
+/// Where an object's bytes are.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Data {
+    /// Here.
+    Inline(Bytes),
+    /// In chunks: the manifest.
+    Parts(Vec<Part>),
+}
+
+/// An object as it is proposed: everything but what the Raft group decides (its place in the order).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewObject {
+    /// Who owns it.
+    pub owner: UserId,
+    /// Bytes.
+    pub size: u64,
+    /// The entity tag.
+    pub etag: ETag,
+    /// The checksum.
+    pub checksum: Option<ObjectChecksum>,
+    /// The stored headers.
+    pub headers: ObjectHeaders,
+    /// The bytes or where they are.
+    pub data: Data,
+}
+
+/// One version of an object: exists exactly when this record does.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ObjectVersion {
+    /// The version's id.
+    pub version: VersionId,
+    /// The Raft log index that wrote it: versions of a key sort by it, never by a clock.
+    pub sequence: u64,
+    /// `Last-Modified`, Unix milliseconds, as the gateway's clock said.
+    pub modified_ms: u64,
+    /// The mutation that wrote it.
+    pub request: RequestId,
+    /// The multipart upload that became this object, so that completing it again answers the same.
+    pub upload: Option<UploadId>,
+    /// The object.
+    pub object: NewObject,
+}
+
+/// A multipart upload that is under way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Upload {
+    /// The upload's id.
+    pub id: UploadId,
+    /// Who began it.
+    pub owner: UserId,
+    /// When, Unix milliseconds.
+    pub initiated_ms: u64,
+    /// The headers of the object to be.
+    pub headers: ObjectHeaders,
+    /// The checksum that its parts carry, and how they become the object's.
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+}
+
+/// A part that has been uploaded.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UploadedPart {
+    /// The part.
+    pub part: Part,
+    /// When, Unix milliseconds.
+    pub modified_ms: u64,
+}
+
+/// What a listing says of a key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedObject {
+    /// The key.
+    pub key: String,
+    /// The version.
+    pub version: VersionId,
+    /// Bytes.
+    pub size: u64,
+    /// The entity tag.
+    pub etag: ETag,
+    /// `Last-Modified`, Unix milliseconds.
+    pub modified_ms: u64,
+    /// Who owns it.
+    pub owner: UserId,
+    /// The checksum's algorithm and kind.
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+    /// The storage class, `STANDARD` when absent.
+    pub storage_class: Option<String>,
+}

@@ -1,0 +1,304 @@
+//! What can be asked of a partition's metadata: mutations, judged and carried out in the Raft group's order, and queries.
+
+use serde::{Deserialize, Serialize};
+
+use crate::checksum::{ChecksumAlgorithm, ChecksumType};
+use crate::condition::Conditions;
+use crate::ids::{BucketId, PartId, RequestId, ShardId, UploadId};
+use crate::object::{ETag, KeyPath, ListedObject, NewObject, ObjectChecksum, ObjectVersion, Part, Upload, UploadedPart};
+
+/// Entries that one list query may return: what S3 returns in a page.
+pub const LIST_ENTRIES_MAX: u32 = 1_000;
+
+/// Keys that one `DeleteObjects` may name, as S3 says.
+pub const DELETE_KEYS_MAX: usize = 1_000;
+
+/// Parts of an upload, as S3 says.
+pub const PARTS_MAX: u16 = 10_000;
+
+/// A mutation: sent again after an uncertain answer it carries the same request id and is applied once.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mutation {
+    /// Its name.
+    pub request: RequestId,
+    /// The gateway's time, Unix milliseconds: `Last-Modified` of what it writes.
+    pub time_ms: u64,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes or replaces an object.
+    Put {
+        /// Its key.
+        path: KeyPath,
+        /// What must hold of the object that is there.
+        conditions: Conditions,
+        /// The object.
+        object: NewObject,
+    },
+    /// Removes objects of one shard, each for itself.
+    Delete {
+        /// The bucket.
+        bucket: BucketId,
+        /// The shard of all keys.
+        shard: ShardId,
+        /// The keys, with what must hold of the object that is there.
+        keys: Vec<(String, Conditions)>,
+    },
+    /// Begins a multipart upload.
+    CreateUpload {
+        /// The key of the object to be.
+        path: KeyPath,
+        /// The upload.
+        upload: Upload,
+    },
+    /// Adds or replaces a part.
+    PutPart {
+        /// The upload's key.
+        path: KeyPath,
+        /// The upload.
+        upload: UploadId,
+        /// The part.
+        part: Part,
+    },
+    /// Makes the object out of parts.
+    CompleteUpload {
+        /// The upload's key.
+        path: KeyPath,
+        /// The upload.
+        upload: UploadId,
+        /// What must hold of the object that is there.
+        conditions: Conditions,
+        /// Part numbers in order.
+        parts: Vec<u16>,
+        /// [`parts_fingerprint`] of the parts as the gateway saw them when it checked the client's list: other parts since then are refused.
+        fingerprint: u64,
+        /// The object's entity tag.
+        etag: ETag,
+        /// The object's checksum.
+        checksum: Option<ObjectChecksum>,
+    },
+    /// Removes an upload and its parts.
+    AbortUpload {
+        /// The upload's key.
+        path: KeyPath,
+        /// The upload.
+        upload: UploadId,
+    },
+    /// Stops all writing to a shard, if it holds no object; uploads under way are aborted with it.
+    Fence {
+        /// The bucket.
+        bucket: BucketId,
+        /// The shard.
+        shard: ShardId,
+        /// The deletion that asks.
+        token: RequestId,
+    },
+    /// Lets writing go on, if it was stopped by `token`.
+    Unfence {
+        /// The bucket.
+        bucket: BucketId,
+        /// The shard.
+        shard: ShardId,
+        /// The deletion that stopped it.
+        token: RequestId,
+    },
+    /// Forgets garbage whose chunks have been removed everywhere.
+    Collected(Vec<Garbage>),
+}
+
+/// The answer to a mutation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum MetaReply {
+    /// Done.
+    Done,
+    /// The object is in place: by `Put` or `CompleteUpload`.
+    Written {
+        /// Its `Last-Modified`.
+        modified_ms: u64,
+        /// Its entity tag: of an upload that was completed before, what it became.
+        etag: ETag,
+        /// Its checksum.
+        checksum: Option<ObjectChecksum>,
+    },
+    /// To `Delete`: one outcome per key.
+    Deleted(Vec<DeleteOutcome>),
+    /// A condition failed.
+    PreconditionFailed,
+    /// A condition asked for an object and there is none.
+    NoSuchKey,
+    /// There is no such upload.
+    NoSuchUpload,
+    /// The parts are not those that the gateway saw.
+    PartsChanged,
+    /// The shard holds objects.
+    NotEmpty,
+    /// The shard is fenced by this deletion of its bucket.
+    Fenced(RequestId),
+}
+
+/// What became of one key of a `Delete`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum DeleteOutcome {
+    /// It is gone (or never was).
+    Deleted,
+    /// A condition failed.
+    PreconditionFailed,
+    /// A condition asked for an object and there is none.
+    NoSuchKey,
+}
+
+/// What can be asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Query {
+    /// The current version of a key.
+    Object(KeyPath),
+    /// A page of one shard's keys, in order.
+    List {
+        /// The bucket.
+        bucket: BucketId,
+        /// The shard.
+        shard: ShardId,
+        /// Only keys that begin with it.
+        prefix: String,
+        /// Keys that share what goes up to the first delimiter after the prefix are one common prefix.
+        delimiter: Option<String>,
+        /// The first key or common prefix that may be returned: a byte string, not always a key.
+        from: Vec<u8>,
+        /// How many entries at most.
+        limit: u32,
+    },
+    /// An upload.
+    Upload {
+        /// Its key.
+        path: KeyPath,
+        /// Its id.
+        upload: UploadId,
+    },
+    /// An upload's parts in order.
+    Parts {
+        /// The upload's key.
+        path: KeyPath,
+        /// The upload.
+        upload: UploadId,
+        /// Only parts after this number.
+        after: u16,
+        /// How many at most.
+        limit: u16,
+    },
+    /// A page of one shard's uploads, by key, then by upload id.
+    Uploads {
+        /// The bucket.
+        bucket: BucketId,
+        /// The shard.
+        shard: ShardId,
+        /// Only keys that begin with it.
+        prefix: String,
+        /// As in `List`.
+        delimiter: Option<String>,
+        /// The first key or common prefix that may be returned.
+        from: Vec<u8>,
+        /// Of the key whose bytes `from` is exactly, only the uploads after this id. A page may end amid a key's uploads: the next
+        /// one begins `from` that key, after the last upload returned.
+        after_upload: Option<UploadId>,
+        /// How many entries at most.
+        limit: u32,
+    },
+    /// Which of these parts an object or an upload refers to: the collector asks before it drops a chunk.
+    References(Vec<PartId>),
+    /// Parts that nothing refers to since before that time.
+    Garbage {
+        /// Unix milliseconds.
+        before_ms: u64,
+        /// How many at most.
+        limit: u32,
+    },
+}
+
+/// The answer to a query.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum QueryReply {
+    /// To `Object`.
+    Object(Option<Box<ObjectVersion>>),
+    /// To `List`.
+    List(Page<ListedObject>),
+    /// To `Upload`.
+    Upload(Option<Upload>),
+    /// To `Parts`: the upload, its parts, and whether there are more.
+    Parts(Option<(Upload, Vec<UploadedPart>, bool)>),
+    /// To `Uploads`.
+    Uploads(Page<ListedUpload>),
+    /// To `References`, in the order asked.
+    References(Vec<bool>),
+    /// To `Garbage`, oldest first.
+    Garbage(Vec<Garbage>),
+}
+
+/// A part that nothing refers to any more; its chunks may go once no reader can still be at them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Garbage {
+    /// Since when, Unix milliseconds.
+    pub since_ms: u64,
+    /// The part.
+    pub part: PartId,
+    /// Its bytes.
+    pub length: u64,
+}
+
+/// A page of a listing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// In byte order of key or common prefix.
+    pub entries: Vec<Entry<T>>,
+    /// Where to go on, when there may be more.
+    pub next: Option<Vec<u8>>,
+}
+
+/// An entry of a listing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Entry<T> {
+    /// A key.
+    Item(T),
+    /// A common prefix, which ends with the delimiter.
+    Prefix(String),
+}
+
+/// What a listing says of an upload.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedUpload {
+    /// Its key.
+    pub key: String,
+    /// The upload's id.
+    pub id: UploadId,
+    /// Who began it.
+    pub owner: crate::object::UserId,
+    /// When, Unix milliseconds.
+    pub initiated_ms: u64,
+    /// Its checksum's algorithm and kind.
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+    /// The storage class, `STANDARD` when absent.
+    pub storage_class: Option<String>,
+}
+
+/// A digest of the parts that become an object: equal exactly when number, id, length and MD5 of each are.
+pub fn parts_fingerprint<'a>(parts: impl IntoIterator<Item = &'a Part>) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for part in parts {
+        hasher.update(&part.number.to_be_bytes());
+        hasher.update(&part.id.0);
+        hasher.update(&part.length.to_be_bytes());
+        hasher.update(&part.md5);
+    }
+    hasher.digest()
+}
+
+/// The first byte string after every key that begins with `prefix`; nothing when there is none.
+pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
+    let mut after = prefix[..=last].to_vec();
+    after[last] += 1;
+    Some(after)
+}

@@ -1,0 +1,286 @@
+//! What gateways and storage nodes say to each other. Gateway and storage node meet only here.
+//!
+//! A header is one version byte and a postcard-encoded [`Request`] or [`Answer`]; bulk bytes travel beside it (see `rpc`).
+
+pub mod metadata;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::ChunkOwner;
+use crate::ids::{ChunkId, Epoch, InstanceId, NodeId, PartitionId};
+use crate::map::change::{MapEntry, MapRefusal, MapReply};
+use crate::map::{ClusterMap, MapVersion, Node};
+use metadata::{MetaReply, Mutation, Query, QueryReply};
+
+/// The version of every header.
+pub const PROTOCOL_VERSION: u8 = 1;
+
+/// Chunks that one request may name.
+pub const CHUNKS_PER_REQUEST_MAX: usize = 1_000;
+
+/// Queries that one request may carry: a list asks every shard of a bucket at once.
+pub const QUERIES_PER_REQUEST_MAX: usize = 256;
+
+/// A request to a storage node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// A data directory asks to be a member of the cluster, or to help form it. Any member answers.
+    Join(Node),
+    /// Asks for the cluster map, or for what changed since; answered when there is news, or after a part of the lease. Only group 0's leader.
+    WatchMap {
+        /// Who watches: the leader waits for its lease before it acknowledges a change.
+        watcher: InstanceId,
+        /// What the watcher has.
+        have: Option<MapVersion>,
+        /// Whether the answer may wait for news.
+        hold: bool,
+    },
+    /// Asks who is in the cluster, by the receiver's own copy of the map, which may be old and renews no lease: for who looks for
+    /// the leader.
+    PeekMap,
+    /// Changes the cluster map. Only group 0's leader. Answered when the change is in force everywhere.
+    ChangeMap(MapEntry),
+    /// Mutates a partition's metadata. Only the partition's leader.
+    Mutate {
+        /// The partition.
+        partition: PartitionId,
+        /// The sender's epoch.
+        epoch: Epoch,
+        /// The mutation.
+        mutation: Mutation,
+    },
+    /// Reads partitions' metadata, linearizably; answered in the order asked, each for itself.
+    Query {
+        /// The sender's epoch.
+        epoch: Epoch,
+        /// The partitions and what is asked of them.
+        queries: Vec<(PartitionId, Query)>,
+    },
+    /// Stores a chunk (the payload), durably.
+    PutChunk {
+        /// Its id.
+        id: ChunkId,
+        /// Who refers to it.
+        owner: ChunkOwner,
+        /// The CRC-32C of each piece of the payload.
+        piece_crcs: Vec<u32>,
+        /// Nodes that should have the chunk too and could not be reached: the receiver remembers a hint for each, as durably as the chunk.
+        hints: Vec<NodeId>,
+    },
+    /// Remembers that `node` is owed chunks which the receiver has.
+    AddHints {
+        /// The node.
+        node: NodeId,
+        /// The chunks.
+        chunks: Vec<ChunkId>,
+    },
+    /// Reads the pieces of a chunk that a range touches.
+    GetChunk {
+        /// Its id.
+        id: ChunkId,
+        /// First byte.
+        from: u32,
+        /// The byte after the last.
+        to: u32,
+    },
+    /// Removes chunks. Absent ones are no error.
+    DeleteChunks(Vec<ChunkId>),
+    /// Which of these chunks are here.
+    HasChunks(Vec<ChunkId>),
+    /// A piece of a Raft snapshot; the body is `storage_node::raft`'s own.
+    Snapshot(Bytes),
+    /// What the node knows of itself.
+    NodeStatus,
+}
+
+/// A message without an answer. The payload is `storage_node::raft`'s own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// Raft messages of many groups.
+    Raft,
+}
+
+/// The answer to a request.
+pub type Answer = Result<Response, Refusal>;
+
+/// A successful answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Response {
+    /// Done: chunks stored or removed, hints kept.
+    Done,
+    /// To `Join`.
+    Join(JoinReply),
+    /// To `WatchMap`, and to `PeekMap` (then always whole, but without buckets, accounts and keys).
+    Map(MapUpdate),
+    /// To `ChangeMap`.
+    MapChanged(Result<MapReply, MapRefusal>),
+    /// To `Mutate`.
+    Mutated(MetaReply),
+    /// To `Query`.
+    Queried(Vec<Result<QueryReply, Refusal>>),
+    /// To `GetChunk`; the payload holds whole pieces.
+    Chunk {
+        /// The place of the first piece in the chunk.
+        first_piece: u32,
+        /// The CRC-32C of each piece sent.
+        piece_crcs: Vec<u32>,
+        /// The chunk's length.
+        length: u32,
+    },
+    /// To `HasChunks`, in the order asked.
+    HasChunks(Vec<bool>),
+    /// To `Snapshot`; the payload is `storage_node::raft`'s own.
+    Snapshot,
+    /// To `NodeStatus`.
+    NodeStatus(Box<NodeStatus>),
+}
+
+/// Why a request was not carried out, by what the sender can do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// Fetch the map and ask again: the receiver knows a newer placement.
+    #[error("the request's epoch is older than {0:?}")]
+    StaleEpoch(Epoch),
+    /// Ask the leader.
+    #[error("not the leader; the leader is {leader:?}")]
+    NotLeader {
+        /// As far as the receiver knows.
+        leader: Option<NodeId>,
+    },
+    /// The receiver does not hold that partition: fetch the map.
+    #[error("the partition is not here")]
+    NotHere,
+    /// Ask again soon: starting, stopping, too much at once, or no leader yet. Nothing was done.
+    #[error("not ready: {0}")]
+    NotReady(String),
+    /// The mutation may or may not be carried out: ask again with the same request id.
+    #[error("the outcome is not known yet")]
+    Uncertain,
+    /// No space is left to write.
+    #[error("no space left")]
+    Full,
+    /// The chunk is not here: ask another holder.
+    #[error("no such chunk")]
+    NoSuchChunk,
+    /// The chunk's bytes are damaged here: ask another holder.
+    #[error("the chunk is corrupt")]
+    CorruptChunk,
+    /// The payload's checksums do not match, or it contradicts the chunk that is there.
+    #[error("the payload does not match its checksums")]
+    Mismatch,
+    /// The request makes no sense: a bug or another version.
+    #[error("invalid request: {0}")]
+    Invalid(String),
+    /// Storage failed.
+    #[error("storage failed: {0}")]
+    Storage(String),
+}
+
+/// The answer to `Join`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum JoinReply {
+    /// The cluster is being formed: ask again.
+    Forming {
+        /// Nodes that asked so far.
+        present: u32,
+        /// Nodes that are needed.
+        needed: u32,
+    },
+    /// You are a member: this is your number, and the map to begin with.
+    Member {
+        /// The number.
+        node: NodeId,
+        /// The map at formation for an initial member (it tells which groups to begin), the newest without buckets, accounts and
+        /// keys for a later one.
+        map: Box<ClusterMap>,
+        /// Whether the cluster was formed with this node, so that it begins its Raft groups by itself.
+        initial: bool,
+    },
+    /// Not a member, and why.
+    Refused(String),
+    /// I am not a member myself: ask another seed.
+    NotFormed,
+}
+
+/// The answer to `WatchMap`. To `WatchMap`, every one renews the watcher's lease, counted from when it asked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum MapUpdate {
+    /// Nothing is newer than what the watcher has.
+    Current,
+    /// Apply these in order.
+    Changes(Vec<MapEntry>),
+    /// Begin anew from the map in the payload, encoded as messages are: it outgrows a header.
+    Whole,
+}
+
+/// What a node knows of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its number.
+    pub node: NodeId,
+    /// Software version.
+    pub software: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// The Raft groups that it holds.
+    pub groups: Vec<GroupStatus>,
+    /// Chunks it holds.
+    pub chunks: u64,
+    /// Bytes of chunks it holds.
+    pub chunk_bytes: u64,
+    /// Size of the file system.
+    pub disk_bytes: u64,
+    /// Free bytes of it.
+    pub disk_free_bytes: u64,
+    /// Hints it keeps for others, by node.
+    pub hints: Vec<(NodeId, u64)>,
+    /// Corrupt chunk reads since it started.
+    pub corrupt_reads: u64,
+}
+
+/// A Raft group as one of its members sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: crate::ids::GroupId,
+    /// The leader, where known.
+    pub leader: Option<NodeId>,
+    /// The term.
+    pub term: u64,
+    /// Committed index.
+    pub committed: u64,
+    /// Applied index.
+    pub applied: u64,
+    /// Voters.
+    pub voters: Vec<NodeId>,
+    /// For a leader: members that are within reach and how far they have the log.
+    pub matched: Vec<(NodeId, u64)>,
+}
+
+/// Why a header could not be read.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Written by another version.
+    #[error("protocol version {0} is not understood")]
+    Version(u8),
+    /// Not what it should be.
+    #[error("malformed message")]
+    Malformed,
+}
+
+/// Encodes a header.
+pub fn encode<T: Serialize>(message: &T) -> Bytes {
+    let buffer = vec![PROTOCOL_VERSION];
+    postcard::to_extend(message, buffer).expect("messages are plain data, which always encodes").into()
+}
+
+/// Decodes a header.
+pub fn decode<T: DeserializeOwned>(header: &[u8]) -> Result<T, DecodeError> {
+    match header.split_first() {
+        Some((&PROTOCOL_VERSION, body)) => postcard::from_bytes(body).map_err(|_| DecodeError::Malformed),
+        Some((&version, _)) => Err(DecodeError::Version(version)),
+        None => Err(DecodeError::Malformed),
+    }
+}

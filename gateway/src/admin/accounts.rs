@@ -1,0 +1,106 @@
+//! Accounts and their access keys.
+
+use annulus_common::map::change::MapChange;
+use annulus_common::map::{AccessKey, ClusterMap, User};
+use annulus_common::object::UserId;
+use http::StatusCode;
+use rand::Rng;
+
+use super::Admin;
+use super::error::AdminProblem;
+use super::model::{KeyReport, NewKey, NewUser, UserReport};
+
+/// Names are for people and for paths of this API.
+const NAME_CHARS_MAX: usize = 64;
+
+/// Access key ids have AWS's length, secrets AWS's length and alphabet.
+const ACCESS_KEY_CHARS: usize = 20;
+const SECRET_KEY_CHARS: usize = 40;
+
+pub(super) fn list_users(map: &ClusterMap) -> Vec<UserReport> {
+    map.users.iter().map(|(id, user)| report(*id, user)).collect()
+}
+
+pub(super) fn list_keys(map: &ClusterMap) -> Vec<KeyReport> {
+    map.keys
+        .iter()
+        .map(|(id, key)| KeyReport {
+            access_key: id.clone(),
+            secret_key: None,
+            user: map.users.get(&key.user).map_or_else(String::new, |user| user.name.clone()),
+            created_ms: key.created_ms,
+        })
+        .collect()
+}
+
+impl Admin {
+    pub(super) async fn create_user(&self, new: NewUser) -> Result<UserReport, AdminProblem> {
+        check_name(&new.name)?;
+        let id = UserId(rand::random());
+        let user = User {
+            display_name: new.display_name.unwrap_or_else(|| new.name.clone()),
+            name: new.name,
+            email: new.email.filter(|email| !email.is_empty()),
+            admin: new.admin,
+            created_ms: self.clock.now_ms(),
+        };
+        self.change(MapChange::CreateUser { id, user: user.clone() }).await?;
+        Ok(report(id, &user))
+    }
+
+    pub(super) async fn delete_user(&self, map: &ClusterMap, name: &str) -> Result<(), AdminProblem> {
+        let id = find_user(map, name)?;
+        self.change(MapChange::DeleteUser { id }).await
+    }
+
+    pub(super) async fn create_key(&self, map: &ClusterMap, new: NewKey) -> Result<KeyReport, AdminProblem> {
+        let user = find_user(map, &new.user)?;
+        let id = random_text(ACCESS_KEY_CHARS, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567");
+        let secret = random_text(SECRET_KEY_CHARS, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+        let created_ms = self.clock.now_ms();
+        let key = AccessKey { user, secret: secret.clone(), created_ms };
+        self.change(MapChange::CreateKey { id: id.clone(), key }).await?;
+        Ok(KeyReport { access_key: id, secret_key: Some(secret), user: new.user, created_ms })
+    }
+
+    pub(super) async fn delete_key(&self, id: &str) -> Result<(), AdminProblem> {
+        self.change(MapChange::DeleteKey { id: id.to_owned() }).await
+    }
+
+    async fn change(&self, change: MapChange) -> Result<(), AdminProblem> {
+        self.objects.client().change_map(change).await??;
+        Ok(())
+    }
+}
+
+pub(super) fn find_user(map: &ClusterMap, name: &str) -> Result<UserId, AdminProblem> {
+    let found = map.user_named(name).map(|(id, _)| id);
+    found.ok_or_else(|| AdminProblem::new(StatusCode::NOT_FOUND, "NoSuchUser", format!("there is no user {name}")))
+}
+
+fn check_name(name: &str) -> Result<(), AdminProblem> {
+    let fits = (1..=NAME_CHARS_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte));
+    if fits {
+        return Ok(());
+    }
+    let rule = "a user's name has 1 to 64 letters, digits or any of + = , . @ _ -";
+    Err(AdminProblem::new(StatusCode::BAD_REQUEST, "InvalidName", rule))
+}
+
+fn report(id: UserId, user: &User) -> UserReport {
+    UserReport {
+        id: id.to_string(),
+        name: user.name.clone(),
+        display_name: user.display_name.clone(),
+        email: user.email.clone(),
+        admin: user.admin,
+        created_ms: user.created_ms,
+    }
+}
+
+/// Text of the system's cryptographic generator.
+fn random_text(chars: usize, alphabet: &[u8]) -> String {
+    let mut random = rand::rng();
+    (0..chars).map(|_| char::from(alphabet[random.random_range(0..alphabet.len())])).collect()
+}

@@ -1,0 +1,48 @@
+//! Buckets of all accounts.
+
+use annulus_common::map::{Bucket, BucketState, ClusterMap};
+use annulus_common::object::UserId;
+use http::StatusCode;
+
+use super::Admin;
+use super::accounts::find_user;
+use super::error::AdminProblem;
+use super::model::{BucketReport, NewBucket};
+use crate::s3::bucket_name;
+
+pub(super) fn list(map: &ClusterMap) -> Vec<BucketReport> {
+    map.buckets.iter().map(|(name, bucket)| report(map, name, bucket)).collect()
+}
+
+impl Admin {
+    pub(super) async fn create_bucket(
+        &self,
+        map: &ClusterMap,
+        caller: UserId,
+        new: NewBucket,
+    ) -> Result<BucketReport, AdminProblem> {
+        if !bucket_name::is_valid(&new.name) {
+            let rule = "a bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens";
+            return Err(AdminProblem::new(StatusCode::BAD_REQUEST, "InvalidBucketName", rule));
+        }
+        let owner = match &new.owner {
+            Some(name) => find_user(map, name)?,
+            None => caller,
+        };
+        let bucket = self.objects.create_bucket(&new.name, owner).await?;
+        Ok(report(map, &new.name, &bucket))
+    }
+
+    pub(super) async fn delete_bucket(&self, name: &str) -> Result<(), AdminProblem> {
+        Ok(self.objects.delete_bucket(name).await?)
+    }
+}
+
+fn report(map: &ClusterMap, name: &str, bucket: &Bucket) -> BucketReport {
+    BucketReport {
+        name: name.to_owned(),
+        owner: map.users.get(&bucket.owner).map_or_else(|| bucket.owner.to_string(), |user| user.name.clone()),
+        created_ms: bucket.created_ms,
+        deleting: matches!(bucket.state, BucketState::Deleting { .. }),
+    }
+}

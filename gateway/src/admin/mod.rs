@@ -1,0 +1,135 @@
+//! The admin API under `/-/admin/v1`: JSON over signed requests of administrators. `model` is what is said, `client` the
+//! commands' side; what is asked for is carried out by the object layer and the cluster map.
+
+mod accounts;
+mod buckets;
+pub mod client;
+mod error;
+pub mod model;
+mod status;
+
+use std::sync::Arc;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::map::ClusterMap;
+use annulus_common::object::UserId;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::auth::Accounts;
+use crate::auth::sigv4::{self, SignedPayload};
+use crate::http::{HandlerBody, whole};
+use crate::object::Objects;
+
+use error::AdminProblem;
+
+/// The largest request body: accounts, keys and buckets are small.
+const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// The admin API.
+pub struct Admin {
+    objects: Arc<Objects>,
+    accounts: Accounts,
+    clock: SharedClock,
+    region: String,
+}
+
+/// A call whose signature holds and whose caller may administer.
+struct Call {
+    map: Arc<ClusterMap>,
+    caller: UserId,
+    method: Method,
+    /// The path below the base, decoded.
+    path: Vec<String>,
+    body: Bytes,
+}
+
+impl Admin {
+    /// The admin API over the operations of a gateway.
+    pub fn new(objects: Arc<Objects>, accounts: Accounts, clock: SharedClock, region: String) -> Self {
+        Self { objects, accounts, clock, region }
+    }
+
+    /// Answers a request whose path is below [`model::BASE`].
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<HandlerBody> {
+        match self.answer(request).await {
+            Ok(response) => response,
+            Err(problem) => problem.response(),
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<HandlerBody>, AdminProblem> {
+        let call = self.authenticate(request).await?;
+        let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
+        match (call.method.as_str(), path.as_slice()) {
+            ("GET", ["status"]) => json(StatusCode::OK, &status::gather(self.objects.client(), &call.map).await),
+            ("GET", ["users"]) => json(StatusCode::OK, &accounts::list_users(&call.map)),
+            ("POST", ["users"]) => json(StatusCode::CREATED, &self.create_user(call.parse()?).await?),
+            ("DELETE", ["users", name]) => self.delete_user(&call.map, name).await.map(|()| done()),
+            ("GET", ["keys"]) => json(StatusCode::OK, &accounts::list_keys(&call.map)),
+            ("POST", ["keys"]) => json(StatusCode::CREATED, &self.create_key(&call.map, call.parse()?).await?),
+            ("DELETE", ["keys", id]) => self.delete_key(id).await.map(|()| done()),
+            ("GET", ["buckets"]) => json(StatusCode::OK, &buckets::list(&call.map)),
+            ("POST", ["buckets"]) => {
+                json(StatusCode::CREATED, &self.create_bucket(&call.map, call.caller, call.parse()?).await?)
+            }
+            ("DELETE", ["buckets", name]) => self.delete_bucket(name).await.map(|()| done()),
+            _ => Err(AdminProblem::new(StatusCode::NOT_FOUND, "NoSuchCall", "there is no such call")),
+        }
+    }
+
+    async fn authenticate(&self, request: Request<Incoming>) -> Result<Call, AdminProblem> {
+        let (head, body) = request.into_parts();
+        let map = self.accounts.map().await?;
+        let signed = sigv4::verify(&map, &self.region, self.clock.now_ms(), &head)?;
+        if !map.users.get(&signed.user).is_some_and(|user| user.admin) {
+            return Err(AdminProblem::new(StatusCode::FORBIDDEN, "AccessDenied", "only administrators may do this"));
+        }
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|_| {
+            AdminProblem::new(StatusCode::BAD_REQUEST, "BadBody", "the body is incomplete or longer than 64 KiB")
+        })?;
+        let body = body.to_bytes();
+        if let SignedPayload::Sha256(expected) = signed.payload
+            && Sha256::digest(&body).as_slice() != expected
+        {
+            return Err(AdminProblem::new(StatusCode::BAD_REQUEST, "BadBody", "the body is not what was signed"));
+        }
+        let below = head.uri.path().strip_prefix(model::BASE).unwrap_or_default();
+        let path = below
+            .split('/')
+            .filter(|segment| !segment.is_empty())
+            .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
+            .collect();
+        Ok(Call { map, caller: signed.user, method: head.method, path, body })
+    }
+}
+
+impl Call {
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, AdminProblem> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| AdminProblem::new(StatusCode::BAD_REQUEST, "BadBody", format!("the body is not valid: {error}")))
+    }
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Result<Response<HandlerBody>, AdminProblem> {
+    let text = serde_json::to_vec(value)
+        .map_err(|error| AdminProblem::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal", error.to_string()))?;
+    Ok(respond(status, text.into()))
+}
+
+fn done() -> Response<HandlerBody> {
+    respond(StatusCode::NO_CONTENT, Bytes::new())
+}
+
+fn respond(status: StatusCode, body: Bytes) -> Response<HandlerBody> {
+    let mut response = Response::new(whole(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,57 @@
+//! Who asks, and whether they may. The rule is short until policies come: a bucket is its owner's alone.
+//!
+//! Signatures of S3 requests are verified by s3s with the secrets that [`keys`] finds; [`access`] decides before a body
+//! is read. Requests outside S3 are verified by [`sigv4`]. Nothing here reads or writes an object.
+
+pub mod access;
+mod keys;
+pub mod promise;
+pub mod sigv4;
+mod subresource;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::map::ClusterMap;
+use annulus_common::map::watch::MapWatch;
+use annulus_common::object::UserId;
+
+/// How long a request waits for the map's lease to be renewed: an election of its leader takes 1.5 - 3 s.
+const LEASE_WAIT: Duration = Duration::from_secs(8);
+
+/// The account that signed the request. Every S3 operation finds it in the request's extensions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// The account.
+    pub user: UserId,
+}
+
+/// The access key whose signature was verified in an earlier pass of the same request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct VerifiedKey(pub(crate) String);
+
+/// Users, keys and buckets as the cluster map has them under its lease: what was revoked is not in force anywhere.
+#[derive(Clone)]
+pub struct Accounts {
+    watch: MapWatch,
+}
+
+/// The map's lease ran out and could not be renewed in time: nobody can be recognised now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the cluster map cannot be reached")]
+pub struct MapUnreachable;
+
+impl Accounts {
+    /// Accounts as the watched map has them.
+    pub fn new(watch: MapWatch) -> Self {
+        Self { watch }
+    }
+
+    /// The map, with every change that was acknowledged before this call.
+    pub async fn map(&self) -> Result<Arc<ClusterMap>, MapUnreachable> {
+        match self.watch.current() {
+            Some(map) => Ok(map),
+            None => tokio::time::timeout(LEASE_WAIT, self.watch.refresh()).await.map_err(|_| MapUnreachable),
+        }
+    }
+}

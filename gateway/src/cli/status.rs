@@ -1,0 +1,78 @@
+//! `annulus status`.
+
+use clap::Args;
+
+use super::{CliError, Target, output};
+use crate::admin::model::{ClusterStatus, NodeReport, PartitionReport};
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// List every partition, not only those that lack something.
+    #[arg(long)]
+    partitions: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) async fn show(args: StatusArgs) -> Result<(), CliError> {
+    let status: ClusterStatus = args.target.client()?.get("/status").await?;
+    if args.target.json { output::json(&status)? } else { print(&status, args.partitions)? }
+    Ok(())
+}
+
+fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
+    let health = if status.healthy { "healthy" } else { "degraded" };
+    output::line(&format!(
+        "cluster {}  {health}  replication factor {}  {} partitions  map version {}, epoch {}",
+        status.cluster, status.replication_factor, status.partitions.len(), status.map_version, status.epoch
+    ))?;
+    for problem in &status.problems {
+        output::line(&format!("  ! {problem}"))?;
+    }
+    let redundancy = &status.redundancy;
+    output::line(&format!(
+        "below target: {} partitions, {} chunk copies; unavailable: {} partitions; any {} more node(s) may fail",
+        redundancy.partitions_below_target,
+        redundancy.chunk_copies_missing,
+        redundancy.partitions_unavailable,
+        redundancy.node_failures_tolerated
+    ))?;
+    output::line("")?;
+    let rows: Vec<[String; 9]> = status.nodes.iter().map(node_row).collect();
+    output::table(["ID", "NAME", "ADDRESS", "ZONE", "STATE", "LEADS", "CHUNKS", "DATA", "DISK FREE"], &rows)?;
+    let rows: Vec<[String; 4]> = std::iter::once(&status.map_group)
+        .chain(&status.partitions)
+        .filter(|partition| all_partitions || partition.leader.is_none() || partition.in_sync.len() < partition.replicas.len())
+        .map(partition_row)
+        .collect();
+    if !rows.is_empty() {
+        output::line("")?;
+        output::table(["PARTITION", "REPLICAS", "LEADER", "IN SYNC"], &rows)?;
+    }
+    Ok(())
+}
+
+fn node_row(node: &NodeReport) -> [String; 9] {
+    let detail = |show: fn(&crate::admin::model::NodeDetails) -> String| node.details.as_ref().map_or("-".to_owned(), show);
+    [
+        node.id.to_string(),
+        node.name.clone(),
+        node.address.clone(),
+        node.zone.clone(),
+        if node.up { "up" } else { "down" }.to_owned(),
+        detail(|details| format!("{}/{}", details.leads, details.groups)),
+        detail(|details| details.chunks.to_string()),
+        detail(|details| output::bytes(details.chunk_bytes)),
+        detail(|details| output::bytes(details.disk_free_bytes)),
+    ]
+}
+
+fn partition_row(partition: &PartitionReport) -> [String; 4] {
+    let ids = |ids: &[u64]| ids.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    [
+        partition.partition.map_or("map".to_owned(), |number| number.to_string()),
+        ids(&partition.replicas),
+        partition.leader.map_or("none".to_owned(), |leader| leader.to_string()),
+        ids(&partition.in_sync),
+    ]
+}

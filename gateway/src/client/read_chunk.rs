@@ -1,0 +1,110 @@
+//! Reading a chunk from whoever has a good copy: one holder, a second one when the first is slow, then everyone else.
+//!
+//! Every piece is checked against its CRC before a byte is handed out. Repairing what was found damaged is not done here.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use annulus_common::chunk::{piece_bytes, piece_range, trim_range, verify_pieces};
+use annulus_common::ids::{ChunkId, NodeId};
+use annulus_common::map::ClusterMap;
+use annulus_common::placement;
+use annulus_common::protocol::{Refusal, Request, Response, encode};
+use annulus_common::rpc::{Envelope, Lane};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use rand::seq::SliceRandom;
+
+use super::peers::CallError;
+use super::{ClientError, ClusterClient};
+
+/// How long one node may take to read a chunk, long after it was hedged.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Nodes that are asked for one chunk at the same time: one, its hedge, and one more when both are silent.
+const ASKED_AT_ONCE_MAX: usize = 3;
+
+/// Nodes beyond the holders that are asked before a chunk is given up: stand-ins come first in ring order.
+const STAND_INS_MAX: usize = 32;
+
+impl ClusterClient {
+    /// Reads `range` of a chunk of `length` bytes.
+    pub async fn read_chunk(&self, id: ChunkId, range: Range<u32>, length: u32) -> Result<Bytes, ClientError> {
+        assert!(range.start < range.end && range.end <= length, "a range that is read lies within its chunk");
+        let map = self.watch.latest();
+        let mut candidates = self.read_order(&map, id).into_iter().peekable();
+        let mut asked = FuturesUnordered::new();
+        let mut silent = false;
+        loop {
+            if asked.is_empty() {
+                let Some(node) = candidates.next() else { break };
+                asked.push(self.read_at(&map, node, id, range.clone(), length));
+            }
+            let may_hedge = asked.len() < ASKED_AT_ONCE_MAX && candidates.peek().is_some();
+            let patience = if may_hedge { self.peers.health.hedge_delay() } else { READ_DEADLINE };
+            match tokio::time::timeout(patience, asked.next()).await {
+                Ok(Some(Ok(data))) => return Ok(data),
+                Ok(Some(Err(error))) => silent |= may_have_it(&error),
+                Ok(None) => {}
+                Err(_) if may_hedge => {
+                    let hedge = candidates.next().map(|node| self.read_at(&map, node, id, range.clone(), length));
+                    asked.extend(hedge);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(if silent { ClientError::ChunkUnavailable(id) } else { ClientError::ChunkLost(id) })
+    }
+
+    /// Holders in random order, so that they share the load, then stand-ins in ring order; of both, suspects last.
+    fn read_order(&self, map: &ClusterMap, id: ChunkId) -> Vec<NodeId> {
+        let partition = map.partition_of_chunk(id);
+        let mut order = map.replicas(partition).to_vec();
+        order.shuffle(&mut rand::rng());
+        order.extend(placement::stand_ins(map, partition).take(STAND_INS_MAX));
+        let (usable, suspect): (Vec<NodeId>, Vec<NodeId>) =
+            order.into_iter().partition(|&node| self.peers.health.is_usable(node));
+        [usable, suspect].concat()
+    }
+
+    async fn read_at(
+        &self,
+        map: &ClusterMap,
+        node: NodeId,
+        id: ChunkId,
+        range: Range<u32>,
+        length: u32,
+    ) -> Result<Bytes, CallError> {
+        let begun = self.clock.monotonic();
+        let envelope = Envelope::from_header(encode(&Request::GetChunk { id, from: range.start, to: range.end }));
+        let (response, payload) = self.peers.ask(map, node, Lane::Bulk, envelope, READ_DEADLINE).await.inspect_err(|error| {
+            if matches!(error, CallError::Refused(Refusal::CorruptChunk)) {
+                tracing::warn!(chunk = ?id, node = node.0, "a node's copy of a chunk is corrupt");
+            }
+        })?;
+        self.peers.health.read_took(self.clock.monotonic().saturating_sub(begun));
+        verified(response, payload, &range, length).inspect_err(|_| {
+            tracing::warn!(chunk = ?id, node = node.0, "a chunk came damaged");
+        })
+    }
+}
+
+/// Whether a node that failed like this may have a good copy.
+fn may_have_it(error: &CallError) -> bool {
+    !matches!(error, CallError::Refused(Refusal::NoSuchChunk | Refusal::CorruptChunk | Refusal::Mismatch))
+}
+
+/// The bytes of `range`, if they are exactly those that were stored.
+fn verified(response: Response, payload: Bytes, range: &Range<u32>, length: u32) -> Result<Bytes, CallError> {
+    let Response::Chunk { first_piece, piece_crcs, length: stored } = response else {
+        return Err(Refusal::Invalid("the answer is not a chunk".into()).into());
+    };
+    let pieces = piece_range(range, length);
+    let expected = piece_bytes(&pieces, length);
+    let fits = stored == length && first_piece == pieces.start && payload.len() == expected.len();
+    if !fits || verify_pieces(&payload, &piece_crcs).is_err() {
+        return Err(Refusal::Mismatch.into());
+    }
+    Ok(payload.slice(trim_range(range, first_piece, length)))
+}

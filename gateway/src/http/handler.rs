@@ -1,0 +1,34 @@
+//! The seam to what is served beside S3: `/upload`, and everything under `/-/`.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+
+/// What a body may fail with.
+pub type BodyFailure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a handler's reply.
+pub type HandlerBody = UnsyncBoxBody<Bytes, BodyFailure>;
+
+/// Serves requests that are not S3's.
+///
+/// The request carries [`super::RequestId`] and [`Peer`] in its extensions. What it answers gets the common headers and is
+/// counted and logged like everything else.
+#[async_trait::async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Answers; never fails, because the handler knows best how to say what went wrong.
+    async fn handle(&self, request: Request<Incoming>) -> Response<HandlerBody>;
+}
+
+/// Who is at the other end of the connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// A reply's body that is here already.
+pub fn whole(bytes: impl Into<Bytes>) -> HandlerBody {
+    http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}

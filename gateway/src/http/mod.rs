@@ -1,0 +1,61 @@
+//! The HTTP service in front of everything: it accepts connections, tells S3 from what is not S3, and gives every reply
+//! what S3's replies have (ids, complete errors, no body to HEAD). It bounds connections, heads and stalls. What requests
+//! mean is decided behind it.
+
+mod errors;
+mod handler;
+mod io;
+mod reply;
+mod second_pass;
+mod serve;
+mod service;
+
+use std::sync::Arc;
+
+use annulus_common::map::watch::MapWatch;
+
+use crate::auth::Accounts;
+use crate::object::Objects;
+
+pub use errors::error_response;
+pub use handler::{BodyFailure, Handler, HandlerBody, Peer, whole};
+pub use reply::{Observer, Operation, RequestId, Served, StatusOverride};
+pub use serve::serve;
+pub use service::GatewayService;
+
+/// What the service is told by the operator.
+#[derive(Clone, Debug)]
+pub struct GatewayHttpConfig {
+    /// The region that requests must be signed for, and that buckets are in.
+    pub region: String,
+    /// How many connections are served at once; more wait to be accepted.
+    pub connections_max: usize,
+}
+
+impl Default for GatewayHttpConfig {
+    fn default() -> Self {
+        Self { region: "us-east-1".to_owned(), connections_max: 4_096 }
+    }
+}
+
+/// What is served beside S3. Without a handler the path answers 404.
+#[derive(Clone, Default)]
+pub struct Handlers {
+    /// `/-/...`: health, metrics, the admin API.
+    pub operations: Option<Arc<dyn Handler>>,
+    /// `/upload` and `/upload/...`.
+    pub upload: Option<Arc<dyn Handler>>,
+}
+
+/// The service over the operations, ready for [`serve`].
+pub fn service(
+    config: GatewayHttpConfig,
+    objects: Arc<Objects>,
+    watch: MapWatch,
+    handlers: Handlers,
+    observer: Observer,
+) -> GatewayService {
+    let accounts = Accounts::new(watch);
+    let s3 = second_pass::s3_service(&config, objects, accounts);
+    GatewayService::new(config, s3, handlers, observer)
+}

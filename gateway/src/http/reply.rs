@@ -1,0 +1,186 @@
+//! What becomes of a reply before it is written: ids and the server's name, complete errors, no body to HEAD, and at the
+//! end of its body one line in the log and one observation.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use tracing::{Span, info};
+
+use super::errors::{self, Place};
+use super::handler::{BodyFailure, HandlerBody};
+
+/// Names a request, in its reply and in the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestId(pub Arc<str>);
+
+/// A status that an S3 operation's reply gets instead of the one that s3s gives it: HeadObject of a range is 206.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StatusOverride(pub StatusCode);
+
+/// The operation that a request turned out to be: written where it is found out, read where it is counted.
+#[derive(Clone, Default, Debug)]
+pub struct Operation(Arc<OnceLock<Box<str>>>);
+
+impl Operation {
+    /// Says which operation it is; the first word counts.
+    pub fn name_it(&self, name: &str) {
+        let _ = self.0.set(name.into());
+    }
+
+    /// Its name, `-` before it is known.
+    pub fn name(&self) -> &str {
+        self.0.get().map_or("-", |name| name)
+    }
+}
+
+/// A request that has been served, for the metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct Served<'a> {
+    /// S3's name of the operation, `upload`, `operations`, or `-` when it was refused before that was known.
+    pub operation: &'a str,
+    /// The reply's status.
+    pub status: StatusCode,
+    /// From the head of the request to the end of the reply's body.
+    pub duration: Duration,
+    /// What the request's head said of its body.
+    pub request_bytes: u64,
+    /// Bytes of the reply's body.
+    pub response_bytes: u64,
+}
+
+/// Learns of every request that has been served.
+pub type Observer = Arc<dyn Fn(Served<'_>) + Send + Sync>;
+
+/// A request while it is served.
+pub(super) struct Exchange {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) request_id: RequestId,
+    pub(super) operation: Operation,
+    pub(super) request_bytes: u64,
+    pub(super) started: Instant,
+    pub(super) span: Span,
+    pub(super) observer: Observer,
+}
+
+/// The body of a reply, wherever it comes from.
+pub(super) enum Content {
+    S3(s3s::Body),
+    Handler(HandlerBody),
+}
+
+impl From<Bytes> for Content {
+    fn from(bytes: Bytes) -> Self {
+        Content::S3(s3s::Body::from(bytes))
+    }
+}
+
+/// A reply's body that is counted, and logged at its end however that comes about.
+pub(super) struct CountedBody {
+    content: Content,
+    exchange: Exchange,
+    status: StatusCode,
+    bytes: u64,
+}
+
+/// Gives a reply what every reply has.
+pub(super) fn finish(mut response: Response<Content>, exchange: Exchange, host_id: &HeaderValue) -> Response<CountedBody> {
+    if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
+        *response.status_mut() = status;
+    }
+    if is_error(response.status()) {
+        complete_error(&mut response, &exchange, host_id);
+    }
+    let headers = response.headers_mut();
+    headers.insert(http::header::SERVER, HeaderValue::from_static("Annulus"));
+    headers.insert("x-amz-id-2", host_id.clone());
+    if let Ok(id) = HeaderValue::from_str(&exchange.request_id.0) {
+        headers.insert("x-amz-request-id", id);
+    }
+    let status = response.status();
+    response.map(|content| CountedBody { content, exchange, status, bytes: 0 })
+}
+
+fn is_error(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+fn complete_error(response: &mut Response<Content>, exchange: &Exchange, host_id: &HeaderValue) {
+    let Content::S3(body) = response.body() else { return };
+    if exchange.method == Method::HEAD {
+        *response.body_mut() = Content::S3(s3s::Body::empty());
+        response.headers_mut().remove(http::header::CONTENT_LENGTH);
+        response.headers_mut().remove(http::header::CONTENT_TYPE);
+        return;
+    }
+    let Some(xml) = body.bytes().filter(|xml| !xml.is_empty()) else { return };
+    let host_id = host_id.to_str().unwrap_or_default();
+    let place = Place { resource: &exchange.path, request_id: &exchange.request_id.0, host_id };
+    if let Some(completed) = errors::complete(&xml, place) {
+        *response.body_mut() = Content::from(Bytes::from(completed));
+        response.headers_mut().remove(http::header::CONTENT_LENGTH);
+        // The headers of an error replace those that s3s set for its XML.
+        response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    }
+}
+
+impl Body for CountedBody {
+    type Data = Bytes;
+    type Error = BodyFailure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFailure>>> {
+        let polled = match &mut self.content {
+            Content::S3(body) => Pin::new(body).poll_frame(cx),
+            Content::Handler(body) => Pin::new(body).poll_frame(cx),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::S3(body) => body.is_end_stream(),
+            Content::Handler(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::S3(body) => body.size_hint(),
+            Content::Handler(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for CountedBody {
+    fn drop(&mut self) {
+        let exchange = &self.exchange;
+        let duration = exchange.started.elapsed();
+        exchange.span.in_scope(|| {
+            info!(
+                target: "annulus::access",
+                method = %exchange.method,
+                path = %exchange.path,
+                operation = exchange.operation.name(),
+                status = self.status.as_u16(),
+                ms = duration.as_millis() as u64,
+                bytes = self.bytes,
+                "served"
+            );
+        });
+        (exchange.observer)(Served {
+            operation: exchange.operation.name(),
+            status: self.status,
+            duration,
+            request_bytes: exchange.request_bytes,
+            response_bytes: self.bytes,
+        });
+    }
+}

@@ -1,0 +1,220 @@
+//! Requests that s3s understands only half: they take two passes through it. The first verifies the signature over what
+//! the client sent; then the request is mended, its signature taken off, and sent through again as that of the key that
+//! was verified.
+//!
+//! That is the way of XML bodies, which s3s does not compare with what the client promised of them and cannot read when
+//! they come `aws-chunked`; and of `Range` and `If-Modified-Since` headers that S3 ignores and s3s refuses. All other
+//! requests, those with large bodies above all, take one pass.
+
+use std::sync::Arc;
+
+use annulus_common::clock::SharedClock;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::dto::{Range, Timestamp, TimestampFormat};
+use s3s::route::S3Route;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
+
+use super::GatewayHttpConfig;
+use crate::auth::{Accounts, VerifiedKey};
+use crate::object::{BODY_BYTES_MAX, Objects};
+use crate::s3::{BucketNames, Gateway, body};
+
+/// The largest XML body: `DeleteObjects` of 1,000 keys of 1,024 bytes, all of them escaped, stays below.
+const XML_BYTES_MAX: usize = 8 << 20;
+
+/// The largest chunk of a signed `aws-chunked` body, which s3s holds in memory until its signature is verified. SDKs
+/// send 64 KiB to 1 MiB.
+const SIGNED_CHUNK_BYTES_MAX: usize = 16 << 20;
+
+/// How long a presigned URL may hold, as S3 says.
+const PRESIGNED_SECONDS_MAX: u32 = 7 * 24 * 3600;
+
+/// What every parameter of a presigned URL begins with.
+const AMZ_QUERY_PREFIX: &str = "x-amz-";
+
+/// S3 over the operations.
+pub(super) fn s3_service(
+    config: &GatewayHttpConfig,
+    objects: Arc<Objects>,
+    accounts: Accounts,
+    clock: SharedClock,
+) -> S3Service {
+    let gateway = Gateway::new(objects, accounts.clone(), config.region.clone(), clock);
+    let s3s = Arc::new(StaticConfigProvider::new(Arc::new(s3s_config(config))));
+    let builder = || {
+        let mut builder = S3ServiceBuilder::new(gateway.clone());
+        builder.set_config(s3s.clone());
+        builder.set_auth(accounts.clone());
+        builder.set_access(accounts.clone());
+        builder.set_validation(BucketNames);
+        builder
+    };
+    let mut first = builder();
+    first.set_route(SecondPass { again: builder().build() });
+    first.build()
+}
+
+fn s3s_config(config: &GatewayHttpConfig) -> S3Config {
+    let mut s3s = S3Config::default();
+    s3s.xml_max_body_size = XML_BYTES_MAX;
+    s3s.custom_route_max_body_size = Some(XML_BYTES_MAX as u64);
+    s3s.put_object_max_size = Some(BODY_BYTES_MAX);
+    s3s.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_BYTES_MAX;
+    // Forms are refused before they come here.
+    s3s.post_object_max_file_size = 0;
+    s3s.form_max_fields_size = 0;
+    s3s.expected_region = s3s::region::Region::new(config.region.clone().into()).ok();
+    s3s.sig_v4_allowed_services = vec!["s3".to_owned()];
+    s3s.enable_sig_v2 = false;
+    s3s.presigned_url_max_expires_secs = PRESIGNED_SECONDS_MAX;
+    // What the client says about its operation in `x-id` is not trusted to choose it.
+    s3s.operation_id_routing = false;
+    s3s
+}
+
+/// The route that leads to it.
+struct SecondPass {
+    again: S3Service,
+}
+
+#[async_trait::async_trait]
+impl S3Route for SecondPass {
+    fn is_match(&self, method: &Method, uri: &Uri, headers: &HeaderMap, _: &mut Extensions) -> bool {
+        has_xml_body(method, uri) || headers_to_drop(method, headers).next().is_some()
+    }
+
+    /// Decided in the second pass, where the operation and its bucket are known.
+    async fn check_access(&self, _request: &mut S3Request<Body>) -> S3Result<()> {
+        Ok(())
+    }
+
+    async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        if let Some(credentials) = request.credentials.take() {
+            request.extensions.insert(VerifiedKey(credentials.access_key));
+            if has_xml_body(&request.method, &request.uri) {
+                take_xml(&mut request).await?;
+            }
+        }
+        let dropped: Vec<_> = headers_to_drop(&request.method, &request.headers).collect();
+        for name in dropped {
+            request.headers.remove(name);
+        }
+        let response = self.again.call(unsigned(request)?).await.map_err(|error| s3_error!(error, InternalError))?;
+        let (head, body) = response.into_parts();
+        Ok(S3Response { output: body, status: Some(head.status), headers: head.headers, extensions: head.extensions })
+    }
+}
+
+/// Whether the operation's body is XML that is built: `DeleteObjects`, `CompleteMultipartUpload`, `CreateBucket`.
+fn has_xml_body(method: &Method, uri: &Uri) -> bool {
+    let is_bucket = !uri.path().trim_start_matches('/').trim_end_matches('/').contains('/');
+    let asks = |wanted: &str| query_pairs(uri).any(|pair| pair.split('=').next() == Some(wanted));
+    match *method {
+        Method::POST => asks("delete") || asks("uploadId"),
+        Method::PUT => is_bucket && uri.path() != "/",
+        _ => false,
+    }
+}
+
+/// Headers of a read that S3 ignores when they make no sense: several ranges, an inverted one, a date that is none.
+fn headers_to_drop<'a>(method: &Method, headers: &'a HeaderMap) -> impl Iterator<Item = &'static str> + 'a {
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    let bad = |name: &str, is_good: fn(&str) -> bool| {
+        headers.get(name).is_some_and(|value| !value.to_str().is_ok_and(is_good))
+    };
+    let range = bad("range", |text| Range::parse(text).is_ok()).then_some("range");
+    let is_date = |text: &str| Timestamp::parse(TimestampFormat::HttpDate, text).is_ok();
+    let modified = bad("if-modified-since", is_date).then_some("if-modified-since");
+    let unmodified = bad("if-unmodified-since", is_date).then_some("if-unmodified-since");
+    [range, modified, unmodified].into_iter().flatten().filter(move |_| is_read)
+}
+
+/// Reads the body and compares it with everything that the client promised of it.
+async fn take_xml(request: &mut S3Request<Body>) -> S3Result<()> {
+    let bytes = body::read_whole(std::mem::take(&mut request.input), XML_BYTES_MAX).await?;
+    // The checksums in the head of CompleteMultipartUpload are the object's.
+    let in_head = !query_pairs(&request.uri).any(|pair| pair.starts_with("uploadId"));
+    let trailers = request.trailing_headers.take().and_then(|trailers| trailers.take());
+    body::check_whole(&bytes, in_head.then_some(&request.headers), trailers.as_ref())?;
+    body::check_content_md5(&bytes, &request.headers)?;
+    request.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    request.headers.remove(http::header::TRANSFER_ENCODING);
+    request.input = Body::from(bytes);
+    Ok(())
+}
+
+/// The request without its signature, so that s3s does not look for one over what has changed.
+fn unsigned(request: S3Request<Body>) -> S3Result<Request<Body>> {
+    let uri = without_signature(&request.uri)?;
+    let mut again = Request::new(request.input);
+    *again.method_mut() = request.method;
+    *again.uri_mut() = uri;
+    *again.headers_mut() = request.headers;
+    again.headers_mut().remove(http::header::AUTHORIZATION);
+    *again.extensions_mut() = request.extensions;
+    Ok(again)
+}
+
+fn without_signature(uri: &Uri) -> S3Result<Uri> {
+    let is_signature = |pair: &&str| {
+        pair.get(..AMZ_QUERY_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(AMZ_QUERY_PREFIX))
+    };
+    let query: Vec<&str> = query_pairs(uri).filter(|pair| !is_signature(pair)).collect();
+    let text = if query.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), query.join("&")) };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(text.parse().map_err(|error| s3_error!(error, InvalidURI))?);
+    Uri::from_parts(parts).map_err(|error| s3_error!(error, InvalidURI))
+}
+
+fn query_pairs(uri: &Uri) -> impl Iterator<Item = &str> {
+    uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+    use super::{has_xml_body, headers_to_drop, without_signature};
+
+    fn uri(text: &str) -> Uri {
+        text.parse().expect("a URI")
+    }
+
+    fn dropped(name: &'static str, value: &'static str) -> Vec<&'static str> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers_to_drop(&Method::GET, &headers).collect()
+    }
+
+    #[test]
+    fn xml_bodies_are_known_by_their_request() {
+        assert!(has_xml_body(&Method::POST, &uri("/b?delete")));
+        assert!(has_xml_body(&Method::POST, &uri("/b/k?uploadId=1")));
+        assert!(has_xml_body(&Method::PUT, &uri("/b")));
+        assert!(has_xml_body(&Method::PUT, &uri("/b/")));
+        assert!(!has_xml_body(&Method::POST, &uri("/b/k?uploads")));
+        assert!(!has_xml_body(&Method::PUT, &uri("/b/k")));
+        assert!(!has_xml_body(&Method::PUT, &uri("/b/k?partNumber=1&uploadId=1")));
+        assert!(!has_xml_body(&Method::GET, &uri("/b")));
+    }
+
+    #[test]
+    fn headers_that_s3_ignores_are_dropped() {
+        assert_eq!(dropped("range", "bytes=0-1,3-4"), ["range"]);
+        assert_eq!(dropped("range", "bytes=5-4"), ["range"]);
+        assert_eq!(dropped("range", "lines=1-2"), ["range"]);
+        assert_eq!(dropped("if-modified-since", "yesterday"), ["if-modified-since"]);
+        assert!(dropped("range", "bytes=0-1").is_empty());
+        assert!(dropped("range", "bytes=-5").is_empty());
+        assert!(dropped("if-modified-since", "Sat, 29 Oct 1994 19:43:31 GMT").is_empty());
+    }
+
+    #[test]
+    fn a_presigned_url_keeps_what_it_asks() {
+        let signed = uri("/b/k?uploadId=1&X-Amz-Signature=ab&X-Amz-Date=x&versionId=null");
+        assert_eq!(without_signature(&signed).expect("a URI"), uri("/b/k?uploadId=1&versionId=null"));
+        assert_eq!(without_signature(&uri("/b/k?X-Amz-Signature=ab")).expect("a URI"), uri("/b/k"));
+    }
+}

@@ -1,0 +1,225 @@
+//! One request: named, told apart, handed on, and its reply finished.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use s3s::service::S3Service;
+use tracing::{Instrument, error, info_span};
+
+use super::errors::error_response;
+use super::handler::Peer;
+use super::reply::{Content, CountedBody, Exchange, Observer, Operation, RequestId, finish};
+use super::{GatewayHttpConfig, Handlers};
+
+/// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
+/// needs a length, and clients that do so send little.
+const UNSIZED_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// How long such a body may take.
+const UNSIZED_BODY_WAIT: Duration = Duration::from_secs(60);
+
+/// The service. Clones share it.
+#[derive(Clone)]
+pub struct GatewayService {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: GatewayHttpConfig,
+    s3: S3Service,
+    handlers: Handlers,
+    observer: Observer,
+    /// `x-amz-id-2`: which gateway it was.
+    host_id: HeaderValue,
+}
+
+/// The service for the requests of one connection.
+pub(super) struct PeerService {
+    shared: Arc<Shared>,
+    peer: Peer,
+}
+
+/// Who serves a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    Operations,
+    Upload,
+    S3,
+}
+
+impl GatewayService {
+    pub(super) fn new(config: GatewayHttpConfig, s3: S3Service, handlers: Handlers, observer: Observer) -> Self {
+        let host_id = hex::encode(rand::random::<[u8; 16]>());
+        let host_id = HeaderValue::from_str(&host_id).expect("hexadecimal digits are a header's value");
+        Self { shared: Arc::new(Shared { config, s3, handlers, observer, host_id }) }
+    }
+
+    pub(super) fn connections_max(&self) -> usize {
+        self.shared.config.connections_max
+    }
+
+    pub(super) fn for_peer(&self, peer: SocketAddr) -> PeerService {
+        PeerService { shared: Arc::clone(&self.shared), peer: Peer(peer) }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for PeerService {
+    type Response = Response<CountedBody>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let shared = Arc::clone(&self.shared);
+        let peer = self.peer;
+        Box::pin(async move { Ok(shared.serve(request, peer).await) })
+    }
+}
+
+impl Shared {
+    async fn serve(self: Arc<Self>, mut request: Request<Incoming>, peer: Peer) -> Response<CountedBody> {
+        let request_id = RequestId(format!("{:016X}", rand::random::<u64>()).into());
+        let operation = Operation::default();
+        let span = info_span!("request", id = %request_id.0, peer = %peer.0);
+        let exchange = Exchange {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            request_id: request_id.clone(),
+            operation: operation.clone(),
+            request_bytes: content_length(request.headers()).unwrap_or(0),
+            started: Instant::now(),
+            span: span.clone(),
+            observer: Arc::clone(&self.observer),
+        };
+        let extensions = request.extensions_mut();
+        extensions.insert(request_id);
+        extensions.insert(operation.clone());
+        extensions.insert(peer);
+        let content = self.answer(request, &operation).instrument(span).await;
+        finish(content, exchange, &self.host_id)
+    }
+
+    async fn answer(&self, request: Request<Incoming>, operation: &Operation) -> Response<Content> {
+        let (handler, name) = match target(request.uri().path()) {
+            Target::S3 => return self.answer_s3(request).await,
+            Target::Operations => (&self.handlers.operations, "operations"),
+            Target::Upload => (&self.handlers.upload, "upload"),
+        };
+        operation.name_it(name);
+        match handler {
+            Some(handler) => handler.handle(request).await.map(Content::Handler),
+            None => error_response(StatusCode::NOT_FOUND, "NotFound", "Nothing is served here."),
+        }
+    }
+
+    async fn answer_s3(&self, request: Request<Incoming>) -> Response<Content> {
+        if let Some(refusal) = refuse(&request) {
+            return refusal;
+        }
+        let request = match is_unsized(request.method(), request.headers()) {
+            true => match take_unsized(request).await {
+                Ok(request) => request,
+                Err(refusal) => return refusal,
+            },
+            false => request.map(s3s::Body::from),
+        };
+        match self.s3.call(request).await {
+            Ok(response) => response.map(Content::S3),
+            Err(failure) => {
+                error!(error = %failure, "the reply could not be made");
+                error_response(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "We encountered an internal error. Please try again.")
+            }
+        }
+    }
+}
+
+fn target(path: &str) -> Target {
+    let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if under("/-") {
+        Target::Operations
+    } else if under("/upload") {
+        Target::Upload
+    } else {
+        Target::S3
+    }
+}
+
+/// Refuses what must not reach s3s.
+fn refuse(request: &Request<Incoming>) -> Option<Response<Content>> {
+    if *request.method() == Method::OPTIONS {
+        return Some(refuse_preflight(request.headers()));
+    }
+    let content_type = request.headers().get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let form = content_type.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data"));
+    // s3s would take the form into memory before it asks who sent it.
+    (*request.method() == Method::POST && form).then(|| {
+        error_response(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "Browser-based uploads to buckets are not implemented.")
+    })
+}
+
+/// No bucket has a CORS configuration, and S3 says so.
+fn refuse_preflight(headers: &HeaderMap) -> Response<Content> {
+    if headers.contains_key(http::header::ORIGIN) && headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD) {
+        error_response(StatusCode::FORBIDDEN, "AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.")
+    } else {
+        error_response(
+            StatusCode::BAD_REQUEST,
+            "BadRequest",
+            "Insufficient information. Origin and Access-Control-Request-Method request headers are needed.",
+        )
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether a body comes in HTTP chunks and nothing says how long it is.
+fn is_unsized(method: &Method, headers: &HeaderMap) -> bool {
+    matches!(*method, Method::PUT | Method::POST)
+        && headers.contains_key(http::header::TRANSFER_ENCODING)
+        && !headers.contains_key("x-amz-decoded-content-length")
+}
+
+async fn take_unsized(request: Request<Incoming>) -> Result<Request<s3s::Body>, Response<Content>> {
+    let (head, body) = request.into_parts();
+    let whole = Limited::new(body, UNSIZED_BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(UNSIZED_BODY_WAIT, whole).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(head, s3s::Body::from(body.to_bytes()))),
+        Ok(Err(_)) => Err(error_response(
+            StatusCode::LENGTH_REQUIRED,
+            "MissingContentLength",
+            "You must provide the Content-Length HTTP header.",
+        )),
+        Err(_) => Err(error_response(
+            StatusCode::BAD_REQUEST,
+            "RequestTimeout",
+            "Your socket connection to the server was not read from or written to within the timeout period.",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Target, target};
+
+    #[test]
+    fn what_is_not_s3_is_told_apart() {
+        assert_eq!(target("/-/health/live"), Target::Operations);
+        assert_eq!(target("/-"), Target::Operations);
+        assert_eq!(target("/upload"), Target::Upload);
+        assert_eq!(target("/upload/x"), Target::Upload);
+    }
+
+    #[test]
+    fn a_bucket_that_begins_alike_is_s3() {
+        for path in ["/", "/uploads", "/uploads/x", "/-x/y", "/b/-/x", "/b/upload", "//upload"] {
+            assert_eq!(target(path), Target::S3, "{path}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Copying: the bytes pass through the gateway, checked on the way out and hashed on the way in, into chunks of their own.
+//!
+//! A copy shares no chunk with its source, so nothing needs to count references; a copied multipart object becomes a plain
+//! one, whose entity tag is the MD5 of its bytes.
+
+use annulus_common::checksum::ChecksumAlgorithm;
+
+use super::digest::DEFAULT_ALGORITHM;
+use super::put::Naming;
+use super::{BODY_BYTES_MAX, ChecksumRequest, CopyObject, Expected, ObjectError, Objects, Written};
+
+impl Objects {
+    /// Makes an object out of another one, of at most 5 GiB.
+    pub async fn copy(&self, copy: CopyObject<'_>) -> Result<Written, ObjectError> {
+        let source = &copy.source.object;
+        if source.size > BODY_BYTES_MAX {
+            return Err(ObjectError::EntityTooLarge { size: source.size, maximum: BODY_BYTES_MAX });
+        }
+        let body = self.read(copy.source, 0..source.size).await?;
+        let naming = Naming {
+            bucket: copy.bucket,
+            key: copy.key,
+            owner: copy.owner,
+            headers: copy.headers.unwrap_or_else(|| source.headers.clone()),
+            conditions: copy.conditions,
+        };
+        let algorithm = copy.checksum.or_else(|| source_algorithm(&copy.source.object)).unwrap_or(DEFAULT_ALGORITHM);
+        let digest = Expected { md5: None, checksum: ChecksumRequest::Compute(algorithm) };
+        self.put_stream(naming, Some(source.size), digest, body).await
+    }
+}
+
+fn source_algorithm(source: &annulus_common::object::NewObject) -> Option<ChecksumAlgorithm> {
+    source.checksum.as_ref().map(|checksum| checksum.algorithm)
+}

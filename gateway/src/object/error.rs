@@ -1,0 +1,196 @@
+//! What can go wrong, by what the caller can tell the client. No status codes: the S3 layer has the one table.
+
+use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
+use annulus_common::ids::ChunkId;
+use annulus_common::map::Bucket;
+
+use crate::client::ClientError;
+
+/// Why an operation failed. Unless it says so, nothing visible happened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// There is no such bucket (any more).
+    #[error("no such bucket")]
+    NoSuchBucket,
+    /// There is no such object.
+    #[error("no such key")]
+    NoSuchKey,
+    /// There is no such multipart upload: completed, aborted or never begun.
+    #[error("no such upload")]
+    NoSuchUpload,
+    /// The bucket's name is taken; the owner tells by whom.
+    #[error("the bucket exists")]
+    BucketExists(Box<Bucket>),
+    /// The account owns as many buckets as it may.
+    #[error("too many buckets")]
+    TooManyBuckets,
+    /// The bucket still holds objects.
+    #[error("the bucket is not empty")]
+    BucketNotEmpty,
+    /// A condition on the object that is there does not hold.
+    #[error("a precondition failed")]
+    PreconditionFailed,
+    /// The key is empty or longer than 1,024 bytes.
+    #[error("the key is {bytes} bytes long")]
+    InvalidKey {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A range that lies outside the object.
+    #[error("the range is not within the {size} bytes of the object")]
+    InvalidRange {
+        /// The object's size.
+        size: u64,
+    },
+    /// A part's number is not 1 to 10,000.
+    #[error("part number {0} is not within 1 to 10,000")]
+    InvalidPartNumber(u16),
+    /// A part that the client lists was not uploaded, or its entity tag or checksum is another.
+    #[error("part {number} is not what was uploaded")]
+    InvalidPart {
+        /// Its number.
+        number: u16,
+    },
+    /// The client lists the parts out of order.
+    #[error("the parts are not in ascending order")]
+    InvalidPartOrder,
+    /// The client lists no parts, or more than 10,000.
+    #[error("{0} parts are listed")]
+    InvalidPartCount(usize),
+    /// A part other than the last is too small.
+    #[error("part {number} has {size} bytes, fewer than {minimum}")]
+    EntityTooSmall {
+        /// Its number.
+        number: u16,
+        /// Its entity tag.
+        etag: String,
+        /// Its size.
+        size: u64,
+        /// The smallest it may be.
+        minimum: u64,
+    },
+    /// The body or the object is too large.
+    #[error("{size} bytes are more than {maximum}")]
+    EntityTooLarge {
+        /// Its size, or what of it was seen.
+        size: u64,
+        /// The largest it may be.
+        maximum: u64,
+    },
+    /// The body does not have the `Content-MD5` that the client gave.
+    #[error("the body does not match its Content-MD5")]
+    BadDigest,
+    /// The body or the object does not have the checksum that the client gave.
+    #[error("the {algorithm:?} checksum does not match")]
+    ChecksumMismatch {
+        /// The checksum's algorithm.
+        algorithm: ChecksumAlgorithm,
+    },
+    /// A checksum came in another algorithm than the upload was begun with.
+    #[error("the upload's checksum is {expected:?}, not {actual:?}")]
+    ChecksumAlgorithmMismatch {
+        /// The upload's.
+        expected: Option<ChecksumAlgorithm>,
+        /// The client's.
+        actual: ChecksumAlgorithm,
+    },
+    /// An object's checksum is asked for in another type than the upload was begun with.
+    #[error("the upload's checksum type is {expected:?}, not {actual:?}")]
+    ChecksumTypeMismatch {
+        /// The upload's.
+        expected: ChecksumType,
+        /// The client's.
+        actual: ChecksumType,
+    },
+    /// The algorithm cannot make a checksum of that type: a full-object one of a hash, or a composite CRC64NVME.
+    #[error("{algorithm:?} cannot be {kind:?}")]
+    ChecksumTypeUnsupported {
+        /// The algorithm.
+        algorithm: ChecksumAlgorithm,
+        /// The type.
+        kind: ChecksumType,
+    },
+    /// The object has another size than the client said.
+    #[error("the object has {actual} bytes, not {expected}")]
+    SizeMismatch {
+        /// What the client said.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// The body had fewer or more bytes than the client said.
+    #[error("the body has {actual} bytes, not {expected}")]
+    IncompleteBody {
+        /// What the client said.
+        expected: u64,
+        /// What came.
+        actual: u64,
+    },
+    /// The body could not be read to its end.
+    #[error("the body failed: {0}")]
+    Body(#[from] BodyError),
+    /// Something else is being done to the same bucket or upload: ask again.
+    #[error("a conflicting operation is in progress")]
+    Conflict,
+    /// The stored bytes could not be read.
+    #[error("the object cannot be read: {0}")]
+    Unreadable(#[from] ReadError),
+    /// Too few nodes answer in time: ask again soon. A mutation may have been carried out.
+    #[error("the cluster cannot serve this now: {0}")]
+    Unavailable(ClientError),
+    /// No space is left.
+    #[error("no space is left")]
+    Full,
+    /// A bug or another version: the cluster refused what we sent.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// Why a body could not be read. The S3 layer makes them out of what the wire says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client went away.
+    #[error("the client went away")]
+    Disconnected,
+    /// The body ended before its announced length or its last frame.
+    #[error("the body is truncated")]
+    Truncated,
+    /// The framing is wrong, or a trailer that was announced did not come.
+    #[error("the body is malformed")]
+    Malformed,
+    /// A chunk's signature is wrong.
+    #[error("a chunk's signature is wrong")]
+    SignatureMismatch,
+    /// The bytes do not have the SHA-256 that was signed.
+    #[error("the body does not match its signed SHA-256")]
+    Sha256Mismatch,
+    /// It came too slowly.
+    #[error("the body came too slowly")]
+    TimedOut,
+}
+
+/// Why stored bytes could not be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Holders did not answer in time: ask again.
+    #[error("no holder of chunk {0:?} answers")]
+    Unavailable(ChunkId),
+    /// Every node answered, and none has a good copy.
+    #[error("chunk {0:?} is missing or corrupt on every node")]
+    Lost(ChunkId),
+}
+
+impl From<ClientError> for ObjectError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Full => ObjectError::Full,
+            ClientError::Refused(refusal) => ObjectError::Internal(format!("the cluster refused: {refusal}")),
+            ClientError::ChunkUnavailable(chunk) => ReadError::Unavailable(chunk).into(),
+            ClientError::ChunkLost(chunk) => ReadError::Lost(chunk).into(),
+            error @ (ClientError::NoMap
+            | ClientError::NoLeader { .. }
+            | ClientError::Uncertain
+            | ClientError::NoQuorum { .. }) => ObjectError::Unavailable(error),
+        }
+    }
+}

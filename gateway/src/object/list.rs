@@ -1,0 +1,143 @@
+//! Listings of objects and uploads: every shard of the bucket asked at once, merged, refilled only where a shard has run dry.
+
+use annulus_common::ids::ShardId;
+use annulus_common::map::Bucket;
+use annulus_common::object::ListedObject;
+use annulus_common::protocol::metadata::{Entry, LIST_ENTRIES_MAX, ListedUpload, Page, Query, QueryReply};
+
+use super::merge::{Cursor, Listed, Merge};
+use super::{ListObjects, ListUploads, ObjectError, ObjectPage, Objects, UploadPage};
+
+/// Entries asked of all shards in one round. All of them may come from one node in one reply, whose 2 MiB hold as many
+/// with keys of 1 KiB.
+const ENTRIES_PER_ROUND_MAX: usize = 1_700;
+
+/// What is asked of a shard beyond its share, so that few listings need a second round.
+const SHARD_ENTRIES_MIN: usize = 8;
+
+/// Rounds before a listing is given up: each brings at least one entry or passes some dead ones.
+const ROUNDS_MAX: usize = 10_000;
+
+impl Objects {
+    /// A page of a bucket's keys and common prefixes.
+    pub async fn list(&self, list: ListObjects<'_>) -> Result<ObjectPage, ObjectError> {
+        let scope = Scope::new(list.bucket, list.prefix, list.delimiter, list.max_keys);
+        let after = list.after.map(|after| (after, None));
+        let (entries, more) = self.page(&scope, after, |shard, from, limit| scope.objects(shard, from, limit), objects_reply).await?;
+        let next = entries.last().filter(|_| more).map(name::<ListedObject>);
+        Ok(ObjectPage { entries, next })
+    }
+
+    /// A page of a bucket's multipart uploads and common prefixes.
+    pub async fn list_uploads(&self, list: ListUploads<'_>) -> Result<UploadPage, ObjectError> {
+        let scope = Scope::new(list.bucket, list.prefix, list.delimiter, list.max_uploads);
+        let after = list.after_key.map(|after| (after, list.after_upload));
+        let (entries, more) = self.page(&scope, after, |shard, from, limit| scope.uploads(shard, from, limit), uploads_reply).await?;
+        let next = entries.last().filter(|_| more).map(|last| match last {
+            Entry::Item(upload) => (upload.key.clone(), Some(upload.id)),
+            Entry::Prefix(prefix) => (prefix.clone(), None),
+        });
+        Ok(UploadPage { entries, next })
+    }
+
+    /// The entries of a page, and whether there are more.
+    async fn page<T: Listed>(
+        &self,
+        scope: &Scope<'_>,
+        after: Option<(&str, Option<annulus_common::ids::UploadId>)>,
+        query: impl Fn(u16, Cursor, u32) -> Query,
+        page_of: fn(QueryReply) -> Option<Page<T>>,
+    ) -> Result<(Vec<Entry<T>>, bool), ObjectError> {
+        let start = Cursor::start(scope.prefix, scope.delimiter, after);
+        let Some(start) = start.filter(|_| scope.entries_max > 0) else { return Ok((Vec::new(), false)) };
+        let map = self.client.watch().latest();
+        let mut merge = Merge::new(scope.bucket.shards, &start, scope.entries_max + 1);
+        for _ in 0..ROUNDS_MAX {
+            let starving = merge.advance();
+            if starving.is_empty() {
+                let mut entries = merge.finish();
+                let more = entries.len() > scope.entries_max;
+                entries.truncate(scope.entries_max);
+                return Ok((entries, more));
+            }
+            let limit = scope.shard_limit(starving.len());
+            let shards: Vec<u16> = starving.iter().map(|(shard, _)| *shard).collect();
+            let queries = starving.into_iter().map(|(shard, cursor)| {
+                (map.partition_of_shard(scope.bucket.id, ShardId(shard)), query(shard, cursor, limit))
+            });
+            let replies = self.client.query(queries.collect()).await?;
+            for (shard, reply) in shards.into_iter().zip(replies) {
+                let page = page_of(reply).ok_or_else(|| ObjectError::Internal("the answer is not a listing".into()))?;
+                merge.feed(shard, page);
+            }
+        }
+        Err(ObjectError::Internal("a listing does not end".into()))
+    }
+}
+
+/// What is listed.
+struct Scope<'a> {
+    bucket: &'a Bucket,
+    prefix: &'a str,
+    delimiter: Option<&'a str>,
+    entries_max: usize,
+}
+
+impl<'a> Scope<'a> {
+    fn new(bucket: &'a Bucket, prefix: &'a str, delimiter: Option<&'a str>, entries_max: u32) -> Self {
+        let entries_max = entries_max.min(LIST_ENTRIES_MAX) as usize;
+        Self { bucket, prefix, delimiter: delimiter.filter(|delimiter| !delimiter.is_empty()), entries_max }
+    }
+
+    /// How many entries to ask of each of `starving` shards: a shard's share and half as much again.
+    fn shard_limit(&self, starving: usize) -> u32 {
+        let wanted = self.entries_max + 1;
+        let share = wanted.div_ceil(usize::from(self.bucket.shards).max(1));
+        let limit = (share + share / 2 + SHARD_ENTRIES_MIN).min(wanted).min(ENTRIES_PER_ROUND_MAX / starving.max(1));
+        limit.clamp(1, LIST_ENTRIES_MAX as usize) as u32
+    }
+
+    fn objects(&self, shard: u16, cursor: Cursor, limit: u32) -> Query {
+        Query::List {
+            bucket: self.bucket.id,
+            shard: ShardId(shard),
+            prefix: self.prefix.to_owned(),
+            delimiter: self.delimiter.map(str::to_owned),
+            from: cursor.from,
+            limit,
+        }
+    }
+
+    fn uploads(&self, shard: u16, cursor: Cursor, limit: u32) -> Query {
+        Query::Uploads {
+            bucket: self.bucket.id,
+            shard: ShardId(shard),
+            prefix: self.prefix.to_owned(),
+            delimiter: self.delimiter.map(str::to_owned),
+            from: cursor.from,
+            after_upload: cursor.after_upload,
+            limit,
+        }
+    }
+}
+
+fn objects_reply(reply: QueryReply) -> Option<Page<ListedObject>> {
+    match reply {
+        QueryReply::List(page) => Some(page),
+        _ => None,
+    }
+}
+
+fn uploads_reply(reply: QueryReply) -> Option<Page<ListedUpload>> {
+    match reply {
+        QueryReply::Uploads(page) => Some(page),
+        _ => None,
+    }
+}
+
+fn name<T: Listed>(entry: &Entry<T>) -> String {
+    match entry {
+        Entry::Item(item) => item.key().to_owned(),
+        Entry::Prefix(prefix) => prefix.clone(),
+    }
+}

@@ -1,0 +1,52 @@
+//! Completing an upload: checked against the parts as they are, committed only if they still are those.
+
+use annulus_common::protocol::metadata::{Command, MetaReply};
+
+use super::super::put::{key_path, written};
+use super::super::{CompleteUpload, ObjectError, Objects, UploadPath, Written};
+use super::assemble::{assemble, check_order};
+
+/// Attempts while parts are still being replaced under a client that completes: it should not do that.
+const ATTEMPTS_MAX: usize = 4;
+
+impl Objects {
+    /// Makes the object. Completing again answers the same, as long as the object is there.
+    pub async fn complete_upload(&self, complete: CompleteUpload<'_>) -> Result<Written, ObjectError> {
+        check_order(&complete.parts)?;
+        let path = key_path(complete.path.bucket, complete.path.key)?;
+        for _ in 0..ATTEMPTS_MAX {
+            let found = self.find_parts(&path, complete.path.upload).await?;
+            let Some((upload, uploaded)) = found else { return self.completed_before(complete.path).await };
+            let assembled = assemble(&upload, &uploaded, &complete)?;
+            let command = Command::CompleteUpload {
+                path: path.clone(),
+                upload: complete.path.upload,
+                conditions: complete.conditions.clone(),
+                parts: assembled.parts,
+                fingerprint: assembled.fingerprint,
+                etag: assembled.etag,
+                checksum: assembled.checksum,
+            };
+            match self.mutate(complete.path.bucket, path.shard, command).await? {
+                MetaReply::PartsChanged => {}
+                MetaReply::NoSuchUpload => return self.completed_before(complete.path).await,
+                reply => return written(reply, assembled.size),
+            }
+        }
+        Err(ObjectError::Conflict)
+    }
+
+    /// What an upload that is not under way has become, if it was completed and its object is still there.
+    async fn completed_before(&self, path: UploadPath<'_>) -> Result<Written, ObjectError> {
+        match self.get(path.bucket, path.key).await {
+            Ok(version) if version.upload == Some(path.upload) => Ok(Written {
+                etag: version.object.etag,
+                checksum: version.object.checksum,
+                modified_ms: version.modified_ms,
+                size: version.object.size,
+            }),
+            Ok(_) | Err(ObjectError::NoSuchKey) => Err(ObjectError::NoSuchUpload),
+            Err(error) => Err(error),
+        }
+    }
+}

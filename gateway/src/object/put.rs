@@ -1,0 +1,125 @@
+//! Putting an object whole: data durable first, then its name, in one mutation of the key's partition.
+
+use annulus_common::checksum::ChecksumType;
+use annulus_common::chunk::ChunkOwner;
+use annulus_common::condition::Conditions;
+use annulus_common::ids::PartId;
+use annulus_common::map::{Bucket, ClusterMap};
+use annulus_common::object::{
+    Data, ETag, INLINE_BYTES_MAX, KeyPath, NewObject, ObjectChecksum, ObjectHeaders, Part, UserId,
+};
+use annulus_common::protocol::metadata::{Command, MetaReply};
+use bytes::Bytes;
+use futures::Stream;
+
+use super::body::{Destination, StoredBody, store};
+use super::digest::{DEFAULT_ALGORITHM, Verified};
+use super::{BodyStream, Expected, ObjectError, Objects, PutObject, Written};
+
+/// The longest key, in bytes of UTF-8, as S3 says.
+const KEY_BYTES_MAX: usize = 1_024;
+
+/// What the object will be, but for its bytes.
+pub(super) struct Naming<'a> {
+    pub(super) bucket: &'a Bucket,
+    pub(super) key: &'a str,
+    pub(super) owner: UserId,
+    pub(super) headers: ObjectHeaders,
+    pub(super) conditions: Conditions,
+}
+
+impl Objects {
+    /// Makes or replaces an object. It is there, durable, when this returns; after an error other than
+    /// [`ObjectError::Unavailable`] nothing has changed.
+    pub async fn put(&self, put: PutObject<'_>, body: BodyStream) -> Result<Written, ObjectError> {
+        let PutObject { bucket, key, owner, headers, conditions, content_length, digest } = put;
+        let naming = Naming { bucket, key, owner, headers, conditions };
+        self.put_stream(naming, content_length, digest, body).await
+    }
+
+    pub(super) async fn put_stream<E: Into<ObjectError>>(
+        &self,
+        naming: Naming<'_>,
+        content_length: Option<u64>,
+        digest: Expected,
+        body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
+    ) -> Result<Written, ObjectError> {
+        let path = key_path(naming.bucket, naming.key)?;
+        let part = PartId::generate(self.clock.now_ms());
+        let destination =
+            Destination { part, owner: owner_of(&path), content_length, inline_bytes_max: INLINE_BYTES_MAX };
+        let algorithm = digest.checksum.algorithm().unwrap_or(DEFAULT_ALGORITHM);
+        let stored = store(&self.client, destination, digest.hasher(algorithm), body).await?;
+        let verified = digest.verify(&stored.digests, algorithm)?;
+        self.name(naming, path, new_data(part, stored, &verified), &verified).await
+    }
+
+    async fn name(
+        &self,
+        naming: Naming<'_>,
+        path: KeyPath,
+        (size, data): (u64, Data),
+        verified: &Verified,
+    ) -> Result<Written, ObjectError> {
+        let checksum = ObjectChecksum {
+            algorithm: verified.stored.algorithm(),
+            kind: ChecksumType::FullObject,
+            value: verified.stored.as_bytes().to_vec(),
+        };
+        let object = NewObject {
+            owner: naming.owner,
+            size,
+            etag: ETag { md5: verified.md5, parts: None },
+            checksum: Some(checksum),
+            headers: naming.headers,
+            data,
+        };
+        let shard = path.shard;
+        let command = Command::Put { path, conditions: naming.conditions, object };
+        written(self.mutate(naming.bucket, shard, command).await?, size)
+    }
+}
+
+fn new_data(part: PartId, stored: StoredBody, verified: &Verified) -> (u64, Data) {
+    let data = match stored.inline {
+        Some(body) => Data::Inline(body),
+        None => Data::Parts(vec![new_part(part, 1, stored.length, verified)]),
+    };
+    (stored.length, data)
+}
+
+pub(super) fn new_part(id: PartId, number: u16, length: u64, verified: &Verified) -> Part {
+    Part { id, number, length, md5: verified.md5, checksum: Some(verified.stored.as_bytes().to_vec()) }
+}
+
+/// What the answer to a mutation that makes an object means.
+pub(super) fn written(reply: MetaReply, size: u64) -> Result<Written, ObjectError> {
+    match reply {
+        MetaReply::Written { modified_ms, etag, checksum } => Ok(Written { etag, checksum, modified_ms, size }),
+        reply => Err(refused(reply)),
+    }
+}
+
+/// The error that a mutation's answer stands for.
+pub(super) fn refused(reply: MetaReply) -> ObjectError {
+    match reply {
+        MetaReply::PreconditionFailed => ObjectError::PreconditionFailed,
+        MetaReply::NoSuchKey => ObjectError::NoSuchKey,
+        MetaReply::NoSuchUpload => ObjectError::NoSuchUpload,
+        MetaReply::PartsChanged => ObjectError::Conflict,
+        other => ObjectError::Internal(format!("unexpected answer to a mutation: {other:?}")),
+    }
+}
+
+/// Where the key's records live.
+pub(super) fn key_path(bucket: &Bucket, key: &str) -> Result<KeyPath, ObjectError> {
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(ObjectError::InvalidKey { bytes: key.len() });
+    }
+    Ok(ClusterMap::key_path(bucket, key))
+}
+
+/// Who is asked before one of the key's chunks is dropped.
+pub(super) fn owner_of(path: &KeyPath) -> ChunkOwner {
+    ChunkOwner { bucket: path.bucket, shard: path.shard }
+}

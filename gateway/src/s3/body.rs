@@ -1,0 +1,184 @@
+//! Request bodies as they come from s3s: streamed to the object layer with a bound on how long the client may be silent,
+//! or read whole when they are XML. What s3s says went wrong becomes what the object layer and S3 call it.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use annulus_common::checksum::{ChecksumAlgorithm, ChecksumValue};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt};
+use http::HeaderMap;
+use md5::{Digest, Md5};
+use s3s::dto::StreamingBlob;
+use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
+use s3s::stream::upload_stream::UploadStreamError;
+use s3s::{Body, BodySizeLimitExceeded, S3Result, s3_error};
+use tokio::time::{Instant, Sleep};
+
+use super::error::body_error;
+use crate::object::{BodyError, BodyStream};
+
+/// How long a client may send nothing.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// The body of an object or a part.
+pub(super) fn stream(body: Option<StreamingBlob>) -> BodyStream {
+    match body {
+        Some(body) => Box::pin(Attentive::new(body)),
+        None => Box::pin(futures::stream::empty()),
+    }
+}
+
+/// A body that has to be here whole before it means anything.
+pub(crate) async fn read_whole(body: Body, bytes_max: usize) -> S3Result<Bytes> {
+    if let Some(bytes) = body.bytes() {
+        return Ok(bytes);
+    }
+    let mut body = Attentive::new(body);
+    let mut whole = BytesMut::new();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(body_error)?;
+        if whole.len() + piece.len() > bytes_max {
+            return Err(s3_error!(MaxMessageLengthExceeded));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// Compares a whole body with the checksums in its head and behind it.
+pub(crate) fn check_whole(bytes: &[u8], head: Option<&HeaderMap>, trailers: Option<&HeaderMap>) -> S3Result {
+    for headers in head.into_iter().chain(trailers) {
+        for algorithm in ChecksumAlgorithm::ALL {
+            let Some(given) = headers.get(algorithm.header_name()) else { continue };
+            let computed = BASE64.encode(ChecksumValue::of(algorithm, bytes).as_bytes());
+            if given.as_bytes() != computed.as_bytes() {
+                return Err(s3_error!(BadDigest, "The {algorithm} you specified did not match the calculated checksum."));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Compares a whole body with its `Content-MD5`.
+pub(crate) fn check_content_md5(bytes: &[u8], headers: &HeaderMap) -> S3Result {
+    match content_md5(headers)? {
+        Some(md5) if md5 != <[u8; 16]>::from(Md5::digest(bytes)) => Err(s3_error!(BadDigest)),
+        _ => Ok(()),
+    }
+}
+
+/// `Content-MD5`, raw.
+pub(super) fn content_md5(headers: &HeaderMap) -> S3Result<Option<[u8; 16]>> {
+    let Some(text) = headers.get("content-md5") else { return Ok(None) };
+    let md5 = BASE64.decode(text.as_bytes()).ok().and_then(|md5| md5.try_into().ok());
+    md5.map(Some).ok_or_else(|| s3_error!(InvalidDigest))
+}
+
+/// A body whose client must not fall silent.
+struct Attentive<S> {
+    body: S,
+    /// Runs while nothing comes.
+    silence: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl<S> Attentive<S> {
+    fn new(body: S) -> Self {
+        Self { body, silence: Box::pin(tokio::time::sleep(SILENCE_MAX)), waiting: false }
+    }
+}
+
+impl<S, E> Stream for Attentive<S>
+where
+    S: Stream<Item = Result<Bytes, E>> + Unpin,
+    E: AsRef<dyn Error + Send + Sync + 'static>,
+{
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Poll::Ready(piece) = self.body.poll_next_unpin(cx) {
+            self.waiting = false;
+            return Poll::Ready(piece.map(|piece| piece.map_err(|error| classify(error.as_ref()))));
+        }
+        if !self.waiting {
+            self.waiting = true;
+            self.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
+        }
+        self.silence.as_mut().poll(cx).map(|()| Some(Err(BodyError::TimedOut)))
+    }
+}
+
+/// What an error of s3s or hyper means, from its innermost cause outwards.
+fn classify(error: &(dyn Error + 'static)) -> BodyError {
+    if let Some(error) = error.downcast_ref::<UploadStreamError>() {
+        return match error {
+            UploadStreamError::Underlying(source) => classify(source.as_ref()),
+            UploadStreamError::Sha256Mismatch => BodyError::Sha256Mismatch,
+            UploadStreamError::LengthMismatch | UploadStreamError::Incomplete => BodyError::Truncated,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<AwsChunkedStreamError>() {
+        return match error {
+            AwsChunkedStreamError::Underlying(source) => classify(source.as_ref()),
+            AwsChunkedStreamError::SignatureMismatch => BodyError::SignatureMismatch,
+            AwsChunkedStreamError::TrailersTooLarge(..) | AwsChunkedStreamError::TooManyTrailerHeaders(..) => {
+                BodyError::Malformed
+            }
+            _ => BodyError::Truncated,
+        };
+    }
+    if error.is::<BodySizeLimitExceeded>() {
+        return BodyError::Truncated;
+    }
+    BodyError::Disconnected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().expect("a header's value"));
+        headers
+    }
+
+    #[test]
+    fn content_md5_is_compared() {
+        assert!(check_content_md5(b"bar", &headers("content-md5", "N7UdGUp1E+RbVvZSTy1R8g==")).is_ok());
+        let wrong = check_content_md5(b"baz", &headers("content-md5", "N7UdGUp1E+RbVvZSTy1R8g==")).expect_err("wrong");
+        assert_eq!(wrong.code().as_str(), "BadDigest");
+        let bad = check_content_md5(b"bar", &headers("content-md5", "N7UdGU")).expect_err("malformed");
+        assert_eq!(bad.code().as_str(), "InvalidDigest");
+    }
+
+    #[test]
+    fn checksums_before_and_behind_are_compared() {
+        let right = headers("x-amz-checksum-crc32", "y/Q5Jg==");
+        assert!(check_whole(b"123456789", Some(&right), None).is_ok());
+        assert!(check_whole(b"123456789", None, Some(&right)).is_ok());
+        assert!(check_whole(b"12345678", Some(&right), None).is_err());
+        assert!(check_whole(b"12345678", None, Some(&right)).is_err());
+    }
+
+    #[test]
+    fn errors_are_told_apart() {
+        assert_eq!(classify(&UploadStreamError::Sha256Mismatch), BodyError::Sha256Mismatch);
+        let nested = AwsChunkedStreamError::Underlying(Box::new(AwsChunkedStreamError::SignatureMismatch));
+        assert_eq!(classify(&nested), BodyError::SignatureMismatch);
+        assert_eq!(classify(&AwsChunkedStreamError::Incomplete), BodyError::Truncated);
+        assert_eq!(classify(&std::io::Error::other("gone")), BodyError::Disconnected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_body() {
+        let mut body = Attentive::new(futures::stream::pending::<Result<Bytes, Box<dyn Error + Send + Sync>>>());
+        assert_eq!(body.next().await, Some(Err(BodyError::TimedOut)));
+    }
+}

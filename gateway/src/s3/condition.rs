@@ -1,0 +1,148 @@
+//! Preconditions out of headers. The headers are read as they came: s3s takes a list of entity tags for one tag.
+
+use annulus_common::condition::{Conditions, ETagCondition, Verdict};
+use annulus_common::object::ObjectVersion;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use s3s::dto::Timestamp;
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+
+use super::headers;
+
+/// `If-Match` and `If-None-Match` of a write.
+pub(super) fn of_write(headers: &HeaderMap) -> S3Result<Conditions> {
+    Ok(Conditions {
+        if_match: tags(headers, "if-match")?,
+        if_none_match: tags(headers, "if-none-match")?,
+        ..Conditions::default()
+    })
+}
+
+/// The conditions of a read.
+pub(super) fn of_read(
+    headers: &HeaderMap,
+    modified_since: Option<&Timestamp>,
+    unmodified_since: Option<&Timestamp>,
+) -> S3Result<Conditions> {
+    Ok(Conditions {
+        if_modified_since: modified_since.map(unix_seconds),
+        if_unmodified_since: unmodified_since.map(unix_seconds),
+        ..of_write(headers)?
+    })
+}
+
+/// The conditions on the source of a copy.
+pub(super) fn of_source(
+    headers: &HeaderMap,
+    modified_since: Option<&Timestamp>,
+    unmodified_since: Option<&Timestamp>,
+) -> S3Result<Conditions> {
+    Ok(Conditions {
+        if_match: tags(headers, "x-amz-copy-source-if-match")?,
+        if_none_match: tags(headers, "x-amz-copy-source-if-none-match")?,
+        if_modified_since: modified_since.map(unix_seconds),
+        if_unmodified_since: unmodified_since.map(unix_seconds),
+        ..Conditions::default()
+    })
+}
+
+/// Whether an object may be read.
+pub(super) fn judge_read(conditions: &Conditions, version: &ObjectVersion) -> S3Result {
+    match conditions.judge(Some(version)) {
+        Verdict::Holds => Ok(()),
+        Verdict::NotModified => Err(not_modified(version)),
+        Verdict::Failed | Verdict::NoObject => Err(s3_error!(PreconditionFailed)),
+    }
+}
+
+/// Whether an object may be copied: S3 answers 412 either way.
+pub(super) fn judge_source(conditions: &Conditions, version: &ObjectVersion) -> S3Result {
+    match conditions.judge(Some(version)) {
+        Verdict::Holds => Ok(()),
+        _ => Err(s3_error!(PreconditionFailed)),
+    }
+}
+
+/// Seconds since the Unix epoch.
+pub(super) fn unix_seconds(timestamp: &Timestamp) -> i64 {
+    time::OffsetDateTime::from(timestamp.clone()).unix_timestamp()
+}
+
+/// An entity tag as a client writes it, without quotes and weakness.
+pub(super) fn bare_tag(text: &str) -> &str {
+    let text = text.trim();
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+}
+
+/// 304 with what a cache wants to know. See RFC 9110 section 15.4.5.
+fn not_modified(version: &ObjectVersion) -> S3Error {
+    let mut error = S3Error::with_message(S3ErrorCode::Custom("NotModified".into()), "Not Modified");
+    error.set_status_code(StatusCode::NOT_MODIFIED);
+    let mut headers = HeaderMap::new();
+    let mut insert = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    insert(http::header::ETAG, &format!("\"{}\"", version.object.etag));
+    insert(http::header::LAST_MODIFIED, &headers::http_date(version.modified_ms));
+    if let Some(cache_control) = &version.object.headers.cache_control {
+        insert(http::header::CACHE_CONTROL, cache_control);
+    }
+    if let Some(expires) = &version.object.headers.expires {
+        insert(http::header::EXPIRES, expires);
+    }
+    error.set_headers(headers);
+    error
+}
+
+/// A list of entity tags, over all headers of that name.
+fn tags(headers: &HeaderMap, name: &str) -> S3Result<Option<ETagCondition>> {
+    let mut tags = Vec::new();
+    for value in headers.get_all(name) {
+        let text = value.to_str().map_err(|_| s3_error!(InvalidArgument, "invalid header: {name}"))?;
+        tags.extend(split_tags(text));
+    }
+    if tags.iter().any(|tag| tag == "*") {
+        return Ok(Some(ETagCondition::Any));
+    }
+    Ok((!tags.is_empty()).then_some(ETagCondition::OneOf(tags)))
+}
+
+/// Splits at commas that are not within quotes.
+fn split_tags(text: &str) -> Vec<String> {
+    let mut quoted = false;
+    let pieces = text.split(|character: char| {
+        quoted ^= character == '"';
+        character == ',' && !quoted
+    });
+    pieces.map(bare_tag).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus_common::condition::ETagCondition;
+    use http::{HeaderMap, HeaderValue};
+
+    use super::{split_tags, tags};
+
+    #[test]
+    fn a_list_of_tags_is_split() {
+        assert_eq!(split_tags("\"a\", W/\"b\" ,c"), ["a", "b", "c"]);
+        assert_eq!(split_tags("\"a,b\", \"c\""), ["a,b", "c"]);
+        assert_eq!(split_tags("*"), ["*"]);
+        assert!(split_tags(" , ").is_empty());
+    }
+
+    #[test]
+    fn several_headers_are_one_list() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(tags(&headers, "if-match").expect("valid"), None);
+        headers.append("if-match", HeaderValue::from_static("\"a\""));
+        headers.append("if-match", HeaderValue::from_static("\"b\""));
+        let both = ETagCondition::OneOf(vec!["a".to_owned(), "b".to_owned()]);
+        assert_eq!(tags(&headers, "if-match").expect("valid"), Some(both));
+        headers.append("if-match", HeaderValue::from_static("*"));
+        assert_eq!(tags(&headers, "if-match").expect("valid"), Some(ETagCondition::Any));
+    }
+}

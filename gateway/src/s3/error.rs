@@ -1,0 +1,109 @@
+//! The one table from what went wrong to what S3 calls it. Messages say what the client can use, and no more.
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use s3s::{S3Error, S3ErrorCode, s3_error};
+use tracing::{error, warn};
+
+use crate::object::{BodyError, ObjectError, ReadError};
+
+/// The error of an operation.
+pub(super) fn s3_error(error: ObjectError) -> S3Error {
+    match error {
+        ObjectError::NoSuchBucket => s3_error!(NoSuchBucket),
+        ObjectError::NoSuchKey => s3_error!(NoSuchKey),
+        ObjectError::NoSuchUpload => s3_error!(NoSuchUpload),
+        ObjectError::BucketExists(_) => s3_error!(BucketAlreadyExists),
+        ObjectError::TooManyBuckets => s3_error!(TooManyBuckets),
+        ObjectError::BucketNotEmpty => s3_error!(BucketNotEmpty),
+        ObjectError::PreconditionFailed => s3_error!(PreconditionFailed),
+        ObjectError::InvalidKey { bytes: 0 } => s3_error!(InvalidArgument, "A key must be specified"),
+        ObjectError::InvalidKey { .. } => s3_error!(KeyTooLongError),
+        ObjectError::InvalidRange { size } => unsatisfiable(size),
+        ObjectError::InvalidPartNumber(_) => part_number_out_of_range(),
+        ObjectError::InvalidPart { .. } => s3_error!(InvalidPart),
+        ObjectError::InvalidPartOrder => s3_error!(InvalidPartOrder),
+        ObjectError::InvalidPartCount(_) => s3_error!(MalformedXML),
+        ObjectError::EntityTooSmall { .. } => s3_error!(EntityTooSmall),
+        ObjectError::EntityTooLarge { .. } => s3_error!(EntityTooLarge),
+        ObjectError::BadDigest => s3_error!(BadDigest),
+        ObjectError::ChecksumMismatch { algorithm } => {
+            s3_error!(BadDigest, "The {algorithm} you specified did not match the calculated checksum.")
+        }
+        ObjectError::ChecksumAlgorithmMismatch { expected, actual } => {
+            let expected = expected.map_or("null", |expected| expected.name());
+            s3_error!(InvalidRequest, "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}")
+        }
+        ObjectError::ChecksumTypeMismatch { expected, actual } => {
+            s3_error!(InvalidRequest, "The upload was created with the {expected} checksum type, the request is for {actual}.")
+        }
+        ObjectError::ChecksumTypeUnsupported { algorithm, kind } => {
+            s3_error!(InvalidRequest, "The {kind} checksum type cannot be used with the {algorithm} checksum algorithm.")
+        }
+        ObjectError::SizeMismatch { .. } => {
+            s3_error!(InvalidRequest, "The provided 'x-amz-mp-object-size' header value does not match what was computed")
+        }
+        ObjectError::IncompleteBody { .. } => s3_error!(IncompleteBody),
+        ObjectError::Body(error) => body_error(error),
+        ObjectError::Conflict => s3_error!(OperationAborted),
+        ObjectError::Unreadable(error) => read_error(error),
+        ObjectError::Unavailable(source) => {
+            warn!(error = %source, "the cluster cannot serve a request");
+            s3_error!(ServiceUnavailable, "Please reduce your request rate.")
+        }
+        ObjectError::Full => with_status(S3ErrorCode::Custom("StorageFull".into()), StatusCode::INSUFFICIENT_STORAGE, "No space is left to store this."),
+        ObjectError::Internal(reason) => {
+            error!(reason, "internal error");
+            s3_error!(InternalError)
+        }
+    }
+}
+
+/// The error of a body that did not arrive whole.
+pub(crate) fn body_error(error: BodyError) -> S3Error {
+    match error {
+        BodyError::Disconnected | BodyError::Truncated => s3_error!(IncompleteBody),
+        BodyError::Malformed => with_status(
+            S3ErrorCode::Custom("MalformedTrailerError".into()),
+            StatusCode::BAD_REQUEST,
+            "The request contained trailing data that was not well-formed or did not conform to our published schema.",
+        ),
+        BodyError::SignatureMismatch => s3_error!(SignatureDoesNotMatch),
+        BodyError::Sha256Mismatch => with_status(
+            S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()),
+            StatusCode::BAD_REQUEST,
+            "The provided 'x-amz-content-sha256' header does not match what was computed.",
+        ),
+        BodyError::TimedOut => s3_error!(RequestTimeout),
+    }
+}
+
+/// 416, with the size that the client should have known.
+pub(super) fn unsatisfiable(size: u64) -> S3Error {
+    let mut error = s3_error!(InvalidRange);
+    let mut headers = HeaderMap::new();
+    if let Ok(range) = HeaderValue::from_str(&format!("bytes */{size}")) {
+        headers.insert(http::header::CONTENT_RANGE, range);
+    }
+    error.set_headers(headers);
+    error
+}
+
+pub(super) fn part_number_out_of_range() -> S3Error {
+    s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive")
+}
+
+fn read_error(error: ReadError) -> S3Error {
+    match error {
+        ReadError::Unavailable(_) => s3_error!(ServiceUnavailable, "Please reduce your request rate."),
+        ReadError::Lost(chunk) => {
+            error!(?chunk, "a chunk cannot be read from any node");
+            s3_error!(InternalError)
+        }
+    }
+}
+
+pub(super) fn with_status(code: S3ErrorCode, status: StatusCode, message: &'static str) -> S3Error {
+    let mut error = S3Error::with_message(code, message);
+    error.set_status_code(status);
+    error
+}

@@ -1,0 +1,155 @@
+//! The S3 API on the wire: one file per operation, which is the compatibility list. Each checks and translates what the
+//! client says, asks the object layer, and translates back. Only this module, `auth` and `http` know s3s and headers.
+//!
+//! What is not built is not here: s3s answers it with 501 NotImplemented.
+
+mod abort_multipart_upload;
+pub(crate) mod body;
+mod bucket_facts;
+mod checksum;
+mod complete_multipart_upload;
+mod condition;
+mod copy_object;
+mod create_bucket;
+mod create_multipart_upload;
+mod delete_bucket;
+mod delete_object;
+mod delete_objects;
+mod error;
+mod get_bucket_location;
+mod get_object;
+mod get_object_attributes;
+mod head_bucket;
+mod head_object;
+mod headers;
+mod list_buckets;
+mod list_multipart_uploads;
+mod list_object_versions;
+mod list_objects;
+mod list_objects_v2;
+mod list_parts;
+mod listing;
+mod names;
+mod object_facts;
+mod put_object;
+mod range;
+mod read;
+mod upload_part;
+mod upload_part_copy;
+mod version;
+
+use std::sync::Arc;
+
+use annulus_common::map::ClusterMap;
+use annulus_common::object::UserId;
+use http::Extensions;
+use s3s::{S3, S3Request, S3Response, S3Result, dto, s3_error};
+
+use crate::auth::{Accounts, Caller};
+use crate::object::Objects;
+
+pub(crate) use names::BucketNames;
+
+/// What every operation works with.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    objects: Arc<Objects>,
+    accounts: Accounts,
+    region: String,
+}
+
+impl Gateway {
+    pub(crate) fn new(objects: Arc<Objects>, accounts: Accounts, region: String) -> Self {
+        Self { objects, accounts, region }
+    }
+}
+
+/// Who signed the request: put there by the access check, without which no operation runs.
+fn caller(extensions: &Extensions) -> S3Result<UserId> {
+    extensions.get::<Caller>().map(|caller| caller.user).ok_or_else(|| s3_error!(AccessDenied))
+}
+
+/// An account as S3 shows it.
+fn owner(map: &ClusterMap, user: UserId) -> dto::Owner {
+    let display_name = map.users.get(&user).map(|user| user.display_name.clone());
+    dto::Owner { display_name, id: Some(user.to_string()) }
+}
+
+/// An account as the one who began an upload.
+fn initiator(map: &ClusterMap, user: UserId) -> dto::Initiator {
+    let dto::Owner { display_name, id } = owner(map, user);
+    dto::Initiator { display_name, id }
+}
+
+/// An entity tag as s3s writes it.
+fn dto_etag(etag: &annulus_common::object::ETag) -> dto::ETag {
+    dto::ETag::Strong(etag.to_string())
+}
+
+/// A size or length as s3s writes it.
+fn dto_size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Hands each operation to its file.
+macro_rules! delegate {
+    ($($module:ident::$operation:ident($input:ident) -> $output:ident;)*) => {
+        #[async_trait::async_trait]
+        impl S3 for Gateway {
+            $(
+                async fn $operation(&self, req: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
+                    $module::$operation(self, req).await
+                }
+            )*
+        }
+    };
+}
+
+delegate! {
+    create_bucket::create_bucket(CreateBucketInput) -> CreateBucketOutput;
+    head_bucket::head_bucket(HeadBucketInput) -> HeadBucketOutput;
+    list_buckets::list_buckets(ListBucketsInput) -> ListBucketsOutput;
+    delete_bucket::delete_bucket(DeleteBucketInput) -> DeleteBucketOutput;
+    get_bucket_location::get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput;
+
+    put_object::put_object(PutObjectInput) -> PutObjectOutput;
+    get_object::get_object(GetObjectInput) -> GetObjectOutput;
+    head_object::head_object(HeadObjectInput) -> HeadObjectOutput;
+    delete_object::delete_object(DeleteObjectInput) -> DeleteObjectOutput;
+    delete_objects::delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
+    copy_object::copy_object(CopyObjectInput) -> CopyObjectOutput;
+    get_object_attributes::get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput;
+
+    list_objects::list_objects(ListObjectsInput) -> ListObjectsOutput;
+    list_objects_v2::list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output;
+    list_object_versions::list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput;
+
+    create_multipart_upload::create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput;
+    upload_part::upload_part(UploadPartInput) -> UploadPartOutput;
+    upload_part_copy::upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput;
+    complete_multipart_upload::complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput;
+    abort_multipart_upload::abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput;
+    list_parts::list_parts(ListPartsInput) -> ListPartsOutput;
+    list_multipart_uploads::list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput;
+
+    bucket_facts::get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
+    bucket_facts::get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput;
+    bucket_facts::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
+    bucket_facts::get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput;
+    bucket_facts::get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput;
+    bucket_facts::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
+    bucket_facts::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
+    bucket_facts::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
+    bucket_facts::get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput;
+    bucket_facts::get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput;
+    bucket_facts::get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;
+    bucket_facts::get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput;
+    bucket_facts::get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput;
+    bucket_facts::get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput;
+    bucket_facts::get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput;
+    bucket_facts::get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput;
+    bucket_facts::get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput;
+
+    object_facts::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
+    object_facts::get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput;
+}

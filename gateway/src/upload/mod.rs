@@ -1,0 +1,146 @@
+//! The original system's route: `curl -X POST -F 'file=@x' http://host:4000/upload`, and `GET /upload/NAME`.
+//!
+//! Files go into one bucket under their names, through the same object layer as S3. Who may: who signs as the bucket's owner, who
+//! brings the upload token, and everybody where the operator allows it. No second way to store anything.
+
+mod download;
+mod error;
+mod name;
+mod receive;
+
+use std::sync::Arc;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::map::{Bucket, ClusterMap};
+use annulus_common::object::UserId;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::Incoming;
+use subtle::ConstantTimeEq;
+
+use crate::auth::Accounts;
+use crate::auth::sigv4::{self, SignedPayload};
+use crate::http::{Handler, HandlerBody};
+use crate::object::{ObjectError, Objects};
+
+use error::UploadError;
+
+/// The path of the route; files are below it.
+pub const PATH: &str = "/upload";
+
+/// What the operator decides.
+#[derive(Clone)]
+pub struct UploadConfig {
+    /// The bucket that files go into; made when the first one comes.
+    pub bucket: String,
+    /// Whether credentials are needed at all.
+    pub anonymous: bool,
+    /// A bearer token that allows uploading, for clients that cannot sign.
+    pub token: Option<String>,
+    /// The region that requests are signed for.
+    pub region: String,
+}
+
+/// The route.
+pub struct Upload {
+    objects: Arc<Objects>,
+    accounts: Accounts,
+    clock: SharedClock,
+    config: UploadConfig,
+}
+
+/// Who asks.
+enum Caller {
+    /// An account: only as the bucket's owner.
+    User(UserId),
+    /// Somebody whom the operator lets use this route, and nothing else.
+    Guest,
+}
+
+impl Upload {
+    /// The route over the operations of a gateway.
+    pub fn new(objects: Arc<Objects>, accounts: Accounts, clock: SharedClock, config: UploadConfig) -> Self {
+        Self { objects, accounts, clock, config }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<HandlerBody>, UploadError> {
+        let (head, body) = request.into_parts();
+        let map = self.accounts.map().await?;
+        let caller = self.authenticate(&map, &head)?;
+        let below = head.uri.path().strip_prefix(PATH).unwrap_or_default().trim_start_matches('/');
+        match (&head.method, below.is_empty()) {
+            (&Method::POST | &Method::PUT, true) => {
+                let bucket = self.bucket_to_write(&map, &caller).await?;
+                self.receive(&head, body, &bucket).await
+            }
+            (&Method::GET | &Method::HEAD, false) => {
+                let bucket = self.objects.bucket(&self.config.bucket).await?;
+                permit(&caller, &bucket)?;
+                self.download(&head, &bucket, &name::decode(below)?).await
+            }
+            _ => Err(UploadError::MethodNotAllowed),
+        }
+    }
+
+    /// A wrong signature or token is refused even where none is needed.
+    fn authenticate(&self, map: &ClusterMap, head: &Parts) -> Result<Caller, UploadError> {
+        if sigv4::is_signed(&head.headers) {
+            let signed = sigv4::verify(map, &self.config.region, self.clock.now_ms(), head)?;
+            return match signed.payload {
+                SignedPayload::Unsigned => Ok(Caller::User(signed.user)),
+                // Files are stored as they arrive: a hash of the whole form would be judged too late.
+                SignedPayload::Sha256(_) if head.method == Method::GET || head.method == Method::HEAD => {
+                    Ok(Caller::User(signed.user))
+                }
+                SignedPayload::Sha256(_) => Err(UploadError::SignedForm),
+            };
+        }
+        match (bearer(&head.headers), &self.config.token) {
+            (Some(given), Some(token)) if bool::from(given.as_bytes().ct_eq(token.as_bytes())) => Ok(Caller::Guest),
+            (None, _) if self.config.anonymous => Ok(Caller::Guest),
+            _ => Err(UploadError::AccessDenied),
+        }
+    }
+
+    async fn bucket_to_write(&self, map: &ClusterMap, caller: &Caller) -> Result<Bucket, UploadError> {
+        let owner = match caller {
+            Caller::User(user) => *user,
+            Caller::Guest => first_admin(map).ok_or(UploadError::AccessDenied)?,
+        };
+        let bucket = match self.objects.bucket(&self.config.bucket).await {
+            Err(ObjectError::NoSuchBucket) => match self.objects.create_bucket(&self.config.bucket, owner).await {
+                Err(ObjectError::BucketExists(bucket)) => *bucket,
+                made => made?,
+            },
+            found => found?,
+        };
+        permit(caller, &bucket)?;
+        Ok(bucket)
+    }
+}
+
+#[async_trait::async_trait]
+impl Handler for Upload {
+    async fn handle(&self, request: Request<Incoming>) -> Response<HandlerBody> {
+        match self.answer(request).await {
+            Ok(response) => response,
+            Err(error) => error::response(&error, &[]),
+        }
+    }
+}
+
+fn permit(caller: &Caller, bucket: &Bucket) -> Result<(), UploadError> {
+    match caller {
+        Caller::User(user) if *user != bucket.owner => Err(UploadError::AccessDenied),
+        _ => Ok(()),
+    }
+}
+
+fn first_admin(map: &ClusterMap) -> Option<UserId> {
+    let admins = map.users.iter().filter(|(_, user)| user.admin);
+    admins.min_by_key(|(id, user)| (user.created_ms, **id)).map(|(id, _)| *id)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}

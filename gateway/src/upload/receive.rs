@@ -1,0 +1,109 @@
+//! Files come in: each field of the form that has a file name is stored as it arrives, in bounded memory.
+
+use annulus_common::checksum::ChecksumValue;
+use annulus_common::condition::Conditions;
+use annulus_common::map::Bucket;
+use annulus_common::object::ObjectHeaders;
+use futures::TryStreamExt;
+use http::header::{CONTENT_TYPE, HOST};
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use http_body_util::BodyDataStream;
+use hyper::body::Incoming;
+use multer::{Field, Multipart};
+
+use super::error::{StoredFile, UploadError, response, stored};
+use super::{PATH, Upload, name};
+use crate::http::HandlerBody;
+use crate::object::{BodyError, Expected, OBJECT_BYTES_MAX, PutObject};
+
+/// Files in one request: more are better sent in several, which can be repeated one by one.
+const FILES_MAX: usize = 1_000;
+
+impl Upload {
+    /// A file that fails ends the request; those before it are stored, and the answer says which.
+    pub(super) async fn receive(
+        &self,
+        head: &Parts,
+        body: Incoming,
+        bucket: &Bucket,
+    ) -> Result<Response<HandlerBody>, UploadError> {
+        let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let boundary = multer::parse_boundary(content_type).map_err(|_| UploadError::NotAForm)?;
+        let mut form = Multipart::new(BodyDataStream::new(body), boundary);
+        let mut files = Vec::new();
+        match self.store_all(&mut form, &head.headers, bucket, &mut files).await {
+            Ok(()) => Ok(stored(&files)),
+            Err(error) => Ok(response(&error, &files)),
+        }
+    }
+
+    async fn store_all(
+        &self,
+        form: &mut Multipart<'static>,
+        headers: &HeaderMap,
+        bucket: &Bucket,
+        files: &mut Vec<StoredFile>,
+    ) -> Result<(), UploadError> {
+        while let Some(field) = form.next_field().await.map_err(|_| UploadError::BadForm)? {
+            // A field without a file name is a form's button or text: nobody asked to store it.
+            let Some(file_name) = field.file_name() else { continue };
+            if files.len() == FILES_MAX {
+                return Err(UploadError::TooManyFiles(FILES_MAX));
+            }
+            let key = name::sanitise(file_name)?;
+            files.push(self.store(field, key, headers, bucket).await?);
+        }
+        if files.is_empty() { Err(UploadError::NoFile) } else { Ok(()) }
+    }
+
+    async fn store(
+        &self,
+        field: Field<'static>,
+        key: String,
+        headers: &HeaderMap,
+        bucket: &Bucket,
+    ) -> Result<StoredFile, UploadError> {
+        let stored_headers =
+            ObjectHeaders { content_type: field.content_type().map(ToString::to_string), ..ObjectHeaders::default() };
+        let put = PutObject {
+            bucket,
+            key: &key,
+            owner: bucket.owner,
+            headers: stored_headers,
+            conditions: Conditions::default(),
+            content_length: None,
+            bytes_max: OBJECT_BYTES_MAX,
+            digest: Expected::default(),
+        };
+        let written = self.objects.put(put, Box::pin(field.map_err(|error| body_error(&error)))).await?;
+        let checksum = written
+            .checksum
+            .and_then(|checksum| ChecksumValue::from_bytes(checksum.algorithm, &checksum.value).ok())
+            .map(Into::into);
+        Ok(StoredFile {
+            url: url(headers, &key),
+            key,
+            bucket: self.config.bucket.clone(),
+            size: written.size,
+            etag: written.etag.to_string(),
+            checksum,
+        })
+    }
+}
+
+fn body_error(error: &multer::Error) -> BodyError {
+    match error {
+        multer::Error::StreamReadFailed(_) => BodyError::Disconnected,
+        multer::Error::IncompleteFieldData { .. } | multer::Error::IncompleteStream => BodyError::Truncated,
+        _ => BodyError::Malformed,
+    }
+}
+
+fn url(headers: &HeaderMap, key: &str) -> String {
+    let path = format!("{PATH}/{}", name::encode(key));
+    match headers.get(HOST).and_then(|host| host.to_str().ok()) {
+        Some(host) => format!("http://{host}{path}"),
+        None => path,
+    }
+}

@@ -1,0 +1,362 @@
+//! What a chunk store promises, over the memory and over the disk.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::chunk::{
+    CHUNK_BYTES, ChunkOwner, PIECE_BYTES, piece_bytes, piece_crcs, piece_range, trim_range, verify_pieces,
+};
+use annulus_common::clock::ManualClock;
+use annulus_common::ids::{BucketId, ChunkId, PartId, ShardId};
+use bytes::Bytes;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use proptest::prelude::any;
+use proptest::test_runner::{Config, TestRunner};
+use tokio::runtime::Runtime;
+
+use super::record::{header_key, piece_key};
+use super::{ChunkError, ChunkInfo, ChunkStore, Execution, Usage};
+use crate::kv::disk::{BlockCache, DiskKv, DiskOptions, OpenMode};
+use crate::kv::memory::MemoryKv;
+use crate::kv::{Batch, Durability, Kv, Table};
+
+const OWNER: ChunkOwner = ChunkOwner { bucket: BucketId(4), shard: ShardId(2) };
+const NOW_MS: u64 = 1_700_000_000_000;
+
+/// A store, what it is made of, and what it reported.
+struct Fixture {
+    store: ChunkStore,
+    kv: Arc<dyn Kv>,
+    reported: Arc<Mutex<Vec<ChunkId>>>,
+}
+
+impl Fixture {
+    fn over(kv: Arc<dyn Kv>, execution: Execution) -> Self {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let report = reported.clone();
+        let clock = ManualClock::at(Duration::from_millis(NOW_MS));
+        let store = ChunkStore::open(kv.clone(), clock, execution, Arc::new(move |id| report.lock().push(id))).unwrap();
+        Self { store, kv, reported }
+    }
+
+    fn on_disk(path: &Path) -> Self {
+        let options = DiskOptions::chunks(BlockCache::new(1 << 20));
+        Self::over(Arc::new(DiskKv::open(path, OpenMode::Create, &options).unwrap()), Execution::Threads)
+    }
+
+    async fn put(&self, id: ChunkId, data: &Bytes) -> Result<(), ChunkError> {
+        self.store.put(id, OWNER, piece_crcs(data), data.clone()).await
+    }
+
+    /// What a receiver makes of a read.
+    async fn get(&self, id: ChunkId, range: Range<u32>) -> Result<Bytes, ChunkError> {
+        let read = self.store.get(id, range.clone()).await?;
+        verify_pieces(&read.data, &read.piece_crcs).unwrap();
+        Ok(read.data.slice(trim_range(&range, read.pieces_from, read.length)))
+    }
+
+    /// Changes one byte of a stored value behind the store's back.
+    fn rot(&self, table: Table, key: Vec<u8>, at: usize) {
+        let mut value = self.kv.get(table, &key).unwrap().unwrap().to_vec();
+        value[at] ^= 1;
+        let mut batch = Batch::default();
+        batch.put(table, key, value);
+        self.kv.write(batch, Durability::Synced).unwrap();
+    }
+}
+
+/// Runs a check over the memory, with and without threads, and over the disk.
+fn everywhere(check: impl AsyncFn(&Fixture)) {
+    let runtime = Runtime::new().unwrap();
+    for execution in [Execution::Inline, Execution::Threads] {
+        runtime.block_on(check(&Fixture::over(Arc::new(MemoryKv::new()), execution)));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    runtime.block_on(check(&Fixture::on_disk(directory.path())));
+}
+
+fn id(part: u8, index: u32) -> ChunkId {
+    ChunkId { part: PartId([part; 16]), index }
+}
+
+/// Bytes that differ from place to place and from seed to seed.
+fn bytes(seed: u64, length: usize) -> Bytes {
+    let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut data = Vec::with_capacity(length + 8);
+    while data.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        data.extend_from_slice(&state.to_le_bytes());
+    }
+    data.truncate(length);
+    data.into()
+}
+
+fn is_corrupt<T>(result: &Result<T, ChunkError>) -> bool {
+    matches!(result, Err(ChunkError::Corrupt { .. }))
+}
+
+#[test]
+fn any_range_of_any_size_comes_back() {
+    let runtime = Runtime::new().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Fixture::on_disk(directory.path());
+    let memory = Fixture::over(Arc::new(MemoryKv::new()), Execution::Inline);
+    let sizes = (1..=CHUNK_BYTES, any::<u32>(), any::<u32>(), any::<[u8; 16]>());
+    let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
+    let check = |(length, a, b, part): (u32, u32, u32, [u8; 16])| {
+        let id = ChunkId { part: PartId(part), index: a };
+        let data = bytes(u64::from(b), length as usize);
+        let (a, b) = (a % (length + 2), b % (length + 2));
+        let range = a.min(b)..a.max(b);
+        let wanted = data.slice(range.start.min(length) as usize..range.end.min(length) as usize);
+        for fixture in [&disk, &memory] {
+            runtime.block_on(async {
+                fixture.put(id, &data).await.unwrap();
+                assert_eq!(fixture.get(id, range.clone()).await.unwrap(), wanted);
+                assert_eq!(fixture.get(id, 0..u32::MAX).await.unwrap(), data);
+            });
+        }
+        Ok(())
+    };
+    runner.run(&sizes, check).unwrap();
+}
+
+#[test]
+fn only_the_pieces_of_the_range_are_read() {
+    everywhere(async |fixture| {
+        let data = bytes(1, CHUNK_BYTES as usize);
+        fixture.put(id(1, 0), &data).await.unwrap();
+        fixture.rot(Table::ChunkData, piece_key(id(1, 0), 9), 5);
+        let range = 3 * PIECE_BYTES + 7..5 * PIECE_BYTES;
+        let read = fixture.store.get(id(1, 0), range.clone()).await.unwrap();
+        assert_eq!((read.pieces_from, read.piece_crcs.len(), read.length), (3, 2, CHUNK_BYTES));
+        let pieces = piece_bytes(&piece_range(&range, CHUNK_BYTES), CHUNK_BYTES);
+        assert_eq!(read.data, data.slice(pieces.start as usize..pieces.end as usize));
+    });
+}
+
+#[test]
+fn a_chunk_that_is_not_there_is_not_found() {
+    everywhere(async |fixture| {
+        assert!(matches!(fixture.store.get(id(1, 0), 0..1).await, Err(ChunkError::NotFound { .. })));
+        assert_eq!(fixture.store.stat(id(1, 0)).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn what_did_not_arrive_intact_is_not_written() {
+    everywhere(async |fixture| {
+        let data = bytes(1, 300_000);
+        let mut crcs = piece_crcs(&data);
+        crcs[1] ^= 1;
+        let too_long = bytes(2, CHUNK_BYTES as usize + 1);
+        let attempts = [
+            (crcs, data.clone()),
+            (piece_crcs(&data[..1000]), data.clone()),
+            (Vec::new(), Bytes::new()),
+            (piece_crcs(&too_long), too_long),
+        ];
+        for (crcs, data) in attempts {
+            let result = fixture.store.put(id(1, 0), OWNER, crcs, data).await;
+            assert!(matches!(result, Err(ChunkError::Mismatch { .. })), "{result:?}");
+        }
+        assert_eq!(fixture.store.stat(id(1, 0)).await.unwrap(), None);
+        assert_eq!(fixture.store.usage(), Usage::default());
+    });
+}
+
+#[test]
+fn the_same_chunk_again_is_success_and_another_is_a_conflict() {
+    everywhere(async |fixture| {
+        let (data, other) = (bytes(1, 300_000), bytes(2, 300_000));
+        let (first, twin) = tokio::join!(fixture.put(id(1, 0), &data), fixture.put(id(1, 0), &data));
+        first.unwrap();
+        twin.unwrap();
+        fixture.put(id(1, 0), &data).await.unwrap();
+        assert!(matches!(fixture.put(id(1, 0), &other).await, Err(ChunkError::Conflict { .. })));
+        let stranger = ChunkOwner { shard: ShardId(3), ..OWNER };
+        for result in [
+            fixture.store.put(id(1, 0), stranger, piece_crcs(&data), data.clone()).await,
+            fixture.store.mend(id(1, 0), OWNER, piece_crcs(&other), other.clone()).await,
+        ] {
+            assert!(matches!(result, Err(ChunkError::Conflict { .. })), "{result:?}");
+        }
+        assert_eq!(fixture.get(id(1, 0), 0..CHUNK_BYTES).await.unwrap(), data);
+        assert_eq!(fixture.store.usage(), Usage { chunks: 1, bytes: 300_000, corrupt_reads: 0 });
+    });
+}
+
+#[test]
+fn of_two_different_chunks_at_once_one_wins() {
+    everywhere(async |fixture| {
+        for round in 0..16 {
+            let rivals = [bytes(1, 1000), bytes(2, 1000)];
+            let results = join_all(rivals.iter().map(|data| fixture.put(id(1, round), data))).await;
+            let winners: Vec<_> = results.iter().zip(&rivals).filter(|(result, _)| result.is_ok()).collect();
+            assert_eq!(winners.len(), 1, "{results:?}");
+            assert_eq!(fixture.get(id(1, round), 0..1000).await.unwrap(), winners[0].1);
+        }
+    });
+}
+
+#[test]
+fn rot_is_found_reported_and_mended() {
+    everywhere(async |fixture| {
+        let (chunk, data) = (id(1, 0), bytes(1, 600_000));
+        for (table, key, at) in [
+            (Table::ChunkData, piece_key(chunk, 1), 70),
+            (Table::ChunkHeader, header_key(chunk), 3),
+            (Table::ChunkHeader, header_key(chunk), 12),
+        ] {
+            fixture.put(chunk, &data).await.unwrap();
+            fixture.rot(table, key, at);
+            let reads_before = fixture.store.usage().corrupt_reads;
+            assert!(is_corrupt(&fixture.get(chunk, 0..CHUNK_BYTES).await));
+            assert_eq!(fixture.store.usage().corrupt_reads, reads_before + 1);
+            assert_eq!(fixture.reported.lock().pop(), Some(chunk));
+            fixture.store.mend(chunk, OWNER, piece_crcs(&data), data.clone()).await.unwrap();
+            assert_eq!(fixture.get(chunk, 0..CHUNK_BYTES).await.unwrap(), data);
+        }
+        assert_eq!((fixture.store.usage().chunks, fixture.store.usage().bytes), (1, 600_000));
+    });
+}
+
+#[test]
+fn a_missing_piece_is_corruption() {
+    everywhere(async |fixture| {
+        fixture.put(id(1, 0), &bytes(1, 600_000)).await.unwrap();
+        let mut batch = Batch::default();
+        batch.delete(Table::ChunkData, piece_key(id(1, 0), 2));
+        fixture.kv.write(batch, Durability::Synced).unwrap();
+        assert!(is_corrupt(&fixture.get(id(1, 0), 0..CHUNK_BYTES).await));
+        assert!(fixture.get(id(1, 0), 0..PIECE_BYTES).await.is_ok());
+    });
+}
+
+#[test]
+fn deleted_chunks_are_gone_with_all_their_pieces() {
+    everywhere(async |fixture| {
+        let ids = [id(1, 0), id(1, 1), id(2, 0)];
+        for (n, &chunk) in ids.iter().enumerate() {
+            fixture.put(chunk, &bytes(n as u64, 700_000)).await.unwrap();
+        }
+        fixture.rot(Table::ChunkHeader, header_key(ids[1]), 6);
+        fixture.store.delete(vec![ids[1], ids[0], ids[0], id(9, 9)]).await.unwrap();
+        assert!(matches!(fixture.get(ids[0], 0..1).await, Err(ChunkError::NotFound { .. })));
+        let mut cursor = fixture.kv.cursor(Table::ChunkData, &[], &piece_key(ids[2], 0)).unwrap();
+        cursor.seek(&[]).unwrap();
+        assert_eq!(cursor.entry(), None);
+        assert_eq!(fixture.get(ids[2], 0..CHUNK_BYTES).await.unwrap(), bytes(2, 700_000));
+        assert_eq!(fixture.store.usage(), Usage { chunks: 1, bytes: 700_000, corrupt_reads: 0 });
+        fixture.store.reclaim().await.unwrap();
+        assert_eq!(fixture.get(ids[2], 0..CHUNK_BYTES).await.unwrap(), bytes(2, 700_000));
+        fixture.put(ids[0], &bytes(8, 10)).await.unwrap();
+    });
+}
+
+#[test]
+fn pages_list_every_chunk_once_in_order() {
+    everywhere(async |fixture| {
+        let mut ids: Vec<_> = (0..7).flat_map(|part| (0..3).map(move |index| id(part * 36, index * 200))).collect();
+        join_all(ids.iter().map(|&chunk| async move { fixture.put(chunk, &bytes(1, 100)).await.unwrap() })).await;
+        fixture.rot(Table::ChunkHeader, header_key(ids[4]), 6);
+        let unreadable = ids.remove(4);
+        let mut listed: Vec<ChunkInfo> = Vec::new();
+        loop {
+            let page = fixture.store.iterate(listed.last().map(|info| info.id), 4).await.unwrap();
+            assert!(page.len() <= 4);
+            if page.is_empty() {
+                break;
+            }
+            listed.extend(page);
+        }
+        assert_eq!(listed.iter().map(|info| info.id).collect::<Vec<_>>(), ids);
+        assert_eq!(fixture.reported.lock().first(), Some(&unreadable));
+        let data = bytes(1, 100);
+        let expected =
+            ChunkInfo { id: ids[0], owner: OWNER, length: 100, piece_crcs: piece_crcs(&data), created_ms: NOW_MS };
+        assert_eq!(listed[0], expected);
+        assert_eq!(fixture.store.stat(ids[0]).await.unwrap(), Some(expected));
+    });
+}
+
+#[test]
+fn concurrent_puts_are_all_there_after_a_crash() {
+    let kv = Arc::new(MemoryKv::new());
+    let runtime = Runtime::new().unwrap();
+    let fixture = Fixture::over(kv.clone(), Execution::Threads);
+    runtime.block_on(put_many(&fixture));
+    drop(fixture);
+    kv.crash();
+    runtime.block_on(find_many(&Fixture::over(kv, Execution::Threads)));
+}
+
+#[test]
+fn concurrent_puts_are_all_there_after_a_reopen() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(put_many(&Fixture::on_disk(directory.path())));
+    runtime.block_on(find_many(&Fixture::on_disk(directory.path())));
+}
+
+const MANY: u32 = 60;
+
+fn many(index: u32) -> Bytes {
+    bytes(u64::from(index), (index as usize * 37_000) % (CHUNK_BYTES as usize) + 1)
+}
+
+async fn put_many(fixture: &Fixture) {
+    let puts = (0..MANY).map(|index| async move { fixture.put(id(1, index), &many(index)).await });
+    join_all(puts).await.into_iter().for_each(|result| result.unwrap());
+}
+
+async fn find_many(fixture: &Fixture) {
+    let mut sum = 0;
+    for index in 0..MANY {
+        assert_eq!(fixture.get(id(1, index), 0..CHUNK_BYTES).await.unwrap(), many(index));
+        sum += many(index).len() as u64;
+    }
+    assert_eq!(fixture.store.usage(), Usage { chunks: u64::from(MANY), bytes: sum, corrupt_reads: 0 });
+}
+
+#[test]
+fn lost_counters_are_counted_again() {
+    let kv = Arc::new(MemoryKv::new());
+    let runtime = Runtime::new().unwrap();
+    let fixture = Fixture::over(kv.clone(), Execution::Inline);
+    runtime.block_on(async {
+        fixture.put(id(1, 0), &bytes(1, 10)).await.unwrap();
+        fixture.put(id(1, 1), &bytes(2, 20)).await.unwrap();
+    });
+    let mut batch = Batch::default();
+    batch.put(Table::System, &b"chunk-usage"[..], &b"?"[..]);
+    kv.write(batch, Durability::Synced).unwrap();
+    let usage = Fixture::over(kv, Execution::Inline).store.usage();
+    assert_eq!(usage, Usage { chunks: 2, bytes: 30, corrupt_reads: 0 });
+}
+
+#[test]
+fn a_full_disk_refuses_chunks_but_reads_and_deletes() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = Runtime::new().unwrap();
+    let fixture = Fixture::on_disk(directory.path());
+    runtime.block_on(fixture.put(id(1, 0), &bytes(1, 10))).unwrap();
+    drop(fixture);
+    let options = DiskOptions { reserve_bytes: Some(u64::MAX), ..DiskOptions::chunks(BlockCache::new(1 << 20)) };
+    let kv = DiskKv::open(directory.path(), OpenMode::Existing, &options).unwrap();
+    let fixture = Fixture::over(Arc::new(kv), Execution::Threads);
+    runtime.block_on(async {
+        let data = bytes(2, 10);
+        let results = tokio::join!(fixture.put(id(1, 1), &data), fixture.put(id(1, 1), &data));
+        assert!(matches!(results, (Err(ChunkError::Full), Err(ChunkError::Full))), "{results:?}");
+        assert_eq!(fixture.get(id(1, 0), 0..10).await.unwrap(), bytes(1, 10));
+        assert_eq!(fixture.store.usage().chunks, 1);
+        fixture.store.delete(vec![id(1, 0)]).await.unwrap();
+        assert_eq!(fixture.store.usage(), Usage::default());
+    });
+}

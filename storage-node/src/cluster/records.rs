@@ -1,0 +1,254 @@
+//! How the cluster map lies in group 0's range of `Table::Meta`: one record per node, bucket, account and key, so that a change
+//! writes what it changed and no more. Every value is a format byte and postcard. Which change touches what is decided here,
+//! what it does to the map is not.
+
+use std::collections::VecDeque;
+
+use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId};
+use annulus_common::map::change::{MapChange, MapEntry, MapReply};
+use annulus_common::map::{AccessKey, Bucket, ClusterMap, MapVersion, Node, User};
+use annulus_common::object::UserId;
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::kv::{Batch, KvError, KvRead, Table};
+
+/// Changes that are remembered: for watchers that fell behind a little, and so that a change that is asked for again is
+/// answered as the first time.
+pub const HISTORY_MAX: usize = 1_024;
+
+/// The format of every value.
+const FORMAT: u8 = 1;
+
+const COUNTERS: u8 = b'c';
+const LAYOUT: u8 = b'l';
+const NODE: u8 = b'n';
+const BUCKET: u8 = b'b';
+const USER: u8 = b'u';
+const KEY: u8 = b'k';
+const HISTORY: u8 = b'h';
+
+/// What every change changes.
+#[derive(Serialize, Deserialize)]
+struct Counters {
+    version: MapVersion,
+    next_node: NodeId,
+    next_bucket: BucketId,
+}
+
+/// What only a change of placement changes.
+#[derive(Serialize, Deserialize)]
+struct Layout {
+    cluster: ClusterId,
+    epoch: Epoch,
+    replication_factor: u8,
+    map_voters: Vec<NodeId>,
+    placement: Vec<Vec<NodeId>>,
+}
+
+/// A change that was carried out, with what it answered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// The change.
+    pub entry: MapEntry,
+    /// Its answer.
+    pub reply: MapReply,
+}
+
+/// What the records hold together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Loaded {
+    /// The map.
+    pub map: ClusterMap,
+    /// The changes that led to it, the last one being the one to the map's version.
+    pub history: VecDeque<Done>,
+}
+
+/// A record of the map.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// A node.
+    Node(NodeId),
+    /// A bucket.
+    Bucket(String),
+    /// An account.
+    User(UserId),
+    /// An access key.
+    Key(String),
+}
+
+/// The range that holds everything of group 0.
+pub fn range() -> (Table, Bytes, Bytes) {
+    let group = GroupId::CLUSTER_MAP.0;
+    let (from, to) = (group.to_be_bytes(), (group + 1).to_be_bytes());
+    (Table::Meta, Bytes::copy_from_slice(&from), Bytes::copy_from_slice(&to))
+}
+
+/// The records that `change` touches in `map`, which it has not been applied to yet. The counters it always does.
+pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
+    match change {
+        MapChange::CreateBucket { name, .. }
+        | MapChange::BeginDeleteBucket { name }
+        | MapChange::AbortDeleteBucket { name, .. }
+        | MapChange::FinishDeleteBucket { name, .. } => vec![Part::Bucket(name.clone())],
+        MapChange::CreateUser { id, .. } => vec![Part::User(*id)],
+        MapChange::DeleteUser { id } => {
+            let keys = map.keys.iter().filter(|(_, key)| key.user == *id).map(|(key, _)| Part::Key(key.clone()));
+            keys.chain([Part::User(*id)]).collect()
+        }
+        MapChange::CreateKey { id, .. } | MapChange::DeleteKey { id } => vec![Part::Key(id.clone())],
+        MapChange::RegisterNode(node) => {
+            vec![Part::Node(map.node_of_instance(node.instance).unwrap_or(map.next_node))]
+        }
+    }
+}
+
+/// Writes a whole map as the beginning of the group.
+pub fn put_whole(map: &ClusterMap, batch: &mut Batch) {
+    let (table, from, to) = range();
+    batch.delete_range(table, from, to);
+    put(batch, key(LAYOUT, &[]), &layout_of(map));
+    put(batch, key(COUNTERS, &[]), &counters_of(map));
+    let nodes = map.nodes.keys().map(|id| Part::Node(*id));
+    let buckets = map.buckets.keys().map(|name| Part::Bucket(name.clone()));
+    let users = map.users.keys().map(|id| Part::User(*id));
+    let keys = map.keys.keys().map(|id| Part::Key(id.clone()));
+    nodes.chain(buckets).chain(users).chain(keys).for_each(|part| put_part(map, &part, batch));
+}
+
+/// Writes what a change made of `map`: the parts it touched, the counters, and the change itself.
+pub fn put_change(map: &ClusterMap, touched: &[Part], done: &Done, batch: &mut Batch) {
+    touched.iter().for_each(|part| put_part(map, part, batch));
+    put(batch, key(COUNTERS, &[]), &counters_of(map));
+    put(batch, history_key(map.version), done);
+    if let Some(forgotten) = map.version.0.checked_sub(HISTORY_MAX as u64) {
+        batch.delete(Table::Meta, history_key(MapVersion(forgotten)));
+    }
+}
+
+fn put_part(map: &ClusterMap, part: &Part, batch: &mut Batch) {
+    match part {
+        Part::Node(id) => put_or_delete(batch, key(NODE, &id.0.to_be_bytes()), map.nodes.get(id)),
+        Part::Bucket(name) => put_or_delete(batch, key(BUCKET, name.as_bytes()), map.buckets.get(name)),
+        Part::User(id) => put_or_delete(batch, key(USER, &id.0), map.users.get(id)),
+        Part::Key(id) => put_or_delete(batch, key(KEY, id.as_bytes()), map.keys.get(id)),
+    }
+}
+
+/// Reads everything; nothing when the group has not begun here.
+pub fn load(kv: &(impl KvRead + ?Sized)) -> Result<Option<Loaded>, KvError> {
+    let (table, from, to) = range();
+    let Some(layout) = kv.get(table, &key(LAYOUT, &[]))? else { return Ok(None) };
+    let Some(counters) = kv.get(table, &key(COUNTERS, &[]))? else { return Ok(None) };
+    let mut loaded = begin(parse(&layout)?, parse(&counters)?);
+    let mut cursor = kv.cursor(table, &from, &to)?;
+    cursor.seek(&from)?;
+    while let Some((record_key, value)) = cursor.entry() {
+        take_record(&mut loaded, record_key, value)?;
+        cursor.next()?;
+    }
+    Ok(Some(loaded))
+}
+
+fn take_record(loaded: &mut Loaded, record_key: &[u8], value: &[u8]) -> Result<(), KvError> {
+    let Some((&kind, id)) = record_key.get(GROUP_BYTES..).and_then(<[u8]>::split_first) else {
+        return Err(corrupt("a record without a kind"));
+    };
+    let map = &mut loaded.map;
+    match kind {
+        COUNTERS | LAYOUT => {}
+        NODE => {
+            let id = id.try_into().map_err(|_| corrupt("a node's number"))?;
+            map.nodes.insert(NodeId(u64::from_be_bytes(id)), parse::<Node>(value)?);
+        }
+        BUCKET => {
+            map.buckets.insert(text(id)?, parse::<Bucket>(value)?);
+        }
+        USER => {
+            let id = id.try_into().map_err(|_| corrupt("an account's id"))?;
+            map.users.insert(UserId(id), parse::<User>(value)?);
+        }
+        KEY => {
+            map.keys.insert(text(id)?, parse::<AccessKey>(value)?);
+        }
+        HISTORY => loaded.history.push_back(parse(value)?),
+        _ => return Err(corrupt("a record of an unknown kind")),
+    }
+    Ok(())
+}
+
+fn counters_of(map: &ClusterMap) -> Counters {
+    Counters { version: map.version, next_node: map.next_node, next_bucket: map.next_bucket }
+}
+
+fn layout_of(map: &ClusterMap) -> Layout {
+    Layout {
+        cluster: map.cluster,
+        epoch: map.epoch,
+        replication_factor: map.replication_factor,
+        map_voters: map.map_voters.clone(),
+        placement: map.placement.clone(),
+    }
+}
+
+fn begin(layout: Layout, counters: Counters) -> Loaded {
+    let map = ClusterMap {
+        cluster: layout.cluster,
+        version: counters.version,
+        epoch: layout.epoch,
+        replication_factor: layout.replication_factor,
+        map_voters: layout.map_voters,
+        placement: layout.placement,
+        nodes: Default::default(),
+        next_node: counters.next_node,
+        buckets: Default::default(),
+        next_bucket: counters.next_bucket,
+        users: Default::default(),
+        keys: Default::default(),
+    };
+    Loaded { map, history: VecDeque::new() }
+}
+
+/// The group's number, before everything.
+const GROUP_BYTES: usize = 4;
+
+fn key(kind: u8, id: &[u8]) -> Bytes {
+    let mut key = Vec::with_capacity(GROUP_BYTES + 1 + id.len());
+    key.extend_from_slice(&GroupId::CLUSTER_MAP.0.to_be_bytes());
+    key.push(kind);
+    key.extend_from_slice(id);
+    key.into()
+}
+
+fn history_key(version: MapVersion) -> Bytes {
+    key(HISTORY, &version.0.to_be_bytes())
+}
+
+fn put_or_delete<T: Serialize>(batch: &mut Batch, key: Bytes, value: Option<&T>) {
+    match value {
+        Some(value) => put(batch, key, value),
+        None => batch.delete(Table::Meta, key),
+    }
+}
+
+fn put<T: Serialize>(batch: &mut Batch, key: Bytes, value: &T) {
+    let record = postcard::to_extend(value, vec![FORMAT]).expect("records are plain data, which always encodes");
+    batch.put(Table::Meta, key, record);
+}
+
+fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, KvError> {
+    match record.split_first() {
+        Some((&FORMAT, body)) => postcard::from_bytes(body).map_err(|error| corrupt(&error.to_string())),
+        Some((other, _)) => Err(corrupt(&format!("format {other} is not understood"))),
+        None => Err(corrupt("an empty record")),
+    }
+}
+
+fn text(id: &[u8]) -> Result<String, KvError> {
+    String::from_utf8(id.to_vec()).map_err(|_| corrupt("a name that is not UTF-8"))
+}
+
+fn corrupt(reason: &str) -> KvError {
+    KvError::Corrupt { during: "reading the cluster map", reason: reason.to_owned() }
+}

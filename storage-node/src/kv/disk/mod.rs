@@ -1,0 +1,403 @@
+//! The database on disk: RocksDB behind the `Kv` seam, and the only module that imports it.
+//!
+//! A node has two of them (see `directory`): one for metadata and Raft logs, one for chunks. This file opens one, reads and
+//! writes; `tuning` says how the engine is set up, `wal` what happens to a torn end of its log, `space` when it is full.
+
+mod space;
+#[cfg(test)]
+mod tests;
+mod tuning;
+mod wal;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rocksdb::{
+    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, DBRawIteratorWithThreadMode, Env, ErrorKind,
+    ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
+};
+
+use self::space::SpaceGuard;
+pub use self::space::{DiskSpace, disk_space};
+use super::{Batch, Cursor, Durability, Kv, KvError, KvRead, Op, Table};
+
+/// Whether there may be no database yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenMode {
+    /// Makes one where there is none.
+    Create,
+    /// Never makes one: an empty database in the place of a lost one would be taken for the truth.
+    Existing,
+}
+
+/// A cache of blocks, shared by the databases that are opened with it.
+#[derive(Clone)]
+pub struct BlockCache(Cache);
+
+impl BlockCache {
+    /// A cache of this size.
+    pub fn new(bytes_max: usize) -> Self {
+        Self(Cache::new_lru_cache(bytes_max))
+    }
+}
+
+impl Default for BlockCache {
+    fn default() -> Self {
+        Self::new(tuning::CACHE_BYTES_DEFAULT)
+    }
+}
+
+/// What a database holds and may take.
+#[derive(Clone)]
+pub struct DiskOptions {
+    /// The tables. Any other that is found refuses the start.
+    pub tables: &'static [Table],
+    /// The cache of its blocks.
+    pub cache: BlockCache,
+    /// File handles it may keep open. Both databases together stay below the usual limit of 1,024.
+    pub open_files_max: i32,
+    /// Flushes and compactions at the same time.
+    pub background_jobs_max: i32,
+    /// Bytes of the file system that are kept free of writes; without it 1 GiB or 2 % of the disk, whichever is smaller,
+    /// divided by `reserve_share`.
+    pub reserve_bytes: Option<u64>,
+    /// See `reserve_bytes`.
+    pub reserve_share: u64,
+}
+
+impl DiskOptions {
+    /// For Raft logs and metadata. It keeps a quarter of the reserve only: when the disk is too full for chunks, deletes
+    /// must still go through the log.
+    pub fn metadata(cache: BlockCache) -> Self {
+        Self {
+            tables: &[Table::System, Table::Log, Table::Meta, Table::Hint],
+            cache,
+            open_files_max: 256,
+            background_jobs_max: 4,
+            reserve_bytes: None,
+            reserve_share: 4,
+        }
+    }
+
+    /// For chunks. One compaction at a time, so that metadata always finds a free thread.
+    pub fn chunks(cache: BlockCache) -> Self {
+        Self {
+            tables: &[Table::System, Table::ChunkHeader, Table::ChunkData],
+            cache,
+            open_files_max: 512,
+            background_jobs_max: 2,
+            reserve_bytes: None,
+            reserve_share: 1,
+        }
+    }
+}
+
+/// Threads of the process for compactions: what both databases may run at once.
+const COMPACTION_THREADS: i32 = 4;
+
+/// Threads of the process for flushes: one for each database.
+const FLUSH_THREADS: i32 = 2;
+
+/// A database on disk.
+pub struct DiskKv {
+    db: DB,
+    space: SpaceGuard,
+    /// One compaction by hand at a time: each changes a setting of its table while it runs.
+    compacting: Mutex<()>,
+}
+
+impl DiskKv {
+    /// Opens the database in `path`. It refuses to when anything in it is damaged, held by another process, or, unless
+    /// `mode` allows it, not there.
+    pub fn open(path: &Path, mode: OpenMode, options: &DiskOptions) -> Result<Self, KvError> {
+        check_presence(path, mode)?;
+        wal::cut_torn_end(path)?;
+        let mut db_options = tuning::database(options);
+        db_options.create_if_missing(mode == OpenMode::Create);
+        db_options.create_missing_column_families(mode == OpenMode::Create);
+        db_options.set_env(&background_threads().map_err(|error| open_error(path, error))?);
+        let families = options.tables.iter().map(|&table| tuning::column_family(table, &options.cache.0));
+        let db = DB::open_cf_descriptors(&db_options, path, families).map_err(|error| open_error(path, error))?;
+        let space = SpaceGuard::new(path, options.reserve_bytes, options.reserve_share)
+            .map_err(|error| io_error("measuring free space", path, &error))?;
+        Ok(Self { db, space, compacting: Mutex::new(()) })
+    }
+
+    /// Whether `path` holds a database.
+    pub fn exists(path: &Path) -> Result<bool, KvError> {
+        path.join("CURRENT").try_exists().map_err(|error| io_error("looking for a database", path, &error))
+    }
+
+    fn family(&self, table: Table) -> Result<&ColumnFamily, KvError> {
+        self.db.cf_handle(tuning::name(table)).ok_or_else(|| KvError::Failed {
+            during: "finding a table",
+            reason: format!("{} was opened without {table:?}", self.db.path().display()),
+        })
+    }
+
+    /// Refuses what would eat the reserve. Deletes are let through, with the few counters that go with them: they are how
+    /// space comes back.
+    fn check_space(&self, batch: &Batch) -> Result<(), KvError> {
+        if !grows(batch) {
+            return Ok(());
+        }
+        match self.space.admit(put_bytes(batch)) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(KvError::Full { during: WRITING }),
+            Err(error) => Err(io_error("measuring free space", self.db.path(), &error)),
+        }
+    }
+
+    fn encode(&self, batch: &Batch) -> Result<WriteBatch, KvError> {
+        // The engine's framing of an operation takes a few bytes: room for it spares copying the batch to grow it.
+        let capacity = put_bytes(batch) as usize + batch.ops.len() * 32;
+        let mut encoded = WriteBatch::with_capacity_bytes(capacity);
+        for op in &batch.ops {
+            match op {
+                Op::Put(table, key, value) => encoded.put_cf(self.family(*table)?, key, value),
+                Op::Delete(table, key) => encoded.delete_cf(self.family(*table)?, key),
+                // The engine takes crossed bounds for an error; the seam takes them for nothing.
+                Op::DeleteRange(table, from, to) if from < to => {
+                    encoded.delete_range_cf(self.family(*table)?, from, to);
+                }
+                Op::DeleteRange(..) => {}
+            }
+        }
+        Ok(encoded)
+    }
+
+    fn set_blob_cutoff(&self, family: &ColumnFamily, cutoff: f64) -> Result<(), KvError> {
+        let options = [("blob_garbage_collection_age_cutoff", cutoff.to_string())];
+        let options = options.each_ref().map(|(name, value)| (*name, value.as_str()));
+        self.db.set_options_cf(family, &options).map_err(|error| kv_error(COMPACTING, error))
+    }
+
+    /// Failures of flushes and compactions so far.
+    fn background_errors(&self) -> u64 {
+        self.db.property_int_value(rocksdb::properties::BACKGROUND_ERRORS).ok().flatten().unwrap_or(0)
+    }
+}
+
+const READING: &str = "reading";
+const WRITING: &str = "writing";
+const COMPACTING: &str = "compacting";
+const OPENING: &str = "opening a database";
+
+impl Kv for DiskKv {
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+        self.check_space(&batch)?;
+        let encoded = self.encode(&batch)?;
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        self.db.write_opt(encoded, &options).map_err(|error| kv_error(WRITING, error))
+    }
+
+    fn snapshot(&self) -> Box<dyn KvRead + '_> {
+        Box::new(DiskSnapshot { kv: self, snapshot: self.db.snapshot() })
+    }
+
+    /// For tables with blob files every blob file is open to collection while it runs: by themselves compactions touch
+    /// only the oldest.
+    fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
+        let _one_at_a_time = self.compacting.lock();
+        let family = self.family(table)?;
+        let failures_before = self.background_errors();
+        if tuning::has_blobs(table) {
+            self.set_blob_cutoff(family, 1.0)?;
+        }
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        self.db.compact_range_cf_opt(family, Some(from), Some(to), &options);
+        if tuning::has_blobs(table) {
+            self.set_blob_cutoff(family, tuning::BLOB_AGE_CUTOFF)?;
+        }
+        if self.background_errors() > failures_before {
+            let reason = "a background job failed; the LOG beside the database says why".to_owned();
+            return Err(KvError::Failed { during: COMPACTING, reason });
+        }
+        Ok(())
+    }
+}
+
+impl KvRead for DiskKv {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        let value = self.db.get_cf(self.family(table)?, key).map_err(|error| kv_error(READING, error))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn cursor<'a>(&'a self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Box<dyn Cursor + 'a>, KvError> {
+        let iterator = self.db.raw_iterator_cf_opt(self.family(table)?, bounds(lower, upper));
+        Ok(DiskCursor::within(iterator, lower, upper))
+    }
+}
+
+struct DiskSnapshot<'a> {
+    kv: &'a DiskKv,
+    snapshot: SnapshotWithThreadMode<'a, DB>,
+}
+
+impl KvRead for DiskSnapshot<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        let value = self.snapshot.get_cf(self.kv.family(table)?, key).map_err(|error| kv_error(READING, error))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn cursor<'a>(&'a self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Box<dyn Cursor + 'a>, KvError> {
+        let iterator = self.snapshot.raw_iterator_cf_opt(self.kv.family(table)?, bounds(lower, upper));
+        Ok(DiskCursor::within(iterator, lower, upper))
+    }
+}
+
+fn bounds(lower: &[u8], upper: &[u8]) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(lower);
+    options.set_iterate_upper_bound(upper);
+    options
+}
+
+struct DiskCursor<'a> {
+    iterator: DBRawIteratorWithThreadMode<'a, DB>,
+    /// Crossed bounds hold nothing; the engine does not promise so.
+    empty: bool,
+}
+
+impl<'a> DiskCursor<'a> {
+    fn within(iterator: DBRawIteratorWithThreadMode<'a, DB>, lower: &[u8], upper: &[u8]) -> Box<dyn Cursor + 'a> {
+        Box::new(Self { iterator, empty: lower >= upper })
+    }
+
+    /// An iterator that is not valid is either at an end or has failed.
+    fn check(&self) -> Result<(), KvError> {
+        self.iterator.status().map_err(|error| kv_error(READING, error))
+    }
+}
+
+impl Cursor for DiskCursor<'_> {
+    fn seek(&mut self, key: &[u8]) -> Result<(), KvError> {
+        if self.empty {
+            return Ok(());
+        }
+        self.iterator.seek(key);
+        self.check()
+    }
+
+    fn seek_before(&mut self, key: &[u8]) -> Result<(), KvError> {
+        if self.empty {
+            return Ok(());
+        }
+        self.iterator.seek_for_prev(key);
+        if self.iterator.key() == Some(key) {
+            self.iterator.prev();
+        }
+        self.check()
+    }
+
+    fn next(&mut self) -> Result<(), KvError> {
+        if self.iterator.valid() {
+            self.iterator.next();
+        }
+        self.check()
+    }
+
+    fn entry(&self) -> Option<(&[u8], &[u8])> {
+        self.iterator.item()
+    }
+}
+
+/// Whether a batch puts at least as many keys as it deletes.
+fn grows(batch: &Batch) -> bool {
+    let puts = batch.ops.iter().filter(|op| matches!(op, Op::Put(..))).count();
+    puts > 0 && puts * 2 >= batch.ops.len()
+}
+
+/// The bytes that a batch adds.
+fn put_bytes(batch: &Batch) -> u64 {
+    let size = |op: &Op| match op {
+        Op::Put(_, key, value) => (key.len() + value.len()) as u64,
+        Op::Delete(..) | Op::DeleteRange(..) => 0,
+    };
+    batch.ops.iter().map(size).sum()
+}
+
+/// The engine's thread pools, which all databases of the process share. By itself it would give them the larger of both
+/// wishes, not the sum, and a long compaction of chunks would hold up metadata.
+fn background_threads() -> Result<Env, rocksdb::Error> {
+    let mut env = Env::new()?;
+    env.set_low_priority_background_threads(COMPACTION_THREADS);
+    env.set_high_priority_background_threads(FLUSH_THREADS);
+    Ok(env)
+}
+
+/// Refuses to make a database where none may be made, or among the remains of one.
+fn check_presence(path: &Path, mode: OpenMode) -> Result<(), KvError> {
+    if DiskKv::exists(path)? {
+        return Ok(());
+    }
+    if let Some(remains) = find_remains(path).map_err(|error| io_error(OPENING, path, &error))? {
+        let reason = format!("{} is missing, but {remains} is there", path.join("CURRENT").display());
+        return Err(KvError::Corrupt { during: OPENING, reason });
+    }
+    match mode {
+        OpenMode::Create => {
+            fs::create_dir_all(path).map_err(|error| io_error("making a directory for a database", path, &error))
+        }
+        OpenMode::Existing => {
+            let reason = format!("there is no database in {}", path.display());
+            Err(KvError::Failed { during: OPENING, reason })
+        }
+    }
+}
+
+/// A file that holds data of a database.
+fn find_remains(path: &Path) -> io::Result<Option<String>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if [".sst", ".blob", ".log"].iter().any(|end| name.ends_with(end)) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+fn io_error(during: &'static str, path: &Path, error: &io::Error) -> KvError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => KvError::Full { during },
+        _ => KvError::Failed { during, reason: format!("{}: {error}", path.display()) },
+    }
+}
+
+/// Says which database did not open, and what holds it when that is why.
+fn open_error(path: &Path, error: rocksdb::Error) -> KvError {
+    if error.as_ref().contains("/LOCK: ") {
+        let reason = format!("{} is in use by another process: {error}", path.display());
+        return KvError::Failed { during: OPENING, reason };
+    }
+    match kv_error(OPENING, error) {
+        KvError::Corrupt { during, reason } => {
+            KvError::Corrupt { during, reason: format!("{}: {reason}", path.display()) }
+        }
+        KvError::Failed { during, reason } => {
+            KvError::Failed { during, reason: format!("{}: {reason}", path.display()) }
+        }
+        full @ KvError::Full { .. } => full,
+    }
+}
+
+/// The engine hands over text; its status code is the text's beginning, its cause is somewhere within.
+fn kv_error(during: &'static str, error: rocksdb::Error) -> KvError {
+    const FULL: [&str; 3] = ["No space left on device", "Space limit reached", "Disk quota exceeded"];
+    if FULL.iter().any(|cause| error.as_ref().contains(cause)) {
+        return KvError::Full { during };
+    }
+    let corrupt = error.kind() == ErrorKind::Corruption;
+    let reason = error.into_string();
+    if corrupt { KvError::Corrupt { during, reason } } else { KvError::Failed { during, reason } }
+}

@@ -1,0 +1,208 @@
+//! What only a disk can do: keep, lose, be damaged, be full, be somebody else's.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::{BlockCache, DiskKv, DiskOptions, OpenMode};
+use crate::kv::{Batch, Durability, Kv, KvError, KvRead, Table};
+
+fn options() -> DiskOptions {
+    DiskOptions::metadata(BlockCache::new(1 << 20))
+}
+
+fn open(path: &Path) -> DiskKv {
+    DiskKv::open(path, OpenMode::Create, &options()).unwrap()
+}
+
+fn refused(path: &Path, mode: OpenMode) -> KvError {
+    match DiskKv::open(path, mode, &options()) {
+        Ok(_) => panic!("opened"),
+        Err(error) => error,
+    }
+}
+
+fn put(kv: &DiskKv, key: &str, value: &[u8], durability: Durability) -> Result<(), KvError> {
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, key.as_bytes().to_vec(), value.to_vec());
+    kv.write(batch, durability)
+}
+
+/// The files of a database as a machine that loses power would leave them, given that all reached the disk.
+fn copy_of(path: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(path).unwrap() {
+        let file = entry.unwrap().path();
+        fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+fn files(path: &Path, extension: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|end| end == extension)).collect()
+}
+
+fn flip(file: &Path, at: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(file).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x20], at).unwrap();
+}
+
+#[test]
+fn writes_are_there_after_a_reopen() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    put(&kv, "small", b"1", Durability::Synced).unwrap();
+    put(&kv, "large", &[3; 10_000], Durability::Buffered).unwrap();
+    drop(kv);
+    let kv = DiskKv::open(directory.path(), OpenMode::Existing, &options()).unwrap();
+    assert_eq!(kv.get(Table::Meta, b"small").unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(kv.get(Table::Meta, b"large").unwrap().as_deref(), Some(&[3; 10_000][..]));
+}
+
+#[test]
+fn a_crash_keeps_synced_writes_and_drops_only_the_torn_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    put(&kv, "a", &[1; 3000], Durability::Synced).unwrap();
+    put(&kv, "b", &[2; 3000], Durability::Buffered).unwrap();
+    let crashed = copy_of(directory.path());
+    let log = files(crashed.path(), "log").pop().unwrap();
+    let length = fs::metadata(&log).unwrap().len();
+    OpenOptions::new().write(true).open(&log).unwrap().set_len(length - 100).unwrap();
+    let kv = DiskKv::open(crashed.path(), OpenMode::Existing, &options()).unwrap();
+    assert_eq!(kv.get(Table::Meta, b"a").unwrap().as_deref(), Some(&[1; 3000][..]));
+    assert_eq!(kv.get(Table::Meta, b"b").unwrap(), None);
+    put(&kv, "b", b"again", Durability::Synced).unwrap();
+}
+
+#[test]
+fn damage_within_the_log_of_writes_refuses_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    put(&kv, "a", &[1; 3000], Durability::Synced).unwrap();
+    put(&kv, "b", &[2; 3000], Durability::Synced).unwrap();
+    let crashed = copy_of(directory.path());
+    let log = files(crashed.path(), "log").pop().unwrap();
+    let length = fs::metadata(&log).unwrap().len();
+    for at in [100, length / 2, length - 1] {
+        flip(&log, at);
+        let error = refused(crashed.path(), OpenMode::Existing);
+        assert!(matches!(error, KvError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains(log.to_str().unwrap()), "{error}");
+        flip(&log, at);
+    }
+    DiskKv::open(crashed.path(), OpenMode::Existing, &options()).unwrap();
+}
+
+#[test]
+fn damage_in_a_table_is_an_error_when_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    put(&kv, "small", &[1; 1000], Durability::Synced).unwrap();
+    put(&kv, "large", &[2; 10_000], Durability::Synced).unwrap();
+    kv.compact(Table::Meta, b"", b"z").unwrap();
+    drop(kv);
+    let reads = |key: &str| {
+        let kv = DiskKv::open(directory.path(), OpenMode::Existing, &options()).unwrap();
+        kv.get(Table::Meta, key.as_bytes())
+    };
+    files(directory.path(), "blob").iter().for_each(|file| flip(file, 5000));
+    assert!(matches!(reads("large"), Err(KvError::Corrupt { .. })));
+    assert!(reads("small").unwrap().is_some());
+    files(directory.path(), "sst").iter().for_each(|file| flip(file, 10));
+    assert!(matches!(reads("small"), Err(KvError::Corrupt { .. })));
+    let kv = DiskKv::open(directory.path(), OpenMode::Existing, &options()).unwrap();
+    let mut cursor = kv.cursor(Table::Meta, b"", b"z").unwrap();
+    assert!(matches!(cursor.seek(b""), Err(KvError::Corrupt { .. })));
+}
+
+#[test]
+fn a_damaged_or_missing_file_of_the_tree_refuses_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    put(&kv, "a", &[1; 1000], Durability::Synced).unwrap();
+    kv.compact(Table::Meta, b"", b"z").unwrap();
+    drop(kv);
+    let table = files(directory.path(), "sst").pop().unwrap();
+    let saved = fs::read(&table).unwrap();
+    fs::remove_file(&table).unwrap();
+    let error = refused(directory.path(), OpenMode::Existing);
+    assert!(error.to_string().contains(directory.path().to_str().unwrap()), "{error}");
+    fs::write(&table, saved).unwrap();
+
+    let current = directory.path().join("CURRENT");
+    fs::remove_file(&current).unwrap();
+    let error = refused(directory.path(), OpenMode::Create);
+    assert!(matches!(&error, KvError::Corrupt { reason, .. } if reason.contains("CURRENT")), "{error}");
+}
+
+#[test]
+fn an_existing_database_is_never_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kv");
+    let error = refused(&path, OpenMode::Existing);
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_database_serves_one_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let _open = open(directory.path());
+    assert!(refused(directory.path(), OpenMode::Existing).to_string().contains("in use by another process"));
+}
+
+#[test]
+fn a_table_it_was_not_opened_with_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    assert!(matches!(kv.get(Table::ChunkData, b"a"), Err(KvError::Failed { .. })));
+}
+
+#[test]
+fn the_reserve_stops_writes_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    put(&kv, "a", b"1", Durability::Synced).unwrap();
+    put(&kv, "b", b"1", Durability::Synced).unwrap();
+    drop(kv);
+    let full = DiskOptions { reserve_bytes: Some(u64::MAX), ..options() };
+    let kv = DiskKv::open(directory.path(), OpenMode::Existing, &full).unwrap();
+    assert!(matches!(put(&kv, "c", b"1", Durability::Synced), Err(KvError::Full { .. })));
+    assert_eq!(kv.get(Table::Meta, b"a").unwrap().as_deref(), Some(&b"1"[..]));
+    let mut batch = Batch::default();
+    batch.delete(Table::Meta, &b"a"[..]);
+    batch.delete_range(Table::Meta, &b"b"[..], &b"c"[..]);
+    batch.put(Table::Meta, &b"counter"[..], &b"0"[..]);
+    kv.write(batch, Durability::Synced).unwrap();
+    assert_eq!(kv.get(Table::Meta, b"a").unwrap(), None);
+    kv.compact(Table::Meta, b"", b"z").unwrap();
+}
+
+#[test]
+fn compaction_gives_the_space_of_deleted_blobs_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    let blob_bytes = || files(directory.path(), "blob").iter().map(|f| fs::metadata(f).unwrap().len()).sum::<u64>();
+    (0..64).for_each(|n| put(&kv, &format!("{n:02}"), &vec![n; 64 << 10], Durability::Buffered).unwrap());
+    kv.compact(Table::Meta, b"", b"z").unwrap();
+    assert!(blob_bytes() >= 64 * (64 << 10));
+    let mut batch = Batch::default();
+    (0..64).filter(|n| n % 4 != 0).for_each(|n| batch.delete(Table::Meta, format!("{n:02}").into_bytes()));
+    kv.write(batch, Durability::Synced).unwrap();
+    kv.compact(Table::Meta, b"", b"z").unwrap();
+    assert!(blob_bytes() < 20 * (64 << 10), "{} bytes are left", blob_bytes());
+    assert_eq!(kv.get(Table::Meta, b"04").unwrap().as_deref(), Some(&vec![4; 64 << 10][..]));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn checksums_are_computed_in_hardware() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    let log = fs::read_to_string(directory.path().join("LOG")).unwrap();
+    assert!(log.contains("Fast CRC32 supported: Supported"));
+}

@@ -1,0 +1,155 @@
+//! How RocksDB is set up: for each table what its values are like, for each database how much it may take.
+//!
+//! Memory in the worst case, both databases of a node: block cache (shared, 64 MiB unless told), memtables 64 MiB for
+//! metadata and about 128 MiB for chunks while flushes lag, and some ten MiB for open files.
+
+use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options};
+
+use super::DiskOptions;
+use crate::kv::Table;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Blocks of the chunk database's own tables are few; what the cache is for are the metadata's blocks and filters.
+pub(super) const CACHE_BYTES_DEFAULT: usize = 64 * MIB;
+
+/// Memtables of one database before it flushes the largest: with more, a restart replays longer.
+const MEMTABLES_BYTES_MAX: usize = 64 * MIB;
+
+/// The log of writes of one database: bounds the replay after a crash to about a second.
+const WAL_BYTES_MAX: u64 = 256 * MIB as u64;
+
+/// RocksDB's own LOG: ten days of a quiet node, and never a disk full of it.
+const INFO_LOG_BYTES_MAX: usize = 4 * MIB;
+const INFO_LOG_FILES_MAX: usize = 4;
+
+/// Dirty pages are written back this often, so that an fsync finds little left to do.
+const WRITE_BACK_BYTES: u64 = MIB as u64;
+
+/// Filters cost 10 bits a key and spare 99 of 100 needless reads.
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+
+/// A file in which this many of so many neighbouring entries are tombstones is compacted, so that a list stays fast
+/// after a million deletes.
+const TOMBSTONE_WINDOW: usize = 4096;
+const TOMBSTONES_MAX: usize = 1024;
+const TOMBSTONE_RATIO_MAX: f64 = 0.5;
+
+/// Values above this leave the tree: write amplification 2.0 instead of 4.8 for small objects.
+const META_BLOB_BYTES_MIN: u64 = 2 * KIB as u64;
+
+/// The oldest quarter of the blob files is rewritten as compactions meet it; the rest waits for [`compact`].
+///
+/// [`compact`]: crate::kv::Kv::compact
+pub(super) const BLOB_AGE_CUTOFF: f64 = 0.25;
+
+/// Blob files of that quarter which are this much garbage are compacted without being met.
+const BLOB_GARBAGE_RATIO_MAX: f64 = 0.5;
+
+/// Options of the whole database.
+pub(super) fn database(options: &DiskOptions) -> Options {
+    let mut db = Options::default();
+    db.set_paranoid_checks(true);
+    // Every damaged or unfinished record in the log of writes refuses the start. `wal` has looked at the files before and
+    // cut off the one thing that may be lost: the torn end of what was never synced. Point-in-time recovery would instead
+    // drop acknowledged writes behind a damaged record, without a word.
+    db.set_wal_recovery_mode(DBRecoveryMode::AbsoluteConsistency);
+    db.set_track_and_verify_wals_in_manifest(true); // a missing log of writes is noticed
+    db.set_manual_wal_flush(false); // a buffered write reaches the operating system at once
+    db.set_max_total_wal_size(WAL_BYTES_MAX);
+    db.set_bytes_per_sync(WRITE_BACK_BYTES);
+    db.set_db_write_buffer_size(MEMTABLES_BYTES_MAX);
+    db.set_max_open_files(options.open_files_max);
+    db.set_max_background_jobs(options.background_jobs_max);
+    db.set_keep_log_file_num(INFO_LOG_FILES_MAX);
+    db.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    db.set_stats_dump_period_sec(0); // an idle node is idle
+    db.set_stats_persist_period_sec(0);
+    db
+}
+
+/// A table's column family.
+pub(super) fn column_family(table: Table, cache: &Cache) -> ColumnFamilyDescriptor {
+    let mut cf = Options::default();
+    let mut blocks = blocks(cache);
+    cf.set_level_compaction_dynamic_level_bytes(true);
+    cf.set_compression_type(DBCompressionType::None);
+    match table {
+        Table::System => cf.set_write_buffer_size(MIB),
+        // Entries are written once, read as ranges and dropped soon: mostly they never leave the memtable.
+        Table::Log => {
+            cf.set_write_buffer_size(32 * MIB);
+            drop_tombstones_early(&mut cf);
+        }
+        Table::Meta => {
+            cf.set_write_buffer_size(32 * MIB);
+            cf.set_compression_type(DBCompressionType::Lz4); // neighbouring keys share most of their bytes
+            blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+            // No prefix filter: the seam does not know what a prefix of a key means, and lists seek in total order.
+            cf.set_min_blob_size(META_BLOB_BYTES_MIN);
+            blobs(&mut cf, 64 * MIB);
+            drop_tombstones_early(&mut cf);
+        }
+        Table::ChunkHeader => {
+            cf.set_write_buffer_size(8 * MIB);
+            cf.set_compression_type(DBCompressionType::Lz4);
+            blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+            drop_tombstones_early(&mut cf);
+        }
+        Table::ChunkData => {
+            cf.set_write_buffer_size(32 * MIB);
+            cf.set_max_write_buffer_number(3);
+            cf.set_min_blob_size(0); // a payload never moves with the tree, however short its last piece
+            blobs(&mut cf, 256 * MIB);
+        }
+        Table::Hint => {
+            cf.set_write_buffer_size(4 * MIB);
+            drop_tombstones_early(&mut cf);
+        }
+    }
+    cf.set_block_based_table_factory(&blocks);
+    ColumnFamilyDescriptor::new(name(table), cf)
+}
+
+/// The column family of a table. Stored: never rename one.
+pub(super) fn name(table: Table) -> &'static str {
+    match table {
+        // Every RocksDB has this one.
+        Table::System => "default",
+        Table::Log => "log",
+        Table::Meta => "meta",
+        Table::ChunkHeader => "chunk-header",
+        Table::ChunkData => "chunk-data",
+        Table::Hint => "hint",
+    }
+}
+
+/// Whether deleted values of a table leave garbage in blob files.
+pub(super) fn has_blobs(table: Table) -> bool {
+    matches!(table, Table::Meta | Table::ChunkData)
+}
+
+/// Index and filter blocks live in the cache too, or memory would grow with the data.
+fn blocks(cache: &Cache) -> BlockBasedOptions {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_block_size(16 * KIB);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks
+}
+
+/// Values in files of their own. Not compressed: they are objects' bytes, which seldom shrink.
+fn blobs(cf: &mut Options, file_bytes: usize) {
+    cf.set_enable_blob_files(true);
+    cf.set_blob_file_size(file_bytes as u64);
+    cf.set_blob_compression_type(DBCompressionType::None);
+    cf.set_enable_blob_gc(true);
+    cf.set_blob_gc_age_cutoff(BLOB_AGE_CUTOFF);
+    cf.set_blob_gc_force_threshold(BLOB_GARBAGE_RATIO_MAX);
+}
+
+fn drop_tombstones_early(cf: &mut Options) {
+    cf.add_compact_on_deletion_collector_factory(TOMBSTONE_WINDOW, TOMBSTONES_MAX, TOMBSTONE_RATIO_MAX);
+}

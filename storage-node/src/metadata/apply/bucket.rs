@@ -1,0 +1,58 @@
+//! The fence that makes deleting a bucket safe against writes that are under way: a shard is found empty and closed in one step.
+
+use annulus_common::ids::{BucketId, RequestId, ShardId};
+use annulus_common::object::KeyPath;
+use annulus_common::protocol::metadata::{MetaReply, after_prefix};
+
+use super::super::schema::keys::Keys;
+use super::super::schema::records::FenceToken;
+use super::Step;
+use crate::kv::{KvError, Table};
+
+impl Step<'_> {
+    /// Writing stops until the token is void. A later deletion takes the fence over.
+    pub(super) fn fence(&mut self, bucket: BucketId, shard: ShardId, token: RequestId) -> Result<MetaReply, KvError> {
+        let objects = self.keys.objects(bucket, shard);
+        if self.first_key(&objects)?.is_some() {
+            return Ok(MetaReply::NotEmpty);
+        }
+        for (path, upload) in self.uploads(bucket, shard)? {
+            self.drop_upload(&path, upload)?;
+        }
+        self.put(self.keys.fence(bucket, shard), &FenceToken(token));
+        Ok(MetaReply::Done)
+    }
+
+    pub(super) fn unfence(&mut self, bucket: BucketId, shard: ShardId, token: RequestId) -> Result<MetaReply, KvError> {
+        if self.fenced(bucket, shard)? == Some(token) {
+            self.delete(self.keys.fence(bucket, shard));
+        }
+        Ok(MetaReply::Done)
+    }
+
+    fn first_key(&self, prefix: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        let upper = after_prefix(prefix).unwrap_or_default();
+        let mut cursor = self.kv.cursor(Table::Meta, prefix, &upper)?;
+        cursor.seek(prefix)?;
+        Ok(cursor.entry().map(|(key, _)| key.to_vec()))
+    }
+
+    fn uploads(
+        &self,
+        bucket: BucketId,
+        shard: ShardId,
+    ) -> Result<Vec<(KeyPath, annulus_common::ids::UploadId)>, KvError> {
+        let lower = self.keys.uploads_from(bucket, shard, &[]);
+        let upper = after_prefix(&lower).unwrap_or_default();
+        let mut cursor = self.kv.cursor(Table::Meta, &lower, &upper)?;
+        let mut uploads = Vec::new();
+        cursor.seek(&lower)?;
+        while let Some((key, _)) = cursor.entry() {
+            if let Some((key, upload)) = Keys::parse_upload(key) {
+                uploads.push((KeyPath { bucket, shard, key }, upload));
+            }
+            cursor.next()?;
+        }
+        Ok(uploads)
+    }
+}

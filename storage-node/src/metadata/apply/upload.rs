@@ -1,0 +1,120 @@
+//! Multipart uploads: begun, given parts, and completed or aborted.
+
+use std::collections::BTreeMap;
+
+use annulus_common::condition::Conditions;
+use annulus_common::ids::UploadId;
+use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectChecksum, Part, Upload, UploadedPart};
+use annulus_common::protocol::metadata::{MetaReply, PARTS_MAX, parts_fingerprint};
+
+use super::super::schema::records::Record;
+use super::Step;
+use super::object::refusal;
+use crate::kv::{KvError, Table};
+
+/// What makes an upload an object.
+pub(super) struct Completion {
+    pub(super) upload: UploadId,
+    pub(super) conditions: Conditions,
+    pub(super) parts: Vec<u16>,
+    pub(super) fingerprint: u64,
+    pub(super) etag: ETag,
+    pub(super) checksum: Option<ObjectChecksum>,
+}
+
+impl Step<'_> {
+    pub(super) fn create_upload(&mut self, path: &KeyPath, upload: &Upload) -> Result<MetaReply, KvError> {
+        if let Some(token) = self.fenced(path.bucket, path.shard)? {
+            return Ok(MetaReply::Fenced(token));
+        }
+        self.put(self.keys.upload(path, upload.id), upload);
+        Ok(MetaReply::Done)
+    }
+
+    /// A part whose upload is gone is garbage at once.
+    pub(super) fn put_part(&mut self, path: &KeyPath, upload: UploadId, part: Part) -> Result<MetaReply, KvError> {
+        if self.upload(path, upload)?.is_none() {
+            self.discard(&part);
+            return Ok(MetaReply::NoSuchUpload);
+        }
+        let key = self.keys.part(upload, part.number);
+        if let Some(UploadedPart { part: replaced, .. }) = self.read(&key)? {
+            self.discard(&replaced);
+        }
+        self.refer(part.id);
+        self.put(key, &UploadedPart { part, modified_ms: self.time_ms });
+        Ok(MetaReply::Done)
+    }
+
+    pub(super) fn complete_upload(&mut self, path: &KeyPath, completion: Completion) -> Result<MetaReply, KvError> {
+        let current = self.head(path)?;
+        let Some(upload) = self.upload(path, completion.upload)? else {
+            return Ok(match current {
+                Some(head) if head.upload == Some(completion.upload) => {
+                    MetaReply::Written { modified_ms: head.modified_ms, etag: head.etag, checksum: head.checksum }
+                }
+                _ => MetaReply::NoSuchUpload,
+            });
+        };
+        if let Some(refusal) = refusal(&completion.conditions, current.as_ref()) {
+            return Ok(refusal);
+        }
+        let mut uploaded = self.parts(completion.upload)?;
+        let chosen: Option<Vec<Part>> = completion.parts.iter().map(|number| uploaded.remove(number)).collect();
+        let Some(chosen) = chosen.filter(|parts| parts_fingerprint(parts) == completion.fingerprint) else {
+            return Ok(MetaReply::PartsChanged);
+        };
+        for unused in uploaded.values() {
+            self.discard(unused);
+        }
+        self.remove_upload(path, completion.upload);
+        let object = NewObject {
+            owner: upload.owner,
+            size: chosen.iter().map(|part| part.length).sum(),
+            etag: completion.etag,
+            checksum: completion.checksum,
+            headers: upload.headers,
+            data: Data::Parts(chosen),
+        };
+        self.replace(path, current.as_ref(), Some(completion.upload), object)
+    }
+
+    pub(super) fn abort_upload(&mut self, path: &KeyPath, upload: UploadId) -> Result<MetaReply, KvError> {
+        if self.upload(path, upload)?.is_none() {
+            return Ok(MetaReply::NoSuchUpload);
+        }
+        self.drop_upload(path, upload)?;
+        Ok(MetaReply::Done)
+    }
+
+    /// Removes an upload; its parts are garbage.
+    pub(super) fn drop_upload(&mut self, path: &KeyPath, upload: UploadId) -> Result<(), KvError> {
+        for part in self.parts(upload)?.values() {
+            self.discard(part);
+        }
+        self.remove_upload(path, upload);
+        Ok(())
+    }
+
+    fn remove_upload(&mut self, path: &KeyPath, upload: UploadId) {
+        self.delete(self.keys.upload(path, upload));
+        self.batch.delete_range(Table::Meta, self.keys.part(upload, 0), self.keys.part(upload, PARTS_MAX + 1));
+    }
+
+    fn upload(&self, path: &KeyPath, upload: UploadId) -> Result<Option<Upload>, KvError> {
+        self.read(&self.keys.upload(path, upload))
+    }
+
+    fn parts(&self, upload: UploadId) -> Result<BTreeMap<u16, Part>, KvError> {
+        let (lower, upper) = (self.keys.part(upload, 0), self.keys.part(upload, PARTS_MAX + 1));
+        let mut cursor = self.kv.cursor(Table::Meta, &lower, &upper)?;
+        let mut parts = BTreeMap::new();
+        cursor.seek(&lower)?;
+        while let Some((_, record)) = cursor.entry() {
+            let UploadedPart { part, .. } = UploadedPart::decode(record)?;
+            parts.insert(part.number, part);
+            cursor.next()?;
+        }
+        Ok(parts)
+    }
+}

@@ -1,0 +1,28 @@
+//! The metadata of one partition: the state machine of Raft groups 1..P.
+//!
+//! Mutations are judged and carried out in `apply`, in the group's order, on every replica alike; `query` reads what is applied.
+//! The caller has made sure that it is new enough (a ReadIndex). Keys and records are `schema`'s. No Raft, no network, no clock.
+
+mod apply;
+mod list;
+mod query;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+pub use apply::Partition;
+pub use query::answer;
+
+use annulus_common::protocol::metadata::{MetaReply, Mutation};
+use annulus_common::protocol::{self, DecodeError};
+use bytes::Bytes;
+
+/// A mutation as the Raft log holds it.
+pub fn encode_command(mutation: &Mutation) -> Bytes {
+    protocol::encode(mutation)
+}
+
+/// What the state machine answered to a proposal.
+pub fn decode_reply(reply: &[u8]) -> Result<MetaReply, DecodeError> {
+    protocol::decode(reply)
+}

@@ -1,0 +1,212 @@
+//! The keys of a partition's records. All begin with the Raft group and a letter for the kind, so that one range holds a partition.
+
+use annulus_common::ids::{BucketId, GroupId, PartId, RequestId, ShardId, UploadId};
+use annulus_common::object::KeyPath;
+use annulus_common::protocol::metadata::Garbage;
+
+const OBJECT: u8 = b'o';
+const BODY: u8 = b'b';
+const UPLOAD: u8 = b'u';
+const PART: u8 = b'p';
+const REFERENCE: u8 = b'r';
+const GARBAGE: u8 = b'g';
+const ANSWER: u8 = b'd';
+const FENCE: u8 = b'f';
+
+/// The keys of one group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys {
+    group: GroupId,
+}
+
+/// A range of keys: from the first, up to but without the second.
+pub(crate) type Range = (Vec<u8>, Vec<u8>);
+
+impl Keys {
+    pub(crate) fn of(group: GroupId) -> Self {
+        Self { group }
+    }
+
+    /// Everything of the group.
+    pub(crate) fn all(self) -> Range {
+        (self.group.0.to_be_bytes().to_vec(), (self.group.0 + 1).to_be_bytes().to_vec())
+    }
+
+    /// The head of the current version of a key.
+    pub(crate) fn object(self, path: &KeyPath) -> Vec<u8> {
+        self.in_shard(OBJECT, path.bucket, path.shard, path.key.as_bytes())
+    }
+
+    /// The body of the current version of a key: apart from the head, so that lists and conditions never read it.
+    pub(crate) fn body(self, path: &KeyPath) -> Vec<u8> {
+        self.in_shard(BODY, path.bucket, path.shard, path.key.as_bytes())
+    }
+
+    /// Where the heads of a shard begin; a key's bytes follow as they are.
+    pub(crate) fn objects(self, bucket: BucketId, shard: ShardId) -> Vec<u8> {
+        self.in_shard(OBJECT, bucket, shard, &[])
+    }
+
+    /// A multipart upload.
+    pub(crate) fn upload(self, path: &KeyPath, upload: UploadId) -> Vec<u8> {
+        let mut key = self.uploads_from(path.bucket, path.shard, path.key.as_bytes());
+        key.extend_from_slice(&TERMINATOR);
+        key.extend_from_slice(&upload.0);
+        key
+    }
+
+    /// Where the uploads of object keys at or after `from` begin.
+    pub(crate) fn uploads_from(self, bucket: BucketId, shard: ShardId, from: &[u8]) -> Vec<u8> {
+        let mut key = self.in_shard(UPLOAD, bucket, shard, &[]);
+        escape(from, &mut key);
+        key
+    }
+
+    /// The object key and the id of an upload's key.
+    pub(crate) fn parse_upload(key: &[u8]) -> Option<(String, UploadId)> {
+        let rest = key.get(SHARD_PREFIX_BYTES..)?;
+        let (escaped, id) = rest.split_at_checked(rest.len().checked_sub(16)?)?;
+        let escaped = escaped.strip_suffix(&TERMINATOR)?;
+        let key = String::from_utf8(unescape(escaped)?).ok()?;
+        Some((key, UploadId(id.try_into().ok()?)))
+    }
+
+    /// The object key of a head's key.
+    pub(crate) fn parse_object(key: &[u8]) -> Option<&str> {
+        std::str::from_utf8(key.get(SHARD_PREFIX_BYTES..)?).ok()
+    }
+
+    /// An uploaded part.
+    pub(crate) fn part(self, upload: UploadId, number: u16) -> Vec<u8> {
+        let mut key = self.kind(PART);
+        key.extend_from_slice(&upload.0);
+        key.extend_from_slice(&number.to_be_bytes());
+        key
+    }
+
+    /// That something refers to a part.
+    pub(crate) fn reference(self, part: PartId) -> Vec<u8> {
+        let mut key = self.kind(REFERENCE);
+        key.extend_from_slice(&part.0);
+        key
+    }
+
+    /// A part that nothing refers to, oldest first.
+    pub(crate) fn garbage(self, garbage: &Garbage) -> Vec<u8> {
+        let mut key = self.garbage_since(garbage.since_ms);
+        key.extend_from_slice(&garbage.part.0);
+        key
+    }
+
+    /// Where the garbage since `since_ms` begins.
+    pub(crate) fn garbage_since(self, since_ms: u64) -> Vec<u8> {
+        let mut key = self.kind(GARBAGE);
+        key.extend_from_slice(&since_ms.to_be_bytes());
+        key
+    }
+
+    /// The time and part of a garbage key.
+    pub(crate) fn parse_garbage(key: &[u8]) -> Option<(u64, PartId)> {
+        let rest = key.get(KIND_PREFIX_BYTES..)?;
+        let (since, part) = rest.split_at_checked(8)?;
+        Some((u64::from_be_bytes(since.try_into().ok()?), PartId(part.try_into().ok()?)))
+    }
+
+    /// The answer that a mutation was given.
+    pub(crate) fn answer(self, generation: u64, request: RequestId) -> Vec<u8> {
+        let mut key = self.answers(generation);
+        key.extend_from_slice(&request.0);
+        key
+    }
+
+    /// Where the answers of a generation begin.
+    pub(crate) fn answers(self, generation: u64) -> Vec<u8> {
+        let mut key = self.kind(ANSWER);
+        key.extend_from_slice(&generation.to_be_bytes());
+        key
+    }
+
+    /// That writing to a shard has been stopped.
+    pub(crate) fn fence(self, bucket: BucketId, shard: ShardId) -> Vec<u8> {
+        self.in_shard(FENCE, bucket, shard, &[])
+    }
+
+    fn kind(self, kind: u8) -> Vec<u8> {
+        let mut key = Vec::with_capacity(48);
+        key.extend_from_slice(&self.group.0.to_be_bytes());
+        key.push(kind);
+        key
+    }
+
+    fn in_shard(self, kind: u8, bucket: BucketId, shard: ShardId, rest: &[u8]) -> Vec<u8> {
+        let mut key = Vec::with_capacity(SHARD_PREFIX_BYTES + rest.len() + 32);
+        key.extend_from_slice(&self.group.0.to_be_bytes());
+        key.push(kind);
+        key.extend_from_slice(&bucket.0.to_be_bytes());
+        key.extend_from_slice(&shard.0.to_be_bytes());
+        key.extend_from_slice(rest);
+        key
+    }
+}
+
+const KIND_PREFIX_BYTES: usize = 5;
+const SHARD_PREFIX_BYTES: usize = KIND_PREFIX_BYTES + 10;
+
+/// Ends an escaped object key: sorts before every byte that can follow in a longer one.
+const TERMINATOR: [u8; 2] = [0, 0];
+
+/// Object keys may hold the byte 0: `00` becomes `00 ff`, so that the order stays and `00 00` can end the key.
+fn escape(bytes: &[u8], into: &mut Vec<u8>) {
+    for &byte in bytes {
+        into.push(byte);
+        if byte == 0 {
+            into.push(u8::MAX);
+        }
+    }
+}
+
+fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(escaped.len());
+    let mut rest = escaped.iter();
+    while let Some(&byte) = rest.next() {
+        if byte == 0 && *rest.next()? != u8::MAX {
+            return None;
+        }
+        bytes.push(byte);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop_assert_eq, proptest};
+
+    use super::{BucketId, GroupId, KeyPath, Keys, ShardId, UploadId};
+
+    fn path(key: &str) -> KeyPath {
+        KeyPath { bucket: BucketId(7), shard: ShardId(3), key: key.to_owned() }
+    }
+
+    proptest! {
+        #[test]
+        fn an_uploads_key_says_which_upload_it_is(key in ".{0,20}", id: [u8; 16]) {
+            let stored = Keys::of(GroupId(9)).upload(&path(&key), UploadId(id));
+            prop_assert_eq!(Keys::parse_upload(&stored), Some((key, UploadId(id))));
+        }
+
+        #[test]
+        fn uploads_sort_by_object_key_then_by_id(
+            left in "[\\x00ab\u{ff}]{0,4}", right in "[\\x00ab\u{ff}]{0,4}", left_id: [u8; 16], right_id: [u8; 16],
+        ) {
+            let keys = Keys::of(GroupId(1));
+            let stored = keys.upload(&path(&left), UploadId(left_id)).cmp(&keys.upload(&path(&right), UploadId(right_id)));
+            prop_assert_eq!(stored, (left.as_bytes(), left_id).cmp(&(right.as_bytes(), right_id)));
+        }
+
+        #[test]
+        fn a_heads_key_says_which_object_it_is(key in ".{0,20}") {
+            let stored = Keys::of(GroupId(9)).object(&path(&key));
+            prop_assert_eq!(Keys::parse_object(&stored), Some(key.as_str()));
+        }
+    }
+}

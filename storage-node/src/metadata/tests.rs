@@ -1,0 +1,399 @@
+//! A partition against a model: random mutations, and what must hold after each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use annulus_common::condition::{Conditions, ETagCondition};
+use annulus_common::ids::{BucketId, GroupId, PartId, PartitionId, RequestId, ShardId, UploadId};
+use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectHeaders, ObjectVersion, Part, Upload, UserId};
+use annulus_common::protocol::metadata::{
+    Command, DeleteOutcome, Entry, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
+};
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+use super::{Partition, answer, decode_reply, encode_command};
+use crate::kv::memory::MemoryKv;
+use crate::kv::{Batch, Durability, Kv};
+use crate::raft::StateMachine;
+
+const BUCKET: BucketId = BucketId(1);
+const SHARD: ShardId = ShardId(2);
+const PARTITION: PartitionId = PartitionId(4);
+
+/// A partition with a log of its own, fed one mutation after the other.
+struct Bench {
+    kv: Arc<MemoryKv>,
+    partition: Partition,
+    index: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let kv = Arc::new(MemoryKv::default());
+        Self { partition: Partition::new(GroupId::from(PARTITION), kv.clone()), kv, index: 0 }
+    }
+
+    fn run(&mut self, command: Command) -> MetaReply {
+        let mut request = [0; 16];
+        request[8..].copy_from_slice(&(self.index + 1).to_be_bytes());
+        self.run_as(RequestId(request), command)
+    }
+
+    fn run_as(&mut self, request: RequestId, command: Command) -> MetaReply {
+        self.index += 1;
+        let mutation = Mutation { request, time_ms: self.index * 1000, command };
+        let mut batch = Batch::default();
+        let reply = self.partition.apply(self.index, &encode_command(&mutation), &mut batch);
+        self.kv.write(batch, Durability::Buffered).expect("memory holds it");
+        decode_reply(&reply).expect("a reply of our own")
+    }
+
+    fn ask(&self, query: &Query) -> QueryReply {
+        answer(self.kv.as_ref(), PARTITION, query).expect("memory answers")
+    }
+
+    fn object(&self, key: &str) -> Option<ObjectVersion> {
+        match self.ask(&Query::Object(path(key))) {
+            QueryReply::Object(found) => found.map(|version| *version),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn referenced(&self, part: PartId) -> bool {
+        self.ask(&Query::References(vec![part])) == QueryReply::References(vec![true])
+    }
+
+    fn garbage(&self) -> BTreeSet<PartId> {
+        match self.ask(&Query::Garbage { before_ms: u64::MAX, limit: 1000 }) {
+            QueryReply::Garbage(garbage) => garbage.into_iter().map(|entry| entry.part).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn begin_upload(&mut self, key: &str, id: u8) -> UploadId {
+        let upload = Upload {
+            id: UploadId([id; 16]),
+            owner: UserId([0; 32]),
+            initiated_ms: 0,
+            headers: ObjectHeaders::default(),
+            checksum: None,
+        };
+        let id = upload.id;
+        assert_eq!(self.run(Command::CreateUpload { path: path(key), upload }), MetaReply::Done);
+        id
+    }
+
+    fn complete(&mut self, key: &str, upload: UploadId, parts: &[Part]) -> MetaReply {
+        self.run(Command::CompleteUpload {
+            path: path(key),
+            upload,
+            conditions: Conditions::default(),
+            parts: parts.iter().map(|part| part.number).collect(),
+            fingerprint: parts_fingerprint(parts),
+            etag: ETag { md5: [9; 16], parts: Some(parts.len() as u16) },
+            checksum: None,
+        })
+    }
+}
+
+fn path(key: &str) -> KeyPath {
+    KeyPath { bucket: BUCKET, shard: SHARD, key: key.to_owned() }
+}
+
+fn part(id: u8, number: u16) -> Part {
+    Part { id: PartId([id; 16]), number, length: 5 << 20, md5: [id; 16], checksum: None }
+}
+
+fn object(tag: u8, data: Data) -> NewObject {
+    let size = match &data {
+        Data::Inline(bytes) => bytes.len() as u64,
+        Data::Parts(parts) => parts.iter().map(|part| part.length).sum(),
+    };
+    let etag = ETag { md5: [tag; 16], parts: None };
+    NewObject { owner: UserId([0; 32]), size, etag, checksum: None, headers: ObjectHeaders::default(), data }
+}
+
+fn put(key: &str, conditions: Conditions, object: NewObject) -> Command {
+    Command::Put { path: path(key), conditions, object }
+}
+
+fn if_absent() -> Conditions {
+    Conditions { if_none_match: Some(ETagCondition::Any), ..Conditions::default() }
+}
+
+fn inline(tag: u8) -> NewObject {
+    object(tag, Data::Inline(Bytes::from(vec![tag; 3])))
+}
+
+#[test]
+fn what_is_put_is_found_until_it_is_deleted() {
+    let mut bench = Bench::new();
+    for data in [Data::Inline(Bytes::new()), Data::Inline(Bytes::from_static(b"abc")), Data::Parts(vec![part(1, 1)])] {
+        let reply = bench.run(put("k", Conditions::default(), object(7, data.clone())));
+        assert!(matches!(reply, MetaReply::Written { .. }), "{reply:?}");
+        let found = bench.object("k").expect("it was put");
+        assert_eq!((found.object.data, found.sequence, found.modified_ms), (data, bench.index, bench.index * 1000));
+    }
+    let delete = Command::Delete { bucket: BUCKET, shard: SHARD, keys: vec![("k".into(), Conditions::default())] };
+    assert_eq!(bench.run(delete), MetaReply::Deleted(vec![DeleteOutcome::Deleted]));
+    assert_eq!(bench.object("k"), None);
+    assert_eq!(bench.garbage(), BTreeSet::from([PartId([1; 16])]));
+}
+
+#[test]
+fn a_mutation_that_is_sent_again_is_answered_again_and_not_repeated() {
+    let mut bench = Bench::new();
+    let first = bench.run_as(RequestId([1; 16]), put("k", if_absent(), inline(1)));
+    bench.run_as(RequestId([2; 16]), put("k", Conditions::default(), inline(2)));
+    let again = bench.run_as(RequestId([1; 16]), put("k", if_absent(), inline(1)));
+    assert_eq!(first, again);
+    assert_eq!(bench.object("k").map(|found| found.object), Some(inline(2)));
+}
+
+#[test]
+fn conditions_are_judged_in_order() {
+    let mut bench = Bench::new();
+    let matching = |tag: u8| Conditions {
+        if_match: Some(ETagCondition::OneOf(vec![ETag { md5: [tag; 16], parts: None }.to_string()])),
+        ..Conditions::default()
+    };
+    assert_eq!(bench.run(put("k", matching(1), inline(1))), MetaReply::NoSuchKey);
+    assert!(matches!(bench.run(put("k", if_absent(), inline(1))), MetaReply::Written { .. }));
+    assert_eq!(bench.run(put("k", if_absent(), inline(2))), MetaReply::PreconditionFailed);
+    assert!(matches!(bench.run(put("k", matching(1), inline(3))), MetaReply::Written { .. }));
+    assert_eq!(bench.run(put("k", matching(1), inline(4))), MetaReply::PreconditionFailed);
+    let delete = |conditions| Command::Delete { bucket: BUCKET, shard: SHARD, keys: vec![("k".into(), conditions)] };
+    assert_eq!(bench.run(delete(matching(1))), MetaReply::Deleted(vec![DeleteOutcome::PreconditionFailed]));
+    assert_eq!(bench.run(delete(matching(3))), MetaReply::Deleted(vec![DeleteOutcome::Deleted]));
+    assert_eq!(bench.run(delete(matching(3))), MetaReply::Deleted(vec![DeleteOutcome::NoSuchKey]));
+}
+
+#[test]
+fn a_refused_put_leaves_its_parts_to_the_collector() {
+    let mut bench = Bench::new();
+    bench.run(put("k", Conditions::default(), inline(1)));
+    let refused = put("k", if_absent(), object(2, Data::Parts(vec![part(8, 1)])));
+    assert_eq!(bench.run(refused), MetaReply::PreconditionFailed);
+    assert_eq!(bench.garbage(), BTreeSet::from([PartId([8; 16])]));
+    assert!(!bench.referenced(PartId([8; 16])));
+}
+
+#[test]
+fn an_upload_becomes_an_object_of_the_chosen_parts() {
+    let mut bench = Bench::new();
+    let upload = bench.begin_upload("big", 1);
+    for part in [part(1, 1), part(2, 2), part(3, 3), part(4, 2)] {
+        let reply = bench.run(Command::PutPart { path: path("big"), upload, part });
+        assert_eq!(reply, MetaReply::Done);
+    }
+    let stale = [part(1, 1), part(2, 2)];
+    assert_eq!(bench.complete("big", upload, &stale), MetaReply::PartsChanged);
+    let chosen = [part(1, 1), part(4, 2)];
+    let done = bench.complete("big", upload, &chosen);
+    assert!(matches!(done, MetaReply::Written { .. }), "{done:?}");
+    assert_eq!(bench.complete("big", upload, &chosen), done, "completing again answers the same");
+    assert_eq!(bench.object("big").map(|found| found.object.data), Some(Data::Parts(chosen.to_vec())));
+    assert_eq!(bench.garbage(), BTreeSet::from([PartId([2; 16]), PartId([3; 16])]));
+    let late = Command::PutPart { path: path("big"), upload, part: part(5, 1) };
+    assert_eq!(bench.run(late), MetaReply::NoSuchUpload);
+}
+
+#[test]
+fn a_fence_closes_an_empty_shard_until_its_token_is_void() {
+    let mut bench = Bench::new();
+    let fence = |token| Command::Fence { bucket: BUCKET, shard: SHARD, token: RequestId([token; 16]) };
+    bench.run(put("k", Conditions::default(), inline(1)));
+    assert_eq!(bench.run(fence(1)), MetaReply::NotEmpty);
+    bench.run(Command::Delete { bucket: BUCKET, shard: SHARD, keys: vec![("k".into(), Conditions::default())] });
+    let upload = bench.begin_upload("big", 1);
+    bench.run(Command::PutPart { path: path("big"), upload, part: part(6, 1) });
+    assert_eq!(bench.run(fence(1)), MetaReply::Done);
+    assert_eq!(bench.garbage(), BTreeSet::from([PartId([6; 16])]));
+    assert_eq!(bench.run(put("k", Conditions::default(), inline(1))), MetaReply::Fenced(RequestId([1; 16])));
+    bench.run(Command::Unfence { bucket: BUCKET, shard: SHARD, token: RequestId([2; 16]) });
+    assert_eq!(bench.run(put("k", Conditions::default(), inline(1))), MetaReply::Fenced(RequestId([1; 16])));
+    bench.run(Command::Unfence { bucket: BUCKET, shard: SHARD, token: RequestId([1; 16]) });
+    assert!(matches!(bench.run(put("k", Conditions::default(), inline(1))), MetaReply::Written { .. }));
+}
+
+#[test]
+fn uploads_list_by_key_then_by_id_across_pages() {
+    let mut bench = Bench::new();
+    for (key, id) in [("b", 2), ("a", 3), ("b", 1), ("b\0", 4), ("d/x", 5), ("d/y", 6)] {
+        bench.begin_upload(key, id);
+    }
+    let (mut from, mut after_upload, mut seen) = (Vec::new(), None, Vec::new());
+    loop {
+        let delimiter = Some("/".to_owned());
+        let query = Query::Uploads {
+            bucket: BUCKET, shard: SHARD, prefix: String::new(), delimiter, from, after_upload, limit: 2,
+        };
+        let QueryReply::Uploads(page) = bench.ask(&query) else { panic!("not a page") };
+        after_upload = None;
+        for entry in page.entries {
+            match entry {
+                Entry::Item(upload) => {
+                    after_upload = (page.next.as_deref() == Some(upload.key.as_bytes())).then_some(upload.id);
+                    seen.push((upload.key, upload.id.0[0]));
+                }
+                Entry::Prefix(prefix) => seen.push((prefix, 0)),
+            }
+        }
+        match page.next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    let expected = [("a", 3), ("b", 1), ("b", 2), ("b\0", 4), ("d/", 0)];
+    assert_eq!(seen, expected.map(|(key, id)| (key.to_owned(), id)));
+}
+
+/// What a listing must be, by the simplest way.
+fn model_list(keys: &BTreeSet<String>, prefix: &str, delimiter: Option<&str>, from: &[u8]) -> Vec<String> {
+    let mut listed = Vec::new();
+    for key in keys.iter().filter(|key| key.starts_with(prefix) && key.as_bytes() >= from) {
+        let rest = &key[prefix.len()..];
+        let entry = match delimiter.and_then(|delimiter| rest.find(delimiter).map(|at| at + delimiter.len())) {
+            Some(end) => format!("{prefix}{}", &rest[..end]),
+            None => key.clone(),
+        };
+        if listed.last() != Some(&entry) {
+            listed.push(entry);
+        }
+    }
+    listed
+}
+
+fn list_all(bench: &Bench, prefix: &str, delimiter: Option<&str>, from: &[u8], limit: u32) -> Vec<String> {
+    let (mut from, mut listed) = (from.to_vec(), Vec::new());
+    loop {
+        let query = Query::List {
+            bucket: BUCKET,
+            shard: SHARD,
+            prefix: prefix.to_owned(),
+            delimiter: delimiter.map(str::to_owned),
+            from,
+            limit,
+        };
+        let QueryReply::List(page) = bench.ask(&query) else { panic!("not a page") };
+        assert!(page.entries.len() <= limit as usize);
+        listed.extend(page.entries.into_iter().map(|entry| match entry {
+            Entry::Item(object) => object.key,
+            Entry::Prefix(prefix) => prefix,
+        }));
+        match page.next {
+            Some(next) => from = next,
+            None => return listed,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    PutInline(String, u8),
+    PutParts(String),
+    Delete(String),
+    Upload(String),
+    PutPart(u16),
+    Complete,
+    Abort,
+}
+
+fn a_key() -> impl Strategy<Value = String> {
+    "[ab/]{1,3}"
+}
+
+fn an_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        (a_key(), any::<u8>()).prop_map(|(key, tag)| Act::PutInline(key, tag)),
+        a_key().prop_map(Act::PutParts),
+        a_key().prop_map(Act::Delete),
+        a_key().prop_map(Act::Upload),
+        (1u16..4).prop_map(Act::PutPart),
+        Just(Act::Complete),
+        Just(Act::Abort),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn listings_agree_with_the_model(
+        keys in proptest::collection::btree_set("[ab/\u{e9}]{1,5}", 0..40), prefix in "[ab/]{0,2}",
+        delimiter in proptest::option::of("/|a|ab|\u{e9}"), from in "[ab/]{0,3}", limit in 1u32..5,
+    ) {
+        let mut bench = Bench::new();
+        for key in &keys {
+            bench.run(put(key, Conditions::default(), inline(1)));
+        }
+        let listed = list_all(&bench, &prefix, delimiter.as_deref(), from.as_bytes(), limit);
+        prop_assert_eq!(listed, model_list(&keys, &prefix, delimiter.as_deref(), from.as_bytes()));
+    }
+
+    /// Every part that ever was put is referred to or garbage, and never both.
+    #[test]
+    fn parts_are_referred_to_or_garbage(acts in vec(an_act(), 1..60)) {
+        let mut bench = Bench::new();
+        let mut next_part = 0u8;
+        let mut live: BTreeMap<String, Vec<PartId>> = BTreeMap::new();
+        let mut upload: Option<(String, UploadId, BTreeMap<u16, Part>)> = None;
+        for act in acts {
+            match act {
+                Act::PutInline(key, tag) => {
+                    bench.run(put(&key, Conditions::default(), inline(tag)));
+                    live.insert(key, Vec::new());
+                }
+                Act::PutParts(key) => {
+                    next_part += 1;
+                    let data = Data::Parts(vec![part(next_part, 1)]);
+                    bench.run(put(&key, Conditions::default(), object(0, data)));
+                    live.insert(key, vec![PartId([next_part; 16])]);
+                }
+                Act::Delete(key) => {
+                    let keys = vec![(key.clone(), Conditions::default())];
+                    bench.run(Command::Delete { bucket: BUCKET, shard: SHARD, keys });
+                    live.remove(&key);
+                }
+                Act::Upload(key) if upload.is_none() => {
+                    next_part += 1;
+                    let id = bench.begin_upload(&key, next_part);
+                    upload = Some((key, id, BTreeMap::new()));
+                }
+                Act::PutPart(number) => {
+                    next_part += 1;
+                    let new = part(next_part, number);
+                    let (key, id) = match &mut upload {
+                        Some((key, id, parts)) => {
+                            parts.insert(number, new.clone());
+                            (key.clone(), *id)
+                        }
+                        None => ("gone".to_owned(), UploadId([0xff; 16])),
+                    };
+                    bench.run(Command::PutPart { path: path(&key), upload: id, part: new });
+                }
+                Act::Complete => {
+                    if let Some((key, id, parts)) = upload.take() {
+                        let parts: Vec<Part> = parts.into_values().collect();
+                        bench.complete(&key, id, &parts);
+                        live.insert(key, parts.iter().map(|part| part.id).collect());
+                    }
+                }
+                Act::Abort => {
+                    if let Some((key, id, _)) = upload.take() {
+                        bench.run(Command::AbortUpload { path: path(&key), upload: id });
+                    }
+                }
+                Act::Upload(_) => {}
+            }
+            let mut wanted: BTreeSet<PartId> = live.values().flatten().copied().collect();
+            wanted.extend(upload.iter().flat_map(|(_, _, parts)| parts.values().map(|part| part.id)));
+            let garbage = bench.garbage();
+            for id in 1..=next_part {
+                let id = PartId([id; 16]);
+                prop_assert_eq!(bench.referenced(id), wanted.contains(&id), "{:?}", id);
+                prop_assert!(!(wanted.contains(&id) && garbage.contains(&id)), "{:?} is both", id);
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Every request to a node: decoded, given to the part that it is for, answered. What a request means is the part's; this
+//! file checks who may ask, what a request may carry, and that both sides know the same placement.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use annulus_common::chunk::ChunkOwner;
+use annulus_common::clock::SharedClock;
+use annulus_common::ids::{ChunkId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
+use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
+use annulus_common::map::watch::MapWatch;
+use annulus_common::map::{ClusterMap, MapVersion, Node};
+use annulus_common::protocol::metadata::{Mutation, Query, QueryReply};
+use annulus_common::protocol::{
+    self, Answer, CHUNKS_PER_REQUEST_MAX, JoinReply, MapUpdate, QUERIES_PER_REQUEST_MAX, Refusal, Request, Response,
+};
+use annulus_common::rpc::{Envelope, PAYLOAD_BYTES_MAX, PeerIdentity};
+use bytes::Bytes;
+use futures::future::join_all;
+use tokio::sync::Semaphore;
+
+use crate::chunk::ChunkStore;
+use crate::cluster::formation::name_taken;
+use crate::cluster::watch::MapService;
+use crate::kv::{Batch, Durability, Kv, KvError};
+use crate::raft::RaftNode;
+use crate::{hints, metadata, refusal};
+
+/// Threads that read metadata at once. The disk is busy with fewer; more would only take memory.
+const READERS_MAX: usize = 64;
+
+/// How long a request waits for this node to learn of a placement that its sender knows already.
+const EPOCH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a data directory waits to be registered: less than it waits for the answer.
+const REGISTER_DEADLINE: Duration = Duration::from_secs(8);
+
+/// A node that is a member of a cluster, as far as requests go.
+pub(crate) struct Server {
+    pub(crate) node: NodeId,
+    /// The map at formation, if this node was there.
+    pub(crate) formation: Option<ClusterMap>,
+    pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) chunks: Arc<ChunkStore>,
+    pub(crate) raft: RaftNode,
+    pub(crate) map: MapWatch,
+    /// Group 0, where it is here.
+    pub(crate) map_service: OnceLock<MapService>,
+    pub(crate) clock: SharedClock,
+    pub(crate) readers: Arc<Semaphore>,
+}
+
+/// A response with the bytes that go beside it.
+type Reply = Result<(Response, Bytes), Refusal>;
+
+impl Server {
+    /// The bound of [`Server::readers`].
+    pub(crate) fn new_readers() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(READERS_MAX))
+    }
+
+    /// Carries out a request; `status` is asked of the node as a whole.
+    pub(crate) async fn handle(&self, peer: &PeerIdentity, request: Request, payload: Bytes) -> Reply {
+        match request {
+            Request::Join(node) => self.join(node).await.map(|reply| bare(Response::Join(reply))),
+            Request::WatchMap { watcher, have, hold } => self.watch_map(watcher, have, hold).await,
+            Request::PeekMap => whole(&self.map.latest().skeleton()),
+            Request::ChangeMap(entry) => {
+                self.map_service()?.change(&entry).await.map(|outcome| bare(Response::MapChanged(outcome)))
+            }
+            Request::Mutate { partition, epoch, mutation } => self.mutate(partition, epoch, &mutation).await,
+            Request::Query { epoch, queries } => self.query(epoch, queries).await,
+            Request::PutChunk { id, owner, piece_crcs, hints } => {
+                self.put_chunk(id, owner, piece_crcs, hints, payload).await
+            }
+            Request::AddHints { node, chunks } => {
+                check_count(chunks.len(), CHUNKS_PER_REQUEST_MAX)?;
+                self.keep_hints(chunks.into_iter().map(|chunk| (node, chunk)).collect()).await?;
+                Ok(bare(Response::Done))
+            }
+            Request::GetChunk { id, from, to } => self.get_chunk(id, from, to).await,
+            Request::DeleteChunks(chunks) => {
+                check_count(chunks.len(), CHUNKS_PER_REQUEST_MAX)?;
+                self.chunks.delete(chunks).await.map_err(refusal::of_chunk)?;
+                Ok(bare(Response::Done))
+            }
+            Request::HasChunks(chunks) => self.has_chunks(chunks).await,
+            Request::Snapshot(request) => self.snapshot(peer, request).await,
+            Request::NodeStatus => Err(Refusal::Invalid("the status is the node's to answer".to_owned())),
+        }
+    }
+
+    /// Takes a frame of Raft messages. Only members send them.
+    pub(crate) fn step(&self, peer: &PeerIdentity, frame: Bytes) {
+        match peer.node {
+            Some(from) => self.raft.step(from, frame),
+            None => tracing::debug!(instance = %peer.instance, "raft messages from a stranger, dropped"),
+        }
+    }
+
+    async fn watch_map(&self, watcher: InstanceId, have: Option<MapVersion>, hold: bool) -> Reply {
+        let (update, map) = self.map_service()?.watch(watcher, have, hold).await?;
+        match update {
+            MapUpdate::Whole => whole(&map),
+            update => Ok(bare(Response::Map(update))),
+        }
+    }
+
+    /// Registers a data directory, or says again what an initial member was told at the formation.
+    async fn join(&self, node: Node) -> Result<JoinReply, Refusal> {
+        if let Some(formation) = &self.formation
+            && let Some(id) = formation.node_of_instance(node.instance)
+        {
+            return Ok(JoinReply::Member { node: id, map: Box::new(formation.clone()), initial: true });
+        }
+        let now_ms = self.clock.now_ms();
+        let change = MapChange::RegisterNode(node);
+        let entry = MapEntry { request: RequestId::generate(now_ms), time_ms: now_ms, change };
+        match self.map.change(entry, REGISTER_DEADLINE).await? {
+            // It may be an initial member that was not told yet, which only those know who were there.
+            Ok(MapReply::Node(id)) if self.formation.is_none() && id < self.node => Ok(JoinReply::NotFormed),
+            Ok(MapReply::Node(node)) => {
+                let map = Box::new(self.map.refresh().await.skeleton());
+                Ok(JoinReply::Member { node, map, initial: false })
+            }
+            Ok(other) => Err(Refusal::Storage(format!("registering a node answered {other:?}"))),
+            Err(MapRefusal::NodeNameTaken { name, instance }) => Ok(JoinReply::Refused(name_taken(&name, instance))),
+            Err(refusal) => Ok(JoinReply::Refused(refusal.to_string())),
+        }
+    }
+
+    async fn mutate(&self, partition: PartitionId, epoch: Epoch, mutation: &Mutation) -> Reply {
+        self.agree_on_epoch(epoch).await?;
+        let command = metadata::encode_command(mutation);
+        let reply = self.raft.propose(partition.into(), command).await.map_err(refusal::of_proposal)?;
+        let reply = metadata::decode_reply(&reply).map_err(|error| Refusal::Storage(error.to_string()))?;
+        Ok(bare(Response::Mutated(reply)))
+    }
+
+    /// One ReadIndex per partition, all at once, then all reads one after the other on one thread.
+    async fn query(&self, epoch: Epoch, queries: Vec<(PartitionId, Query)>) -> Reply {
+        check_count(queries.len(), QUERIES_PER_REQUEST_MAX)?;
+        self.agree_on_epoch(epoch).await?;
+        let partitions: BTreeSet<PartitionId> = queries.iter().map(|(partition, _)| *partition).collect();
+        let ready = join_all(partitions.into_iter().map(|partition| self.read_index(partition))).await;
+        let ready: BTreeMap<PartitionId, Result<(), Refusal>> = ready.into_iter().collect();
+        let answers = self.read(move |kv| queries.iter().map(|query| answer(kv, &ready, query)).collect()).await?;
+        Ok(bare(Response::Queried(answers)))
+    }
+
+    async fn read_index(&self, partition: PartitionId) -> (PartitionId, Result<(), Refusal>) {
+        (partition, self.raft.read_index(partition.into()).await.map_err(refusal::of_read))
+    }
+
+    async fn put_chunk(
+        &self,
+        id: ChunkId,
+        owner: ChunkOwner,
+        piece_crcs: Vec<u32>,
+        hints: Vec<NodeId>,
+        data: Bytes,
+    ) -> Reply {
+        check_count(hints.len(), HINTS_PER_CHUNK_MAX)?;
+        self.chunks.put(id, owner, piece_crcs, data).await.map_err(refusal::of_chunk)?;
+        if !hints.is_empty() {
+            self.keep_hints(hints.into_iter().map(|node| (node, id)).collect()).await?;
+        }
+        Ok(bare(Response::Done))
+    }
+
+    async fn get_chunk(&self, id: ChunkId, from: u32, to: u32) -> Reply {
+        let read = self.chunks.get(id, from..to).await.map_err(refusal::of_chunk)?;
+        let (first_piece, piece_crcs, length) = (read.pieces_from, read.piece_crcs, read.length);
+        Ok((Response::Chunk { first_piece, piece_crcs, length }, read.data))
+    }
+
+    async fn has_chunks(&self, chunks: Vec<ChunkId>) -> Reply {
+        check_count(chunks.len(), CHUNKS_PER_REQUEST_MAX)?;
+        let mut has = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            has.push(self.chunks.stat(chunk).await.map_err(refusal::of_chunk)?.is_some());
+        }
+        Ok(bare(Response::HasChunks(has)))
+    }
+
+    async fn snapshot(&self, peer: &PeerIdentity, request: Bytes) -> Reply {
+        let Some(from) = peer.node else {
+            return Err(Refusal::Invalid("only members are given snapshots".to_owned()));
+        };
+        Ok((Response::Snapshot, self.raft.serve_snapshot(from, request).await))
+    }
+
+    fn map_service(&self) -> Result<&MapService, Refusal> {
+        self.map_service.get().ok_or(Refusal::NotHere)
+    }
+
+    /// Goes on when both sides know the same placement. Who knows the older one asks for the newer.
+    async fn agree_on_epoch(&self, theirs: Epoch) -> Result<(), Refusal> {
+        let ours = self.map.latest().epoch;
+        if theirs < ours {
+            return Err(Refusal::StaleEpoch(ours));
+        }
+        if theirs > ours {
+            let refreshed = tokio::time::timeout(EPOCH_PATIENCE, self.map.refresh()).await;
+            if refreshed.map_or(ours, |map| map.epoch) < theirs {
+                return Err(Refusal::NotReady("the newest placement is not known here yet".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on a thread that may block: a read that misses the cache would hold up everything else on a worker.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Kv) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let stopping = || Refusal::NotReady("stopping".to_owned());
+        let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| stopping())?;
+        let kv = Arc::clone(&self.kv);
+        let reading = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read(&*kv)
+        });
+        reading.await.map_err(|_| stopping())
+    }
+
+    async fn keep_hints(&self, owed: Vec<(NodeId, ChunkId)>) -> Result<(), Refusal> {
+        let mut batch = Batch::default();
+        owed.into_iter().for_each(|(node, chunk)| hints::put(&mut batch, node, chunk));
+        self.read(move |kv| kv.write(batch, Durability::Synced)).await?.map_err(refusal::of_storage)
+    }
+}
+
+/// Nodes that one chunk may be owed to: more than the largest replication factor.
+const HINTS_PER_CHUNK_MAX: usize = 16;
+
+fn answer(
+    kv: &dyn Kv,
+    ready: &BTreeMap<PartitionId, Result<(), Refusal>>,
+    (partition, query): &(PartitionId, Query),
+) -> Result<QueryReply, Refusal> {
+    ready.get(partition).cloned().unwrap_or(Err(Refusal::NotHere))?;
+    metadata::answer(kv, *partition, query).map_err(refusal::of_storage)
+}
+
+fn check_count(count: usize, count_max: usize) -> Result<(), Refusal> {
+    if count > count_max {
+        return Err(Refusal::Invalid(format!("{count} items where {count_max} may be")));
+    }
+    Ok(())
+}
+
+fn bare(response: Response) -> (Response, Bytes) {
+    (response, Bytes::new())
+}
+
+/// A whole map travels as payload.
+fn whole(map: &ClusterMap) -> Reply {
+    let payload = protocol::encode(map);
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(Refusal::Storage(format!("the cluster map has {} bytes, too many to send", payload.len())));
+    }
+    Ok((Response::Map(MapUpdate::Whole), payload))
+}
+
+/// An answer as it travels.
+pub(crate) fn envelope(reply: Reply) -> Envelope {
+    let (answer, payload): (Answer, Bytes) = match reply {
+        Ok((response, payload)) => (Ok(response), payload),
+        Err(refusal) => (Err(refusal), Bytes::new()),
+    };
+    Envelope { header: protocol::encode(&answer), payload }
+}

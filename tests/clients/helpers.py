@@ -1,0 +1,89 @@
+"""Small things the client tests share: bodies that follow from a seed, checksums computed apart, refusals, commands."""
+
+import base64
+import contextlib
+import hashlib
+import os
+import random
+import subprocess
+import time
+import zlib
+
+import awscrt.checksums
+import botocore.exceptions
+import pytest
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def body_of(size, seed=0):
+    return random.Random(f"{size}-{seed}").randbytes(size)
+
+
+def md5(data):
+    return hashlib.md5(data).hexdigest()
+
+
+def sha256_of_file(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
+            hashlib.sha256(file.read()).hexdigest()
+
+
+CHECKSUMS = {
+    "CRC32": lambda data: zlib.crc32(data).to_bytes(4, "big"),
+    "CRC32C": lambda data: awscrt.checksums.crc32c(data).to_bytes(4, "big"),
+    "CRC64NVME": lambda data: awscrt.checksums.crc64nvme(data).to_bytes(8, "big"),
+    "SHA1": lambda data: hashlib.sha1(data).digest(),
+    "SHA256": lambda data: hashlib.sha256(data).digest(),
+}
+
+
+def checksum(algorithm, data):
+    return base64.b64encode(CHECKSUMS[algorithm](data)).decode()
+
+
+@contextlib.contextmanager
+def refused(*codes):
+    """The body must be refused with one of these S3 error codes (HEAD has no body, so there the code is the status)."""
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        yield caught
+    assert caught.value.response["Error"]["Code"] in codes
+
+
+def absent(client, bucket, key):
+    try:
+        client.head_object(Bucket=bucket, Key=key)
+    except botocore.exceptions.ClientError as error:
+        return error.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+    return False
+
+
+def read(client, bucket, key, **more):
+    return client.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
+
+
+def wait_for(condition, seconds=20):
+    """Until it holds; its value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.05)
+
+
+def run(*command, env=None, timeout=300, check=True):
+    """A command's standard output; its failure shows all it said."""
+    done = subprocess.run([str(c) for c in command], env={**os.environ, **(env or {})}, timeout=timeout,
+                          stdin=subprocess.DEVNULL, capture_output=True)
+    assert not check or done.returncode == 0, \
+        f"{command}: exit code {done.returncode}\n{done.stdout.decode(errors='replace')}\n{done.stderr.decode(errors='replace')}"
+    return done.stdout
+
+
+def tree_of(directory):
+    """{relative path: bytes} of every file below."""
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
