@@ -12,3 +12,4 @@ pub mod protocol;
 pub mod checksum;
 pub mod config;
 pub mod ring;
+pub mod telemetry;

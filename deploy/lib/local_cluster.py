@@ -33,8 +33,18 @@ STOP_SECONDS_MAX = 45
 # For one process that joins a cluster which serves already.
 UP_SECONDS_MAX = 60
 LOG_TAIL_LINES = 15
-# What belongs to clients, to this script or to the one server of a person's shell: never handed to our processes.
-ENV_DROPPED = {"ANNULUS_BIN_DIR", "ANNULUS_ENDPOINT", "NODE_PORT", "NODE_ID", "REPLICATION_FACTOR"}
+# What belongs to clients, to this script or to the one server of a person's shell, and what would contradict the
+# secrets that we hand over as files: never passed on to our processes.
+ENV_DROPPED = {
+    "ANNULUS_BIN_DIR",
+    "ANNULUS_ENDPOINT",
+    "ANNULUS_CONFIG",
+    "ANNULUS_CLUSTER_SECRET",
+    "ANNULUS_ROOT_SECRET_KEY",
+    "NODE_PORT",
+    "NODE_ID",
+    "REPLICATION_FACTOR",
+}
 
 
 def main():
@@ -52,8 +62,13 @@ def main():
 
 def parse_args():
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--data", metavar="DIR", type=pathlib.Path, default=REPO / ".annulus" / "cluster",
-                        help="where the cluster is kept (default: .annulus/cluster in the checkout)")
+    common.add_argument(
+        "--data",
+        metavar="DIR",
+        type=pathlib.Path,
+        default=REPO / ".annulus" / "cluster",
+        help="where the cluster is kept (default: .annulus/cluster in the checkout)",
+    )
     parser = argparse.ArgumentParser(prog="deploy/local-cluster", description="An Annulus cluster on loopback.")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -65,9 +80,15 @@ def parse_args():
     command = verb("up", up, "start a new cluster, or an old one again; returns when it serves")
     command.add_argument("--nodes", type=int, metavar="N", help="storage nodes (default 3)")
     command.add_argument("--gateways", type=int, metavar="N", help="gateways (default 2)")
-    command.add_argument("--replication", type=int, metavar="N", help="copies of everything (default 3, or N nodes if fewer)")
-    command.add_argument("--base-port", type=int, metavar="PORT",
-                         help=f"first gateway's port; 0 looks for free ports (default {BASE_PORT})")
+    command.add_argument(
+        "--replication", type=int, metavar="N", help="copies of everything (default 3, or N nodes if fewer)"
+    )
+    command.add_argument(
+        "--base-port",
+        type=int,
+        metavar="PORT",
+        help=f"first gateway's port; 0 looks for free ports (default {BASE_PORT})",
+    )
     command.add_argument("--timeout", type=int, default=120, metavar="SECONDS", help="how long it may take to serve")
     command = verb("down", down, "stop every process; the data stays")
     command.add_argument("--purge", action="store_true", help="then delete the cluster and its data")
@@ -165,11 +186,16 @@ def status(cluster, args):
     if args.json:
         with_state = [{**p, "running": running[p["id"]]} for p in cluster.processes()]
         inside = cluster.annulus("status", "--json", show=False, check=False) if any_gateway(cluster) else None
-        print(json.dumps({
-            "nodes": [p for p in with_state if "data" in p],
-            "gateways": [p for p in with_state if "endpoint" in p],
-            "cluster": json.loads(inside.stdout) if inside and inside.returncode == 0 else None,
-        }, indent=2))
+        print(
+            json.dumps(
+                {
+                    "nodes": [p for p in with_state if "data" in p],
+                    "gateways": [p for p in with_state if "endpoint" in p],
+                    "cluster": json.loads(inside.stdout) if inside and inside.returncode == 0 else None,
+                },
+                indent=2,
+            )
+        )
     else:
         for p in cluster.processes():
             state = f"pid {p['pid']}" if running[p["id"]] else "stopped"
@@ -197,8 +223,8 @@ class Cluster:
 
     @contextlib.contextmanager
     def locked(self):
-        """Two commands at a time would forget each other's processes, so what is read under it is read again. Never held
-        while a cluster moves data."""
+        """Two commands at a time would forget each other's processes, so what was read before is read again under it.
+        Never held while a cluster moves data."""
         self.dir.mkdir(parents=True, exist_ok=True)
         with open(self.dir / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -214,17 +240,22 @@ class Cluster:
     def load_or_create(self, args):
         if not self.file.exists():
             nodes = 3 if args.nodes is None else args.nodes
-            self.create(nodes, 2 if args.gateways is None else args.gateways,
-                        min(3, nodes) if args.replication is None else args.replication,
-                        BASE_PORT if args.base_port is None else args.base_port)
+            self.create(
+                nodes,
+                2 if args.gateways is None else args.gateways,
+                min(3, nodes) if args.replication is None else args.replication,
+                BASE_PORT if args.base_port is None else args.base_port,
+            )
             return
         self.load()
         # As it was formed: nodes added since are no contradiction to the same command line.
         formed = self.state["formed"]
         for name in ("nodes", "gateways", "replication"):
             if getattr(args, name) not in (None, formed[name]):
-                raise Failure(f"the cluster in {self.dir} was made with --{name} {formed[name]}: "
-                              "take it away with `down --purge`, or use another --data")
+                raise Failure(
+                    f"the cluster in {self.dir} was made with --{name} {formed[name]}: "
+                    "take it away with `down --purge`, or use another --data"
+                )
         if args.base_port not in (None, 0, self.state["base_port"]):
             raise Failure(f"the cluster in {self.dir} has the base port {self.state['base_port']}")
 
@@ -261,8 +292,12 @@ class Cluster:
         if number > PROCESSES_MAX:
             raise Failure(f"at most {PROCESSES_MAX} nodes")
         base, name = self.state["base_port"], f"n{number}"
-        node = self.new_process(name, data=str(self.dir / "nodes" / name), rpc=f"{HOST}:{base + RPC_OFFSET + number}",
-                                health=f"http://{HOST}:{base + HEALTH_OFFSET + number}")
+        node = self.new_process(
+            name,
+            data=str(self.dir / "nodes" / name),
+            rpc=f"{HOST}:{base + RPC_OFFSET + number}",
+            health=f"http://{HOST}:{base + HEALTH_OFFSET + number}",
+        )
         self.state["nodes"].append(node)
         return node
 
@@ -306,8 +341,15 @@ class Cluster:
         try:
             with open(log, "ab") as out:
                 # A session of its own: Ctrl-C in the terminal that started the cluster is not for the cluster.
-                child = subprocess.Popen(self.argv(process), env=self.environment(), cwd=self.dir, stdout=out,
-                                         stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+                child = subprocess.Popen(
+                    self.argv(process),
+                    env=self.environment(),
+                    cwd=self.dir,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise Failure(f"cannot start {process['id']}: {error}") from error
         process["pid"] = child.pid
@@ -317,13 +359,33 @@ class Cluster:
 
     def argv(self, process):
         url = process.get("endpoint") or process["health"]
-        shared = ["--node-id", process["id"], "--listen", HOST, "--node-port", url.rsplit(":", 1)[1],
-                  "--seeds", ",".join(self.state["seeds"])]
+        shared = [
+            "--node-id",
+            process["id"],
+            "--listen",
+            HOST,
+            "--node-port",
+            url.rsplit(":", 1)[1],
+            "--seeds",
+            ",".join(self.state["seeds"]),
+        ]
         if "endpoint" in process:
             return [binary("annulus"), "gateway", *shared]
         formed = self.state["formed"]
-        return [binary("annulus-node"), *shared, "--data-dir", process["data"], "--rpc-listen", HOST,
-                "--rpc-port", process["rpc"].rsplit(":", 1)[1], "--initial-nodes", str(formed["nodes"]), "--replication-factor", str(formed["replication"])]
+        return [
+            binary("annulus-node"),
+            *shared,
+            "--data-dir",
+            process["data"],
+            "--rpc-listen",
+            HOST,
+            "--rpc-port",
+            process["rpc"].rsplit(":", 1)[1],
+            "--initial-nodes",
+            str(formed["nodes"]),
+            "--replication-factor",
+            str(formed["replication"]),
+        ]
 
     def environment(self):
         """A person's own ANNULUS_* settings pass through (a log level, say); ours come on top. Secrets: files only."""
@@ -368,11 +430,22 @@ class Cluster:
         live = any_gateway(self)
         if not live:
             raise Failure("no gateway is running")
-        env = {**os.environ, "ANNULUS_ENDPOINT": live["endpoint"], "AWS_ACCESS_KEY_ID": self.state["access_key"],
-               "AWS_SECRET_ACCESS_KEY": self.state["secret_key"], "AWS_DEFAULT_REGION": self.state["region"]}
+        env = {
+            **os.environ,
+            "ANNULUS_ENDPOINT": live["endpoint"],
+            "AWS_ACCESS_KEY_ID": self.state["access_key"],
+            "AWS_SECRET_ACCESS_KEY": self.state["secret_key"],
+            "AWS_DEFAULT_REGION": self.state["region"],
+        }
         env.pop("ANNULUS_BIN_DIR", None)
-        done = subprocess.run([binary("annulus"), *arguments], env=env, cwd=self.dir, stdin=subprocess.DEVNULL,
-                              text=True, capture_output=not show)
+        done = subprocess.run(
+            [binary("annulus"), *arguments],
+            env=env,
+            cwd=self.dir,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            capture_output=not show,
+        )
         if check and done.returncode != 0:
             said = f": {done.stderr.strip() or done.stdout.strip()}" if not show else ""
             raise Failure(f"`annulus {' '.join(arguments)}` failed ({done.returncode}){said}")
@@ -380,8 +453,18 @@ class Cluster:
 
     def add_second_account(self):
         """Somebody else, for tests of who may see what. An `up` that was cut short may have made the user already."""
-        made = self.annulus("user", "create", "alt", "--display-name", "Second account", "--email", "alt@example.com",
-                            "--json", show=False, check=False)
+        made = self.annulus(
+            "user",
+            "create",
+            "alt",
+            "--display-name",
+            "Second account",
+            "--email",
+            "alt@example.com",
+            "--json",
+            show=False,
+            check=False,
+        )
         if made.returncode != 0:
             users = json.loads(self.annulus("user", "list", "--json", show=False).stdout)
             users = users if isinstance(users, list) else users.get("users", [])
@@ -524,14 +607,20 @@ def write_secret(path, text):
 
 def binary(name):
     given = os.environ.get("ANNULUS_BIN_DIR")
-    return str(pathlib.Path(given or pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target"), "release"),
-                            name).absolute())
+    return str(
+        pathlib.Path(
+            given or pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target"), "release"), name
+        ).absolute()
+    )
 
 
 def build():
     script = '. "$0"; build'
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script, str(REPO / "deploy/lib/setup.sh")],
-                          stdout=sys.stderr, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script, str(REPO / "deploy/lib/setup.sh")],
+        stdout=sys.stderr,
+        stdin=subprocess.DEVNULL,
+    )
     if done.returncode != 0:
         raise Failure("the build failed")
 

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the scripts share: it installs what a fresh machine lacks, and builds. Sourced, never run; every function is quick
-# and silent when nothing is missing. It installs from Debian's packages and rustup alone, and never Rust itself.
+# What the scripts share: it installs what a fresh machine lacks, and builds. Sourced, never run; every function is
+# quick and silent when nothing is missing. It installs from Debian's packages and rustup alone, and never Rust itself.
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$repo/target}
@@ -30,10 +30,12 @@ need() {
     have "${pair%%:*}" || { tools+=("${pair%%:*}") && packages+=("${pair#*:}"); }
   done
   [ ${#tools[@]} -eq 0 ] && return
-  have apt-get || die "missing: ${tools[*]}; there is no apt-get here, so install them (Debian names: ${packages[*]}) and run this again"
+  have apt-get ||
+    die "missing: ${tools[*]}; there is no apt-get here: install them (Debian calls them ${packages[*]}) and try again"
   say "installing ${packages[*]}"
   as_root apt-get -qq update
-  as_root apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "${packages[@]}" >/dev/null </dev/null
+  as_root apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 install "${packages[@]}" \
+    >/dev/null </dev/null
   for pair in "$@"; do
     have "${pair%%:*}" || die "${pair%%:*} is still missing after installing ${pair#*:}"
   done
@@ -83,6 +85,6 @@ need_lint_tools() {
 build() {
   [ -z "${ANNULUS_BIN_DIR:-}" ] || return 0
   need_build_tools
-  [ -e "$bin_dir/annulus" ] || say "building; the first time takes up to half an hour on two cores, for RocksDB is compiled once"
+  [ -e "$bin_dir/annulus" ] || say "building; the first time, with RocksDB, takes up to half an hour on two cores"
   (cd "$repo" && cargo build --release --ignore-rust-version --bins)
 }

@@ -42,6 +42,10 @@ pub fn of_storage(error: KvError) -> Refusal {
 /// A chunk could not be written or read.
 pub fn of_chunk(error: ChunkError) -> Refusal {
     match error {
-        _ => todo!(),
+        ChunkError::NotFound { .. } => Refusal::NoSuchChunk,
+        ChunkError::Corrupt { .. } => Refusal::CorruptChunk,
+        ChunkError::Mismatch { .. } | ChunkError::Conflict { .. } => Refusal::Mismatch,
+        ChunkError::Full => Refusal::Full,
+        ChunkError::Failed(_) => Refusal::Storage(error.to_string()),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use annulus_common::chunk::ChunkOwner;
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{ChunkId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
+use annulus_common::ids::{ChunkId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, Node};
@@ -20,12 +20,13 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
 
-use crate::chunk::ChunkStore;
+use crate::chunk::{ChunkError, ChunkStore};
 use crate::cluster::formation::name_taken;
 use crate::cluster::watch::MapService;
-use crate::kv::{Batch, Durability, Kv, KvError};
+use crate::kv::Kv;
 use crate::raft::RaftNode;
-use crate::{hints, metadata, refusal};
+use crate::repair::hints::HintStore;
+use crate::{metadata, refusal};
 
 /// Threads that read metadata at once. The disk is busy with fewer; more would only take memory.
 const READERS_MAX: usize = 64;
@@ -43,6 +44,7 @@ pub(crate) struct Server {
     pub(crate) formation: Option<ClusterMap>,
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) chunks: Arc<ChunkStore>,
+    pub(crate) hints: Arc<HintStore>,
     pub(crate) raft: RaftNode,
     pub(crate) map: MapWatch,
     /// Group 0, where it is here.
@@ -52,7 +54,7 @@ pub(crate) struct Server {
 }
 
 /// A response with the bytes that go beside it.
-type Reply = Result<(Response, Bytes), Refusal>;
+pub(crate) type Reply = Result<(Response, Bytes), Refusal>;
 
 impl Server {
     /// The bound of [`Server::readers`].
@@ -145,7 +147,7 @@ impl Server {
         let partitions: BTreeSet<PartitionId> = queries.iter().map(|(partition, _)| *partition).collect();
         let ready = join_all(partitions.into_iter().map(|partition| self.read_index(partition))).await;
         let ready: BTreeMap<PartitionId, Result<(), Refusal>> = ready.into_iter().collect();
-        let answers = self.read(move |kv| queries.iter().map(|query| answer(kv, &ready, query)).collect()).await?;
+        let answers = self.on_disk(move |kv| queries.iter().map(|query| answer(kv, &ready, query)).collect()).await?;
         Ok(bare(Response::Queried(answers)))
     }
 
@@ -179,7 +181,12 @@ impl Server {
         check_count(chunks.len(), CHUNKS_PER_REQUEST_MAX)?;
         let mut has = Vec::with_capacity(chunks.len());
         for chunk in chunks {
-            has.push(self.chunks.stat(chunk).await.map_err(refusal::of_chunk)?.is_some());
+            has.push(match self.chunks.stat(chunk).await {
+                Ok(found) => found.is_some(),
+                // Whoever has a good copy may send it: it is written over the unreadable one.
+                Err(ChunkError::Corrupt { .. }) => false,
+                Err(error) => return Err(refusal::of_chunk(error)),
+            });
         }
         Ok(bare(Response::HasChunks(has)))
     }
@@ -210,25 +217,23 @@ impl Server {
         Ok(())
     }
 
-    /// Reads on a thread that may block: a read that misses the cache would hold up everything else on a worker.
-    async fn read<T: Send + 'static>(
+    /// Uses the database on a thread that may block: a read that misses the cache would hold up everything else on a worker.
+    pub(crate) async fn on_disk<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn Kv) -> T + Send + 'static,
+        work: impl FnOnce(&dyn Kv) -> T + Send + 'static,
     ) -> Result<T, Refusal> {
         let stopping = || Refusal::NotReady("stopping".to_owned());
         let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| stopping())?;
         let kv = Arc::clone(&self.kv);
-        let reading = tokio::task::spawn_blocking(move || {
+        let working = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            read(&*kv)
+            work(&*kv)
         });
-        reading.await.map_err(|_| stopping())
+        working.await.map_err(|_| stopping())
     }
 
     async fn keep_hints(&self, owed: Vec<(NodeId, ChunkId)>) -> Result<(), Refusal> {
-        let mut batch = Batch::default();
-        owed.into_iter().for_each(|(node, chunk)| hints::put(&mut batch, node, chunk));
-        self.read(move |kv| kv.write(batch, Durability::Synced)).await?.map_err(refusal::of_storage)
+        self.hints.add(owed).await.map_err(refusal::of_storage)
     }
 }
 

@@ -1,48 +1,34 @@
 //! What a node knows of itself: gathered from its parts, for the admin API and the metrics. It decides nothing.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_common::ids::{GroupId, NodeId};
-use annulus_common::protocol::{GroupStatus, NodeStatus};
+use annulus_common::ids::GroupId;
+use annulus_common::protocol::{GroupStatus, NodeStatus, Refusal};
 
-use crate::chunk::ChunkStore;
-use crate::hints;
 use crate::kv::disk::{DiskSpace, disk_space};
-use crate::kv::{KvError, KvRead};
 use crate::raft::{RaftNode, Role};
+use crate::server::Server;
 
-/// What a status is gathered from.
-pub(crate) struct Sources<'a> {
-    pub(crate) node: NodeId,
-    pub(crate) uptime: Duration,
-    pub(crate) raft: &'a RaftNode,
-    pub(crate) chunks: &'a ChunkStore,
-    pub(crate) kv: &'a dyn KvRead,
-    pub(crate) data_dir: &'a Path,
-}
-
-impl Sources<'_> {
-    /// Gathers it. Reads the hints: it blocks.
-    pub(crate) fn gather(&self) -> Result<NodeStatus, KvError> {
-        let usage = self.chunks.usage();
-        // A file system that does not answer is one without space for all that is decided by it.
-        let disk = disk_space(self.data_dir).unwrap_or(DiskSpace { total_bytes: 0, available_bytes: 0 });
-        let hints: BTreeMap<NodeId, u64> = hints::count(self.kv)?;
-        Ok(NodeStatus {
-            node: self.node,
-            software: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: self.uptime.as_secs(),
-            groups: self.raft.groups().into_iter().filter_map(|group| group_status(self.raft, group)).collect(),
-            chunks: usage.chunks,
-            chunk_bytes: usage.bytes,
-            disk_bytes: disk.total_bytes,
-            disk_free_bytes: disk.available_bytes,
-            hints: hints.into_iter().collect(),
-            corrupt_reads: usage.corrupt_reads,
-        })
-    }
+/// Gathers it from the parts of a node that has been up for `uptime`.
+pub(crate) async fn gather(server: &Arc<Server>, uptime: Duration, data_dir: &Path) -> Result<NodeStatus, Refusal> {
+    let usage = server.chunks.usage();
+    // A file system that does not answer has no space, for all that is decided by it.
+    let disk = disk_space(data_dir).unwrap_or(DiskSpace { total_bytes: 0, available_bytes: 0 });
+    let groups = server.raft.groups().into_iter().filter_map(|group| group_status(&server.raft, group));
+    Ok(NodeStatus {
+        node: server.node,
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: uptime.as_secs(),
+        groups: groups.collect(),
+        chunks: usage.chunks,
+        chunk_bytes: usage.bytes,
+        disk_bytes: disk.total_bytes,
+        disk_free_bytes: disk.available_bytes,
+        hints: server.hints.pending(),
+        corrupt_reads: usage.corrupt_reads,
+    })
 }
 
 fn group_status(raft: &RaftNode, group: GroupId) -> Option<GroupStatus> {

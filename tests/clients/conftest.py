@@ -33,11 +33,22 @@ class Cluster:
     def client(self, gateway=0, account=None, **config):
         """A boto3 client of one gateway; -1 is the last, another one than 0 wherever there are several."""
         account = account or self.main
-        settings = {"signature_version": "s3v4", "s3": {"addressing_style": "path"}, "max_pool_connections": 64,
-                    "retries": {"total_max_attempts": 3, "mode": "standard"}, "read_timeout": 60, **config}
-        return boto3.client("s3", endpoint_url=self.endpoints[gateway], region_name=self.region,
-                            aws_access_key_id=account.access_key, aws_secret_access_key=account.secret_key,
-                            config=botocore.config.Config(**settings))
+        settings = {
+            "signature_version": "s3v4",
+            "s3": {"addressing_style": "path"},
+            "max_pool_connections": 64,
+            "retries": {"total_max_attempts": 3, "mode": "standard"},
+            "read_timeout": 60,
+            **config,
+        }
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoints[gateway],
+            region_name=self.region,
+            aws_access_key_id=account.access_key,
+            aws_secret_access_key=account.secret_key,
+            config=botocore.config.Config(**settings),
+        )
 
 
 @pytest.fixture(scope="session")
@@ -45,15 +56,22 @@ def cluster():
     file = os.environ.get("CLIENTS_CLUSTER")
     if file:
         state = json.loads(pathlib.Path(file).read_text())
-        return Cluster(state["endpoints"], state.get("region", "us-east-1"),
-                       Account(state["access_key"], state["secret_key"]),
-                       Account(state["alt_access_key"], state["alt_secret_key"]))
+        return Cluster(
+            state["endpoints"],
+            state.get("region", "us-east-1"),
+            Account(state["access_key"], state["secret_key"]),
+            Account(state["alt_access_key"], state["alt_secret_key"]),
+        )
     env = os.environ
     if "CLIENTS_ENDPOINTS" not in env:
         pytest.exit("start these with tests/clients/run", returncode=2)
     other = Account(env["ALT_ACCESS_KEY_ID"], env["ALT_SECRET_ACCESS_KEY"]) if "ALT_ACCESS_KEY_ID" in env else None
-    return Cluster(env["CLIENTS_ENDPOINTS"].split(), env.get("AWS_DEFAULT_REGION", "us-east-1"),
-                   Account(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]), other)
+    return Cluster(
+        env["CLIENTS_ENDPOINTS"].split(),
+        env.get("AWS_DEFAULT_REGION", "us-east-1"),
+        Account(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]),
+        other,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,11 @@ def md5(data):
 
 def sha256_of_file(path):
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else \
-            hashlib.sha256(file.read()).hexdigest()
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else hashlib.sha256(file.read()).hexdigest()
+        )
 
 
 CHECKSUMS = {
@@ -77,10 +80,15 @@ def wait_for(condition, seconds=20):
 
 def run(*command, env=None, timeout=300, check=True):
     """A command's standard output; its failure shows all it said."""
-    done = subprocess.run([str(c) for c in command], env={**os.environ, **(env or {})}, timeout=timeout,
-                          stdin=subprocess.DEVNULL, capture_output=True)
-    assert not check or done.returncode == 0, \
-        f"{command}: exit code {done.returncode}\n{done.stdout.decode(errors='replace')}\n{done.stderr.decode(errors='replace')}"
+    done = subprocess.run(
+        [str(c) for c in command],
+        env={**os.environ, **(env or {})},
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    assert not check or done.returncode == 0, f"{command}: exit code {done.returncode}\n{said}"
     return done.stdout
 
 

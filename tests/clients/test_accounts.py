@@ -75,10 +75,16 @@ def test_a_bucket_name_belongs_to_one(stranger, bucket):
         stranger.create_bucket(Bucket=bucket)
 
 
-@pytest.mark.parametrize("change, code", [
-    (lambda a: Account(a.access_key, a.secret_key[:-1] + ("0" if a.secret_key[-1] != "0" else "1")), "SignatureDoesNotMatch"),
-    (lambda a: Account("AKIANOSUCHKEY0000000", a.secret_key), "InvalidAccessKeyId"),
-])
+@pytest.mark.parametrize(
+    "change, code",
+    [
+        (
+            lambda a: Account(a.access_key, a.secret_key[:-1] + ("0" if a.secret_key[-1] != "0" else "1")),
+            "SignatureDoesNotMatch",
+        ),
+        (lambda a: Account("AKIANOSUCHKEY0000000", a.secret_key), "InvalidAccessKeyId"),
+    ],
+)
 def test_wrong_keys(cluster, bucket, change, code):
     nobody = cluster.client(account=change(cluster.main))
     for attempt in (lambda: nobody.list_buckets(), lambda: nobody.put_object(Bucket=bucket, Key="k", Body=b"x")):

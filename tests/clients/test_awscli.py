@@ -17,15 +17,21 @@ AWS = pathlib.Path(sys.executable).with_name("aws")
 @pytest.fixture
 def aws(cluster):
     def command(*arguments, gateway=0, check=True):
-        env = {"AWS_ACCESS_KEY_ID": cluster.main.access_key, "AWS_SECRET_ACCESS_KEY": cluster.main.secret_key,
-               "AWS_DEFAULT_REGION": cluster.region, "AWS_DEFAULT_OUTPUT": "json", "AWS_PAGER": ""}
+        env = {
+            "AWS_ACCESS_KEY_ID": cluster.main.access_key,
+            "AWS_SECRET_ACCESS_KEY": cluster.main.secret_key,
+            "AWS_DEFAULT_REGION": cluster.region,
+            "AWS_DEFAULT_OUTPUT": "json",
+            "AWS_PAGER": "",
+        }
         return run(AWS, "--endpoint-url", cluster.endpoints[gateway], *arguments, env=env, check=check).decode()
+
     return command
 
 
 @pytest.fixture
 def tree(tmp_path):
-    """Files and folders as people have them, older than any object: LastModified has whole seconds, and sync compares it."""
+    """Files and folders as people have them, older than any object: sync compares with LastModified, whole seconds."""
     for n in range(60):
         file = tmp_path / "tree" / f"folder {n % 7}" / f"file-{n} ü+%.bin"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +102,22 @@ def test_a_url_that_is_presigned_needs_no_key(aws, s3, bucket):
 def test_the_low_level_commands(aws, bucket, tmp_path):
     up, down = tmp_path / "up", tmp_path / "down"
     up.write_bytes(body_of(100 * KIB))
-    put = json.loads(aws("s3api", "put-object", "--bucket", bucket, "--key", "k", "--body", up,
-                         "--checksum-algorithm", "SHA256", "--metadata", "colour=blue"))
+    put = json.loads(
+        aws(
+            "s3api",
+            "put-object",
+            "--bucket",
+            bucket,
+            "--key",
+            "k",
+            "--body",
+            up,
+            "--checksum-algorithm",
+            "SHA256",
+            "--metadata",
+            "colour=blue",
+        )
+    )
     assert put["ChecksumSHA256"]
     got = json.loads(aws("s3api", "get-object", "--bucket", bucket, "--key", "k", "--range", "bytes=1000-1999", down))
     assert got["Metadata"] == {"colour": "blue"} and down.read_bytes() == up.read_bytes()[1000:2000]
@@ -109,7 +129,18 @@ def test_a_stream_goes_through(aws, cluster, s3, bucket, tmp_path):
     source = tmp_path / "source"
     source.write_bytes(body_of(20 * MIB))
     script = '"$0" --endpoint-url "$1" s3 cp - "$2" < "$3" && "$0" --endpoint-url "$1" s3 cp "$2" - > "$3.back"'
-    run("bash", "-c", script, AWS, cluster.endpoints[0], f"s3://{bucket}/stream", source, env={
-        "AWS_ACCESS_KEY_ID": cluster.main.access_key, "AWS_SECRET_ACCESS_KEY": cluster.main.secret_key,
-        "AWS_DEFAULT_REGION": cluster.region})
+    run(
+        "bash",
+        "-c",
+        script,
+        AWS,
+        cluster.endpoints[0],
+        f"s3://{bucket}/stream",
+        source,
+        env={
+            "AWS_ACCESS_KEY_ID": cluster.main.access_key,
+            "AWS_SECRET_ACCESS_KEY": cluster.main.secret_key,
+            "AWS_DEFAULT_REGION": cluster.region,
+        },
+    )
     assert sha256_of_file(source) == sha256_of_file(f"{source}.back")

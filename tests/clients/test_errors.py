@@ -66,8 +66,23 @@ def unchecked(cluster):
     return client
 
 
-@pytest.mark.parametrize("name", ["ab", "a" * 64, "Upper", "under_score", "-dash", "dash-", "dot..dot", "192.168.0.1", "sp ace",
-                                  "xn--puny", "name-s3alias", "upload"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ab",
+        "a" * 64,
+        "Upper",
+        "under_score",
+        "-dash",
+        "dash-",
+        "dot..dot",
+        "192.168.0.1",
+        "sp ace",
+        "xn--puny",
+        "name-s3alias",
+        "upload",
+    ],
+)
 def test_bucket_names_outside_the_rules(unchecked, name):
     with refused("InvalidBucketName", "BucketAlreadyExists") as caught:
         unchecked.create_bucket(Bucket=name)
@@ -94,5 +109,6 @@ def test_arguments_outside_their_bounds(s3, bucket):
 def test_what_is_not_built_says_so(s3, bucket):
     """Never a silent success: a person who asked for it would rely on it."""
     with refused("NotImplemented"):
-        s3.put_bucket_analytics_configuration(Bucket=bucket, Id="x", AnalyticsConfiguration={
-            "Id": "x", "StorageClassAnalysis": {}})
+        s3.put_bucket_analytics_configuration(
+            Bucket=bucket, Id="x", AnalyticsConfiguration={"Id": "x", "StorageClassAnalysis": {}}
+        )

@@ -23,7 +23,9 @@ def put_part(client, bucket, upload, number, body, key="k", **more):
 
 
 def complete(client, bucket, upload, parts, key="k", **more):
-    return client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}, **more)
+    return client.complete_multipart_upload(
+        Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}, **more
+    )
 
 
 def composite_etag(bodies):
@@ -37,8 +39,9 @@ def test_parts_in_any_order_through_any_gateway(s3, s3_elsewhere, bucket):
     parts = [put_part((s3, s3_elsewhere)[n % 2], bucket, upload, n, bodies[n]) for n in (7, 1, 3)]
     assert absent(s3, bucket, "k"), "nothing is visible before it is complete"
     listed = s3_elsewhere.list_parts(Bucket=bucket, Key="k", UploadId=upload)["Parts"]
-    assert [(p["PartNumber"], p["Size"], p["ETag"]) for p in listed] == \
-        [(n, len(b), f'"{md5(b)}"') for n, b in sorted(bodies.items())]
+    assert [(p["PartNumber"], p["Size"], p["ETag"]) for p in listed] == [
+        (n, len(b), f'"{md5(b)}"') for n, b in sorted(bodies.items())
+    ]
     done = complete(s3_elsewhere, bucket, upload, sorted(parts, key=lambda p: p["PartNumber"]))
     whole = b"".join(b for _, b in sorted(bodies.items()))
     got = s3.get_object(Bucket=bucket, Key="k")
@@ -46,7 +49,7 @@ def test_parts_in_any_order_through_any_gateway(s3, s3_elsewhere, bucket):
     assert got["ETag"] == done["ETag"] == composite_etag([b for _, b in sorted(bodies.items())])
     assert (got["Metadata"], got["ContentType"]) == ({"a": "1"}, "text/plain")
     across = s3.get_object(Bucket=bucket, Key="k", Range=f"bytes={PART - 10}-{PART + 9}")
-    assert across["Body"].read() == whole[PART - 10:PART + 10]
+    assert across["Body"].read() == whole[PART - 10 : PART + 10]
     second = s3.get_object(Bucket=bucket, Key="k", PartNumber=2)
     assert (second["Body"].read(), second["PartsCount"]) == (bodies[3], 3)
     assert s3.head_object(Bucket=bucket, Key="k", PartNumber=3)["ContentLength"] == 11
@@ -115,7 +118,9 @@ def test_checksums_of_parts_and_whole(s3, bucket):
     upload = begin(s3, bucket, ChecksumAlgorithm="SHA256")
     parts = []
     for n, body in enumerate(bodies, 1):
-        answer = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=n, Body=body, ChecksumAlgorithm="SHA256")
+        answer = s3.upload_part(
+            Bucket=bucket, Key="k", UploadId=upload, PartNumber=n, Body=body, ChecksumAlgorithm="SHA256"
+        )
         assert answer["ChecksumSHA256"] == checksum("SHA256", body)
         parts.append({"PartNumber": n, "ETag": answer["ETag"], "ChecksumSHA256": answer["ChecksumSHA256"]})
     done = complete(s3, bucket, upload, parts)
@@ -152,29 +157,45 @@ def test_parts_may_be_copied(s3, bucket):
     s3.put_object(Bucket=bucket, Key="source", Body=source)
     upload, parts = begin(s3, bucket), []
     for n, (first, last) in enumerate([(0, PART - 1), (PART + 3, 2 * PART + 2), (100, 199)], 1):
-        answer = s3.upload_part_copy(Bucket=bucket, Key="k", UploadId=upload, PartNumber=n,
-                                     CopySource={"Bucket": bucket, "Key": "source"}, CopySourceRange=f"bytes={first}-{last}")
+        answer = s3.upload_part_copy(
+            Bucket=bucket,
+            Key="k",
+            UploadId=upload,
+            PartNumber=n,
+            CopySource={"Bucket": bucket, "Key": "source"},
+            CopySourceRange=f"bytes={first}-{last}",
+        )
         parts.append({"PartNumber": n, "ETag": answer["CopyPartResult"]["ETag"]})
     complete(s3, bucket, upload, parts)
-    assert read(s3, bucket, "k") == source[:PART] + source[PART + 3:2 * PART + 3] + source[100:200]
+    assert read(s3, bucket, "k") == source[:PART] + source[PART + 3 : 2 * PART + 3] + source[100:200]
     with refused("InvalidRange", "InvalidArgument"):
         other = begin(s3, bucket, "other")
-        s3.upload_part_copy(Bucket=bucket, Key="other", UploadId=other, PartNumber=1,
-                            CopySource={"Bucket": bucket, "Key": "source"}, CopySourceRange="bytes=0-99999999")
+        s3.upload_part_copy(
+            Bucket=bucket,
+            Key="other",
+            UploadId=other,
+            PartNumber=1,
+            CopySource={"Bucket": bucket, "Key": "source"},
+            CopySourceRange="bytes=0-99999999",
+        )
 
 
 def test_many_parts_at_a_time(s3, s3_elsewhere, bucket):
     bodies = [body_of(PART, n) for n in range(1, 13)]
     upload = begin(s3, bucket)
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        parts = list(pool.map(lambda n: put_part((s3, s3_elsewhere)[n % 2], bucket, upload, n, bodies[n - 1]), range(1, 13)))
+        parts = list(
+            pool.map(lambda n: put_part((s3, s3_elsewhere)[n % 2], bucket, upload, n, bodies[n - 1]), range(1, 13))
+        )
     complete(s3, bucket, upload, parts)
     assert read(s3_elsewhere, bucket, "k") == b"".join(bodies)
 
 
 def test_the_transfer_of_a_large_file(s3, s3_elsewhere, bucket):
     body = body_of(64 * MIB + 7)
-    config = boto3.s3.transfer.TransferConfig(multipart_threshold=8 * MIB, multipart_chunksize=8 * MIB, max_concurrency=8)
+    config = boto3.s3.transfer.TransferConfig(
+        multipart_threshold=8 * MIB, multipart_chunksize=8 * MIB, max_concurrency=8
+    )
     s3.upload_fileobj(io.BytesIO(body), bucket, "k", Config=config)
     back = io.BytesIO()
     s3_elsewhere.download_fileobj(bucket, "k", back, Config=config)

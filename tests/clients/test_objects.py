@@ -14,9 +14,31 @@ from helpers import CHECKSUMS, KIB, MIB, absent, body_of, checksum, md5, read, r
 SIZES = [0, 1, 16 * KIB - 1, 16 * KIB, 16 * KIB + 1, MIB, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 9 * MIB + 5]
 
 ODD_KEYS = [
-    "plain", "a b", "a+b", "a%20b", "100%", "%2F", "ü/ä", "日本語/キー", "😀", "quote'\"", "<&>", "semi;colon:at@",
-    "q?x=1&y=2", "#hash", "[brackets]{braces}", "back\\slash", "~tilde!*'()", "a//b", "trailing/", "/leading", "-", "...",
-    "e\u0301 and \u00e9", "k" * 1024, "é" * 512,
+    "plain",
+    "a b",
+    "a+b",
+    "a%20b",
+    "100%",
+    "%2F",
+    "ü/ä",
+    "日本語/キー",
+    "😀",
+    "quote'\"",
+    "<&>",
+    "semi;colon:at@",
+    "q?x=1&y=2",
+    "#hash",
+    "[brackets]{braces}",
+    "back\\slash",
+    "~tilde!*'()",
+    "a//b",
+    "trailing/",
+    "/leading",
+    "-",
+    "...",
+    "e\u0301 and \u00e9",
+    "k" * 1024,
+    "é" * 512,
 ]
 
 
@@ -58,9 +80,15 @@ def test_odd_keys(s3, s3_elsewhere, bucket, key):
 
 
 RANGES = [
-    ("bytes=0-0", 0, 1), ("bytes=0-", 0, None), ("bytes=10-19", 10, 20), ("bytes=-1", -1, None),
-    ("bytes=-100000000", 0, None), ("bytes=4194300-4194310", 4194300, 4194311), ("bytes=4194304-4194304", 4194304, 4194305),
-    ("bytes=5000000-99999999", 5000000, None), ("bytes=100-8388608", 100, 8388609),
+    ("bytes=0-0", 0, 1),
+    ("bytes=0-", 0, None),
+    ("bytes=10-19", 10, 20),
+    ("bytes=-1", -1, None),
+    ("bytes=-100000000", 0, None),
+    ("bytes=4194300-4194310", 4194300, 4194311),
+    ("bytes=4194304-4194304", 4194304, 4194305),
+    ("bytes=5000000-99999999", 5000000, None),
+    ("bytes=100-8388608", 100, 8388609),
 ]
 
 
@@ -92,9 +120,14 @@ def test_ranges_that_cannot_be(s3, ranged):
 
 def test_headers_and_user_metadata_come_back(s3, s3_elsewhere, bucket):
     expires = datetime.datetime(2031, 5, 4, 3, 2, 1, tzinfo=datetime.timezone.utc)
-    sent = {"ContentType": "text/x-own; charset=utf-8", "CacheControl": "max-age=7", "ContentEncoding": "identity",
-            "ContentDisposition": 'attachment; filename="x y.txt"', "ContentLanguage": "de-CH",
-            "Metadata": {"colour": "blue", "mixed-case": "A b  c", "empty": ""}}
+    sent = {
+        "ContentType": "text/x-own; charset=utf-8",
+        "CacheControl": "max-age=7",
+        "ContentEncoding": "identity",
+        "ContentDisposition": 'attachment; filename="x y.txt"',
+        "ContentLanguage": "de-CH",
+        "Metadata": {"colour": "blue", "mixed-case": "A b  c", "empty": ""},
+    }
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", Expires=expires, StorageClass="STANDARD_IA", **sent)
     for answer in (s3_elsewhere.get_object(Bucket=bucket, Key="k"), s3_elsewhere.head_object(Bucket=bucket, Key="k")):
         assert {name: answer[name] for name in sent} == sent
@@ -104,8 +137,13 @@ def test_headers_and_user_metadata_come_back(s3, s3_elsewhere, bucket):
 
 def test_a_reader_may_ask_for_other_headers(s3, bucket):
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", ContentType="text/plain")
-    got = s3.get_object(Bucket=bucket, Key="k", ResponseContentType="text/html", ResponseCacheControl="no-store",
-                        ResponseContentDisposition="inline")
+    got = s3.get_object(
+        Bucket=bucket,
+        Key="k",
+        ResponseContentType="text/html",
+        ResponseCacheControl="no-store",
+        ResponseContentDisposition="inline",
+    )
     assert (got["ContentType"], got["CacheControl"], got["ContentDisposition"]) == ("text/html", "no-store", "inline")
 
 
@@ -123,7 +161,9 @@ def test_checksums_are_computed_and_kept(s3, s3_elsewhere, bucket, algorithm, si
 @pytest.mark.parametrize("algorithm", CHECKSUMS)
 def test_a_wrong_checksum_stores_nothing(s3, s3_elsewhere, bucket, algorithm):
     with refused("BadDigest"):
-        s3.put_object(Bucket=bucket, Key="k", Body=body_of(70 * KIB), **{f"Checksum{algorithm}": checksum(algorithm, b"else")})
+        s3.put_object(
+            Bucket=bucket, Key="k", Body=body_of(70 * KIB), **{f"Checksum{algorithm}": checksum(algorithm, b"else")}
+        )
     assert absent(s3_elsewhere, bucket, "k")
 
 
@@ -137,7 +177,9 @@ def test_a_wrong_md5_stores_nothing(s3, bucket):
 
 def test_object_attributes(s3, bucket):
     put = s3.put_object(Bucket=bucket, Key="k", Body=b"four", ChecksumAlgorithm="SHA256")
-    got = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["ETag", "ObjectSize", "Checksum", "StorageClass"])
+    got = s3.get_object_attributes(
+        Bucket=bucket, Key="k", ObjectAttributes=["ETag", "ObjectSize", "Checksum", "StorageClass"]
+    )
     assert (got["ETag"], got["ObjectSize"], got["StorageClass"]) == (put["ETag"].strip('"'), 4, "STANDARD")
     assert got["Checksum"]["ChecksumSHA256"] == checksum("SHA256", b"four")
 

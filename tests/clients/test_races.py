@@ -36,7 +36,9 @@ def race(cluster, bucket, key, round_, header, value, condition):
     bodies = [body_of(BODY_SIZES[round_ % 2], f"{round_}-{n}") for n in range(WRITERS)]
     requests = []
     for n, body in enumerate(bodies):
-        url = clients[n % len(clients)].generate_presigned_url("put_object", {"Bucket": bucket, "Key": key, **condition})
+        url = clients[n % len(clients)].generate_presigned_url(
+            "put_object", {"Bucket": bucket, "Key": key, **condition}
+        )
         requests.append((urllib.parse.urlsplit(url), body))
     answers = send_at_once(requests, header, value)
 
@@ -58,8 +60,10 @@ def send_at_once(requests, header, value):
             connection = socket.create_connection((url.hostname, url.port), timeout=ANSWER_SECONDS_MAX)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sockets.append(connection)
-            head = (f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\n{header}: {value}\r\n"
-                    f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n")
+            head = (
+                f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\n{header}: {value}\r\n"
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            )
             connection.sendall(head.encode() + body[:-1])
         for connection, (_, body) in zip(sockets, requests):
             connection.sendall(body[-1:])

@@ -16,10 +16,15 @@ pytestmark = pytest.mark.skipif(not shutil.which("rclone"), reason="rclone is no
 
 @pytest.fixture
 def environment(cluster):
-    return {"RCLONE_CONFIG": os.devnull, "RCLONE_CONFIG_A_TYPE": "s3", "RCLONE_CONFIG_A_PROVIDER": "Other",
-            "RCLONE_CONFIG_A_ENDPOINT": cluster.endpoints[0], "RCLONE_CONFIG_A_REGION": cluster.region,
-            "RCLONE_CONFIG_A_ACCESS_KEY_ID": cluster.main.access_key,
-            "RCLONE_CONFIG_A_SECRET_ACCESS_KEY": cluster.main.secret_key}
+    return {
+        "RCLONE_CONFIG": os.devnull,
+        "RCLONE_CONFIG_A_TYPE": "s3",
+        "RCLONE_CONFIG_A_PROVIDER": "Other",
+        "RCLONE_CONFIG_A_ENDPOINT": cluster.endpoints[0],
+        "RCLONE_CONFIG_A_REGION": cluster.region,
+        "RCLONE_CONFIG_A_ACCESS_KEY_ID": cluster.main.access_key,
+        "RCLONE_CONFIG_A_SECRET_ACCESS_KEY": cluster.main.secret_key,
+    }
 
 
 @pytest.fixture
@@ -71,9 +76,30 @@ class Mount:
             self.remote_control = "127.0.0.1:%d" % probe.getsockname()[1]
         with open(self.log, "wb") as log:
             self.server = subprocess.Popen(
-                ["rclone", "mount", f"a:{bucket}", self.point, "--vfs-cache-mode", "full", "--cache-dir", directory / "cache",
-                 "--vfs-write-back", "500ms", "--dir-cache-time", "1s", "--rc", "--rc-no-auth", "--rc-addr", self.remote_control, "-v"],
-                env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                [
+                    "rclone",
+                    "mount",
+                    f"a:{bucket}",
+                    self.point,
+                    "--vfs-cache-mode",
+                    "full",
+                    "--cache-dir",
+                    directory / "cache",
+                    "--vfs-write-back",
+                    "500ms",
+                    "--dir-cache-time",
+                    "1s",
+                    "--rc",
+                    "--rc-no-auth",
+                    "--rc-addr",
+                    self.remote_control,
+                    "-v",
+                ],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def wait(self):
         wait_for(lambda: os.path.ismount(self.point) or self.server.poll() is not None)
@@ -86,6 +112,7 @@ class Mount:
         def settled():
             cache = json.loads(run("rclone", "rc", "--url", f"http://{self.remote_control}", "vfs/stats"))["diskCache"]
             return cache["uploadsInProgress"] == cache["uploadsQueued"] == 0
+
         wait_for(settled, seconds=60)
 
     def end(self):
@@ -131,7 +158,7 @@ def test_a_bucket_is_a_file_system(mounted, s3, bucket):
         file.write(b"changed")
         file.seek(0, os.SEEK_END)
         file.write(b"appended")
-    changed = large[:5 * MIB] + b"changed" + large[5 * MIB + 7:] + b"appended"
+    changed = large[: 5 * MIB] + b"changed" + large[5 * MIB + 7 :] + b"appended"
     mounted.settle()
     assert stored() == {"folder/deeper/small ü": b"hello", "large": changed}
 

@@ -9,6 +9,7 @@ import pytest
 from helpers import CHECKSUMS, MIB, body_of, checksum, md5, run, sha256_of_file
 
 BUCKET = "uploads"
+CURL = ("curl", "-sS", "--max-time", "120")
 
 
 @pytest.fixture
@@ -21,20 +22,25 @@ def name():
 def swept(s3):
     """`uploads` is everybody's: leave nothing of ours there."""
     yield
-    keys = [o["Key"] for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="clients-")
-            for o in page.get("Contents", [])]
+    keys = [
+        o["Key"]
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix="clients-")
+        for o in page.get("Contents", [])
+    ]
     for key in keys:
         s3.delete_object(Bucket=BUCKET, Key=key)
 
 
 def upload(endpoint, *forms):
-    answer = run("curl", "-sS", "--fail-with-body", "-X", "POST", *(a for form in forms for a in ("-F", form)), f"{endpoint}/upload")
+    answer = run(
+        *CURL, "--fail-with-body", "-X", "POST", *(a for form in forms for a in ("-F", form)), f"{endpoint}/upload"
+    )
     return json.loads(answer)["files"]
 
 
 def download(endpoint, url, path):
     """The URL in the answer, at whichever gateway we like."""
-    run("curl", "-sS", "--fail", "-o", path, endpoint + urllib.parse.urlsplit(url).path)
+    run(*CURL, "--fail", "-o", path, endpoint + urllib.parse.urlsplit(url).path)
     return path
 
 
@@ -64,7 +70,7 @@ def test_several_files_at_once(cluster, tmp_path, name):
         (tmp_path / key).write_bytes(body)
     entries = upload(cluster.endpoints[-1], *(f"file{n}=@{tmp_path / key}" for n, key in enumerate(files)))
     assert [e["key"] for e in entries] == list(files)
-    for entry, (key, body) in zip(entries, files.items()):
+    for entry, body in zip(entries, files.values()):
         check(entry, body)
         assert download(cluster.endpoints[0], entry["url"], tmp_path / "back").read_bytes() == body
 
@@ -85,8 +91,19 @@ def test_uploaded_again_it_is_replaced(cluster, tmp_path, name):
         assert download(cluster.endpoints[-1], entry["url"], tmp_path / "back").read_bytes() == body
 
 
-@pytest.mark.parametrize("odd", ["with space.txt", "ümläut-日本.txt", "plus+percent%.txt", "q?x=1&y.txt", "#hash.txt", "'quote'.txt",
-                                 "semi;colon.txt", "no-extension"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "with space.txt",
+        "ümläut-日本.txt",
+        "plus+percent%.txt",
+        "q?x=1&y.txt",
+        "#hash.txt",
+        "'quote'.txt",
+        "semi;colon.txt",
+        "no-extension",
+    ],
+)
 def test_odd_names(cluster, tmp_path, odd):
     odd = f"clients-{odd}"
     (tmp_path / "f").write_bytes(odd.encode())
@@ -99,8 +116,16 @@ def test_odd_names(cluster, tmp_path, odd):
 def test_a_name_leads_nowhere_else(cluster, tmp_path, evil):
     """Of a path only the last name counts, as browsers and RFC 7578 have it."""
     (tmp_path / "f").write_bytes(b"x")
-    answer = run("curl", "-sS", "-o", tmp_path / "answer", "-w", "%{http_code}", "-F", f'file=@{tmp_path / "f"};filename="{evil}"',
-                 f"{cluster.endpoints[0]}/upload").decode()
+    answer = run(
+        *CURL,
+        "-o",
+        tmp_path / "answer",
+        "-w",
+        "%{http_code}",
+        "-F",
+        f'file=@{tmp_path / "f"};filename="{evil}"',
+        f"{cluster.endpoints[0]}/upload",
+    ).decode()
     if answer == "200":
         [entry] = json.loads((tmp_path / "answer").read_bytes())["files"]
         assert "/" not in entry["key"] and "\\" not in entry["key"] and entry["key"] not in (".", "..")
@@ -108,20 +133,32 @@ def test_a_name_leads_nowhere_else(cluster, tmp_path, evil):
         assert answer == "400"
 
 
-@pytest.mark.parametrize("arguments, statuses", [
-    (["-d", "x=1"], ("400", "415")),
-    (["-H", "Content-Type: multipart/form-data", "-d", "no boundary"], ("400",)),
-    (["-H", "Content-Type: multipart/form-data; boundary=b", "-d", "--b\r\nContent-Disposition: form-data; name=\"file\"; "
-      "filename=\"clients-cut\"\r\n\r\ncut off"], ("400",)),
-    (["-F", "comment=no file here"], ("400",)),
-    (["-X", "PUT", "-d", "x"], ("400", "403", "405")),
-])
+@pytest.mark.parametrize(
+    "arguments, statuses",
+    [
+        (["-d", "x=1"], ("400", "415")),
+        (["-H", "Content-Type: multipart/form-data", "-d", "no boundary"], ("400",)),
+        (
+            [
+                "-H",
+                "Content-Type: multipart/form-data; boundary=b",
+                "-d",
+                '--b\r\nContent-Disposition: form-data; name="file"; filename="clients-cut"\r\n\r\ncut off',
+            ],
+            ("400",),
+        ),
+        (["-F", "comment=no file here"], ("400",)),
+        (["-X", "PUT", "-d", "x"], ("400", "403", "405")),
+    ],
+)
 def test_what_is_no_upload(cluster, s3, tmp_path, arguments, statuses):
-    status = run("curl", "-sS", "-o", tmp_path / "answer", "-w", "%{http_code}", *arguments, f"{cluster.endpoints[0]}/upload").decode()
+    status = run(
+        *CURL, "-o", tmp_path / "answer", "-w", "%{http_code}", *arguments, f"{cluster.endpoints[0]}/upload"
+    ).decode()
     assert status in statuses, (tmp_path / "answer").read_text(errors="replace")
     assert s3.list_objects_v2(Bucket=BUCKET, Prefix="clients-cut")["KeyCount"] == 0
 
 
 def test_what_was_never_uploaded(cluster, tmp_path):
     url = f"{cluster.endpoints[0]}/upload/clients-never"
-    assert run("curl", "-sS", "-o", tmp_path / "answer", "-w", "%{http_code}", url).decode() == "404"
+    assert run(*CURL, "-o", tmp_path / "answer", "-w", "%{http_code}", url).decode() == "404"

@@ -1,1 +1,6 @@
-//! Placeholder.
+//! What the tests share: clusters in this process and of real processes, and a client that says exactly what it is told to.
+
+pub mod client;
+pub mod cluster;
+pub mod processes;
+pub mod wait;

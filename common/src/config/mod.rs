@@ -81,7 +81,8 @@ pub struct LoadInput {
     pub flags: Vec<(String, String)>,
     /// The environment.
     pub env: Vec<(String, String)>,
-    /// The `.env` file, which must exist.
+    /// The `.env` file, which must exist. As in any such file `$NAME` in a value stands for a variable, of the file or of
+    /// the process; single quotes prevent it.
     pub env_file: Option<PathBuf>,
     /// The TOML file, which must exist.
     pub toml_file: Option<PathBuf>,

@@ -135,6 +135,11 @@ impl MapWatch {
         self.shared.map.load_full().expect("a watch is handed out with a map and never loses it")
     }
 
+    /// Whether a whole map came from the leader: until then a watch that resumed has only what it began with.
+    pub fn has_arrived(&self) -> bool {
+        self.shared.version.borrow().is_some()
+    }
+
     /// Waits until the map is at `version` or past it. Give up by dropping the future.
     pub async fn changed(&self, version: MapVersion) -> Arc<ClusterMap> {
         let mut versions = self.shared.version.subscribe();
@@ -302,3 +307,6 @@ fn advance(map: Option<&Arc<ClusterMap>>, asked_from: Option<MapVersion>, news: 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -213,6 +213,8 @@ pub enum Query {
     Garbage {
         /// Unix milliseconds.
         before_ms: u64,
+        /// Only what comes after this entry: its time and its part.
+        after: Option<(u64, PartId)>,
         /// How many at most.
         limit: u32,
     },

@@ -8,7 +8,7 @@ use super::Admin;
 use super::accounts::find_user;
 use super::error::AdminProblem;
 use super::model::{BucketReport, NewBucket};
-use crate::s3::bucket_name;
+use crate::s3::is_bucket_name;
 
 pub(super) fn list(map: &ClusterMap) -> Vec<BucketReport> {
     map.buckets.iter().map(|(name, bucket)| report(map, name, bucket)).collect()
@@ -21,7 +21,7 @@ impl Admin {
         caller: UserId,
         new: NewBucket,
     ) -> Result<BucketReport, AdminProblem> {
-        if !bucket_name::is_valid(&new.name) {
+        if !is_bucket_name(&new.name) {
             let rule = "a bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens";
             return Err(AdminProblem::new(StatusCode::BAD_REQUEST, "InvalidBucketName", rule));
         }

@@ -10,22 +10,29 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 
 use super::promise::{self, Refused};
 use super::subresource::{self, Misplaced};
-use super::{Accounts, Caller, VerifiedKey};
+use super::{Accounts, Caller, Operation, VerifiedKey};
 
 #[async_trait::async_trait]
 impl S3Access for Accounts {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let built = subresource::built(cx.s3_op().name());
+        if let (Some(built), Some(operation)) = (built, cx.extensions_mut().get::<Operation>()) {
+            operation.name_it(built.operation);
+        }
         let map = self.map().await?;
         refuse_session_token(cx)?;
-        let caller = caller(&map, cx);
-        if let Some(name) = existing_bucket(cx) {
-            let bucket = map.buckets.get(name).ok_or_else(|| s3_error!(NoSuchBucket))?;
-            may_use(bucket, caller?)?;
+        // S3 says that a bucket does not exist before it asks who wants to know.
+        let bucket = match existing_bucket(cx) {
+            Some(name) => Some(map.buckets.get(name).ok_or_else(|| s3_error!(NoSuchBucket))?),
+            None => None,
+        };
+        let caller = caller(&map, cx)?;
+        if let Some(bucket) = bucket {
+            may_use(bucket, caller)?;
             is_expected_owner(cx.headers(), "x-amz-expected-bucket-owner", bucket)?;
         }
-        let caller = caller?;
-        let Some(taken) = subresource::taken_by(cx.s3_op().name()) else { return Err(s3_error!(NotImplemented)) };
-        subresource::check(cx.uri().query(), taken).map_err(misplaced)?;
+        let built = built.ok_or_else(|| s3_error!(NotImplemented))?;
+        subresource::check(cx.uri().query(), built.taken).map_err(misplaced)?;
         promise::check(cx.headers()).map_err(refused)?;
         cx.extensions_mut().insert(Caller { user: caller });
         Ok(())
@@ -83,7 +90,9 @@ fn is_expected_owner(headers: &HeaderMap, name: &str, bucket: &Bucket) -> S3Resu
 /// No sessions are handed out, so a session's token is never valid.
 fn refuse_session_token(cx: &S3AccessContext<'_>) -> S3Result<()> {
     let in_query = cx.uri().query().is_some_and(|query| {
-        query.split('&').any(|pair| pair.split('=').next().is_some_and(|key| key.eq_ignore_ascii_case("x-amz-security-token")))
+        query
+            .split('&')
+            .any(|pair| pair.split('=').next().is_some_and(|key| key.eq_ignore_ascii_case("x-amz-security-token")))
     });
     if in_query || cx.headers().contains_key("x-amz-security-token") { Err(s3_error!(InvalidToken)) } else { Ok(()) }
 }

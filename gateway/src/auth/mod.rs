@@ -9,7 +9,7 @@ pub mod promise;
 pub mod sigv4;
 mod subresource;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annulus_common::map::ClusterMap;
@@ -24,6 +24,22 @@ const LEASE_WAIT: Duration = Duration::from_secs(8);
 pub struct Caller {
     /// The account.
     pub user: UserId,
+}
+
+/// The operation that a request turned out to be: written where it is found out, read where it is counted.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Operation(Arc<OnceLock<&'static str>>);
+
+impl Operation {
+    /// Says which operation it is; the first word counts.
+    pub(crate) fn name_it(&self, name: &'static str) {
+        let _ = self.0.set(name);
+    }
+
+    /// S3's name of it, or `unknown`.
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.get().copied().unwrap_or("unknown")
+    }
 }
 
 /// The access key whose signature was verified in an earlier pass of the same request.

@@ -57,9 +57,9 @@ pub fn check(headers: &HeaderMap) -> Result<(), Refused> {
 
 fn check_acl(acl: &[u8]) -> Result<(), Refused> {
     let is = |known: &&str| known.as_bytes() == acl;
-    if TRUE_ACLS.iter().any(|known| is(known)) {
+    if TRUE_ACLS.iter().any(is) {
         Ok(())
-    } else if OTHER_ACLS.iter().any(|known| is(known)) {
+    } else if OTHER_ACLS.iter().any(is) {
         Err(Refused::NotBuilt("x-amz-acl".to_owned()))
     } else {
         Err(Refused::UnknownAcl)

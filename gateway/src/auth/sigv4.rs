@@ -115,7 +115,8 @@ pub fn verify(map: &ClusterMap, region: &str, now_ms: u64, head: &Parts) -> Resu
         return Err(SignatureError::WrongScope);
     }
     let date = header(&head.headers, "x-amz-date")?.ok_or(SignatureError::Malformed)?;
-    let signed_at = parse_date(date).filter(|_| date.starts_with(authorization.date)).ok_or(SignatureError::Malformed)?;
+    let signed_at =
+        parse_date(date).filter(|_| date.starts_with(authorization.date)).ok_or(SignatureError::Malformed)?;
     if signed_at.abs_diff(now_ms / 1000) > SKEW_MAX.as_secs() {
         return Err(SignatureError::Skewed);
     }
@@ -123,15 +124,18 @@ pub fn verify(map: &ClusterMap, region: &str, now_ms: u64, head: &Parts) -> Resu
     covers_everything(&head.headers, &authorization.signed_headers)?;
     let payload_hash = header(&head.headers, "x-amz-content-sha256")?.ok_or(SignatureError::Malformed)?;
     let payload = parse_payload(payload_hash)?;
-    let request = canonical_request(head, &authorization.signed_headers, payload_hash)?;
-    let text = format!("{ALGORITHM}\n{date}\n{}\n{}", authorization.scope, hex::encode(Sha256::digest(request)));
     let time = UNIX_EPOCH + Duration::from_secs(signed_at);
-    let signature = calculate_signature(generate_signing_key(&key.secret, time, region, "s3"), text.as_bytes());
-    if bool::from(signature.as_bytes().ct_eq(authorization.signature.as_bytes())) {
-        Ok(Signed { user: key.user, access_key: authorization.access_key.to_owned(), payload })
-    } else {
-        Err(SignatureError::Mismatch)
+    let signing_key = generate_signing_key(&key.secret, time, region, "s3");
+    // Clients sign the path as they send it, or as S3 would encode it.
+    for path in [head.uri.path().to_owned(), canonical_path(head.uri.path())] {
+        let request = canonical_request(head, &path, &authorization.signed_headers, payload_hash)?;
+        let text = format!("{ALGORITHM}\n{date}\n{}\n{}", authorization.scope, hex::encode(Sha256::digest(request)));
+        let signature = calculate_signature(&signing_key, text.as_bytes());
+        if bool::from(signature.as_bytes().ct_eq(authorization.signature.as_bytes())) {
+            return Ok(Signed { user: key.user, access_key: authorization.access_key.to_owned(), payload });
+        }
     }
+    Err(SignatureError::Mismatch)
 }
 
 /// `AWS4-HMAC-SHA256 Credential=KEY/DATE/REGION/SERVICE/aws4_request, SignedHeaders=a;b, Signature=HEX`
@@ -190,12 +194,13 @@ fn parse_payload(text: &str) -> Result<SignedPayload, SignatureError> {
 
 fn covers_everything(headers: &HeaderMap, signed: &[&str]) -> Result<(), SignatureError> {
     let is_signed = |name: &str| signed.contains(&name);
-    let all_signed = headers.keys().map(http::HeaderName::as_str).all(|name| !name.starts_with("x-amz-") || is_signed(name));
+    let all_signed =
+        headers.keys().map(http::HeaderName::as_str).all(|name| !name.starts_with("x-amz-") || is_signed(name));
     if all_signed && is_signed("host") { Ok(()) } else { Err(SignatureError::UnsignedHeader) }
 }
 
-fn canonical_request(head: &Parts, signed: &[&str], payload_hash: &str) -> Result<String, SignatureError> {
-    let mut text = format!("{}\n{}\n{}\n", head.method, canonical_path(head.uri.path()), canonical_query(head.uri.query()));
+fn canonical_request(head: &Parts, path: &str, signed: &[&str], payload_hash: &str) -> Result<String, SignatureError> {
+    let mut text = format!("{}\n{path}\n{}\n", head.method, canonical_query(head.uri.query()));
     for name in signed {
         let mut values = Vec::new();
         for value in head.headers.get_all(*name) {

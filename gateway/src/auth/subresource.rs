@@ -65,41 +65,63 @@ pub(super) enum Misplaced {
     Argument(&'static str),
 }
 
-/// The sub-resource keys that an operation takes, by its S3 name; nothing for an operation that is not built.
-pub(super) fn taken_by(operation: &str) -> Option<&'static [&'static str]> {
-    Some(match operation {
-        "CreateBucket" | "HeadBucket" | "ListBuckets" | "DeleteBucket" => &[],
-        "ListObjects" | "ListObjectsV2" | "PutObject" | "CopyObject" => &[],
-        "GetObject" | "HeadObject" => &["partNumber", "versionId"],
-        "DeleteObject" => &["versionId"],
-        "DeleteObjects" => &["delete"],
-        "GetObjectAttributes" => &["attributes", "versionId"],
-        "ListObjectVersions" => &["versions"],
-        "CreateMultipartUpload" | "ListMultipartUploads" => &["uploads"],
-        "UploadPart" | "UploadPartCopy" => &["partNumber", "uploadId"],
-        "CompleteMultipartUpload" | "AbortMultipartUpload" | "ListParts" => &["uploadId"],
-        "GetBucketAccelerateConfiguration" => &["accelerate"],
-        "GetBucketAcl" => &["acl"],
-        "GetBucketCors" => &["cors"],
-        "GetBucketEncryption" => &["encryption"],
-        "GetBucketLifecycleConfiguration" => &["lifecycle"],
-        "GetBucketLocation" => &["location"],
-        "GetBucketLogging" => &["logging"],
-        "GetBucketNotificationConfiguration" => &["notification"],
-        "GetBucketOwnershipControls" => &["ownershipControls"],
-        "GetBucketPolicy" => &["policy"],
-        "GetBucketPolicyStatus" => &["policyStatus"],
-        "GetBucketReplication" => &["replication"],
-        "GetBucketRequestPayment" => &["requestPayment"],
-        "GetBucketTagging" => &["tagging"],
-        "GetBucketVersioning" => &["versioning"],
-        "GetBucketWebsite" => &["website"],
-        "GetObjectAcl" => &["acl", "versionId"],
-        "GetObjectLockConfiguration" => &["object-lock"],
-        "GetObjectTagging" => &["tagging", "versionId"],
-        "GetPublicAccessBlock" => &["publicAccessBlock"],
-        _ => return None,
-    })
+/// An operation that is built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Built {
+    /// S3's name for it.
+    pub(super) operation: &'static str,
+    /// The sub-resource keys that it takes.
+    pub(super) taken: &'static [&'static str],
+}
+
+/// The operations that are built, by S3's names, and the sub-resource keys that each takes.
+const BUILT: &[Built] = &[
+    Built { operation: "CreateBucket", taken: &[] },
+    Built { operation: "HeadBucket", taken: &[] },
+    Built { operation: "ListBuckets", taken: &[] },
+    Built { operation: "DeleteBucket", taken: &[] },
+    Built { operation: "ListObjects", taken: &[] },
+    Built { operation: "ListObjectsV2", taken: &[] },
+    Built { operation: "PutObject", taken: &[] },
+    Built { operation: "CopyObject", taken: &[] },
+    Built { operation: "GetObject", taken: &["partNumber", "versionId"] },
+    Built { operation: "HeadObject", taken: &["partNumber", "versionId"] },
+    Built { operation: "DeleteObject", taken: &["versionId"] },
+    Built { operation: "DeleteObjects", taken: &["delete"] },
+    Built { operation: "GetObjectAttributes", taken: &["attributes", "versionId"] },
+    Built { operation: "ListObjectVersions", taken: &["versions"] },
+    Built { operation: "CreateMultipartUpload", taken: &["uploads"] },
+    Built { operation: "ListMultipartUploads", taken: &["uploads"] },
+    Built { operation: "UploadPart", taken: &["partNumber", "uploadId"] },
+    Built { operation: "UploadPartCopy", taken: &["partNumber", "uploadId"] },
+    Built { operation: "CompleteMultipartUpload", taken: &["uploadId"] },
+    Built { operation: "AbortMultipartUpload", taken: &["uploadId"] },
+    Built { operation: "ListParts", taken: &["uploadId"] },
+    Built { operation: "GetBucketAccelerateConfiguration", taken: &["accelerate"] },
+    Built { operation: "GetBucketAcl", taken: &["acl"] },
+    Built { operation: "GetBucketCors", taken: &["cors"] },
+    Built { operation: "GetBucketEncryption", taken: &["encryption"] },
+    Built { operation: "GetBucketLifecycleConfiguration", taken: &["lifecycle"] },
+    Built { operation: "GetBucketLocation", taken: &["location"] },
+    Built { operation: "GetBucketLogging", taken: &["logging"] },
+    Built { operation: "GetBucketNotificationConfiguration", taken: &["notification"] },
+    Built { operation: "GetBucketOwnershipControls", taken: &["ownershipControls"] },
+    Built { operation: "GetBucketPolicy", taken: &["policy"] },
+    Built { operation: "GetBucketPolicyStatus", taken: &["policyStatus"] },
+    Built { operation: "GetBucketReplication", taken: &["replication"] },
+    Built { operation: "GetBucketRequestPayment", taken: &["requestPayment"] },
+    Built { operation: "GetBucketTagging", taken: &["tagging"] },
+    Built { operation: "GetBucketVersioning", taken: &["versioning"] },
+    Built { operation: "GetBucketWebsite", taken: &["website"] },
+    Built { operation: "GetObjectAcl", taken: &["acl", "versionId"] },
+    Built { operation: "GetObjectLockConfiguration", taken: &["object-lock"] },
+    Built { operation: "GetObjectTagging", taken: &["tagging", "versionId"] },
+    Built { operation: "GetPublicAccessBlock", taken: &["publicAccessBlock"] },
+];
+
+/// The operation of that name, if it is built.
+pub(super) fn built(operation: &str) -> Option<Built> {
+    BUILT.iter().copied().find(|built| built.operation == operation)
 }
 
 /// Whether every sub-resource key of `query` is among those `taken`.
@@ -117,10 +139,10 @@ pub(super) fn check(query: Option<&str>, taken: &[&str]) -> Result<(), Misplaced
 
 #[cfg(test)]
 mod tests {
-    use super::{Misplaced, check, taken_by};
+    use super::{Misplaced, built, check};
 
     fn check_operation(operation: &str, query: &str) -> Result<(), Misplaced> {
-        check(Some(query), taken_by(operation).expect("the operation is built"))
+        check(Some(query), built(operation).expect("the operation is built").taken)
     }
 
     #[test]
@@ -141,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_has_no_keys() {
-        assert_eq!(taken_by("PutBucketPolicy"), None);
-        assert_eq!(taken_by("PostObject"), None);
+        assert_eq!(built("PutBucketPolicy"), None);
+        assert_eq!(built("PostObject"), None);
     }
 }

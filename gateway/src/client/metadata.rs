@@ -15,7 +15,7 @@ use super::retry::Retry;
 use super::{ClientError, ClusterClient};
 
 /// How long a mutation or a query may take with all its retries: several elections of 1.5 - 3 s.
-const OVERALL_DEADLINE: Duration = Duration::from_secs(15);
+pub(super) const OVERALL_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long one node may take to answer. A node that hangs is taken for dead after it.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
@@ -44,17 +44,21 @@ enum Before {
 }
 
 impl ClusterClient {
-    /// Carries out a command, once, however often it has to be sent.
-    pub async fn mutate(&self, partition: PartitionId, command: Command) -> Result<MetaReply, ClientError> {
+    /// A mutation with a name of its own, as of now.
+    pub fn mutation(&self, command: Command) -> Mutation {
         let time_ms = self.clock.now_ms();
-        let mutation = Mutation { request: RequestId::generate(time_ms), retry: false, time_ms, command };
+        Mutation { request: RequestId::generate(time_ms), time_ms, command }
+    }
+
+    /// Carries out a mutation, once, however often it has to be sent. A caller that sends one again sends the same one.
+    pub async fn mutate(&self, partition: PartitionId, mutation: &Mutation) -> Result<MetaReply, ClientError> {
         let mut retry = Retry::new(&self.clock, OVERALL_DEADLINE);
         let mut attempts = Attempts::default();
         loop {
             let map = self.watch.latest();
             let node = self.leaders.guess(&map, partition, attempts.tried, &self.peers.health);
             let Some(node) = node else { return Err(ClientError::Refused(Refusal::NotHere)) };
-            match self.mutate_at(&map, node, partition, &mutation, attempts.uncertain, &retry).await {
+            match self.mutate_at(&map, node, partition, mutation.clone(), &retry).await {
                 Ok(reply) => {
                     self.leaders.learn(partition, node);
                     return Ok(reply);
@@ -72,11 +76,9 @@ impl ClusterClient {
         map: &ClusterMap,
         node: NodeId,
         partition: PartitionId,
-        mutation: &Mutation,
-        sent_before: bool,
+        mutation: Mutation,
         retry: &Retry,
     ) -> Result<MetaReply, CallError> {
-        let mutation = Mutation { retry: sent_before, ..mutation.clone() };
         let request = Request::Mutate { partition, epoch: map.epoch, mutation };
         let envelope = Envelope::from_header(encode(&request));
         let deadline = ATTEMPT_DEADLINE.min(retry.left());

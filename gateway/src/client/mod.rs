@@ -5,11 +5,13 @@
 
 mod error;
 mod health;
+mod holders;
 mod leaders;
 mod metadata;
 mod peers;
 mod read_chunk;
 mod retry;
+mod status;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::time::Duration;
 use annulus_common::chunk::{piece_bytes, piece_range, trim_range, verify_pieces};
 use annulus_common::ids::{ChunkId, NodeId};
 use annulus_common::map::ClusterMap;
-use annulus_common::placement;
 use annulus_common::protocol::{Refusal, Request, Response, encode};
 use annulus_common::rpc::{Envelope, Lane};
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rand::seq::SliceRandom;
 
+use super::holders::stand_ins;
 use super::peers::CallError;
 use super::{ClientError, ClusterClient};
 
@@ -62,7 +62,7 @@ impl ClusterClient {
         let partition = map.partition_of_chunk(id);
         let mut order = map.replicas(partition).to_vec();
         order.shuffle(&mut rand::rng());
-        order.extend(placement::stand_ins(map, partition).take(STAND_INS_MAX));
+        order.extend(stand_ins(map, partition, STAND_INS_MAX));
         let (usable, suspect): (Vec<NodeId>, Vec<NodeId>) =
             order.into_iter().partition(|&node| self.peers.health.is_usable(node));
         [usable, suspect].concat()

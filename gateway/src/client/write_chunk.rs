@@ -10,7 +10,6 @@ use std::time::Duration;
 use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner, piece_crcs};
 use annulus_common::ids::{ChunkId, NodeId};
 use annulus_common::map::ClusterMap;
-use annulus_common::placement;
 use annulus_common::protocol::{Refusal, Request, Response, encode};
 use annulus_common::rpc::{Envelope, Lane};
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::holders::stand_ins;
 use super::peers::{CallError, Peers};
 use super::retry::Retry;
 use super::{ClientError, ClusterClient};
@@ -47,7 +47,7 @@ impl ClusterClient {
         assert!(!data.is_empty() && data.len() <= CHUNK_BYTES as usize, "a chunk has 1 byte to 4 MiB");
         let map = self.watch.latest();
         let partition = map.partition_of_chunk(id);
-        let stand_ins = placement::stand_ins(&map, partition).take(STAND_INS_MAX).collect();
+        let stand_ins = stand_ins(&map, partition, STAND_INS_MAX).into();
         let write = ChunkWrite {
             holders: map.replicas(partition).to_vec(),
             needed: map.write_quorum(),

@@ -9,17 +9,20 @@ mod reply;
 mod second_pass;
 mod serve;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use annulus_common::map::watch::MapWatch;
+use annulus_common::telemetry::Metrics;
 
 use crate::auth::Accounts;
 use crate::object::Objects;
 
 pub use errors::error_response;
 pub use handler::{BodyFailure, Handler, HandlerBody, Peer, whole};
-pub use reply::{Observer, Operation, RequestId, Served, StatusOverride};
+pub use reply::RequestId;
 pub use serve::serve;
 pub use service::GatewayService;
 
@@ -53,9 +56,9 @@ pub fn service(
     objects: Arc<Objects>,
     watch: MapWatch,
     handlers: Handlers,
-    observer: Observer,
+    metrics: Arc<Metrics>,
 ) -> GatewayService {
     let accounts = Accounts::new(watch);
     let s3 = second_pass::s3_service(&config, objects, accounts);
-    GatewayService::new(config, s3, handlers, observer)
+    GatewayService::new(config, s3, handlers, metrics)
 }

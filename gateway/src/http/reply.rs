@@ -1,11 +1,12 @@
 //! What becomes of a reply before it is written: ids and the server's name, complete errors, no body to HEAD, and at the
-//! end of its body one line in the log and one observation.
+//! end of its body one line in the log and one count in the metrics.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use annulus_common::telemetry::Metrics;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -13,48 +14,28 @@ use tracing::{Span, info};
 
 use super::errors::{self, Place};
 use super::handler::{BodyFailure, HandlerBody};
+use crate::auth::Operation;
+use crate::s3::StatusOverride;
 
 /// Names a request, in its reply and in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestId(pub Arc<str>);
 
-/// A status that an S3 operation's reply gets instead of the one that s3s gives it: HeadObject of a range is 206.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StatusOverride(pub StatusCode);
+/// Counts a request as in flight while it is held.
+pub(super) struct InFlight(Arc<Metrics>);
 
-/// The operation that a request turned out to be: written where it is found out, read where it is counted.
-#[derive(Clone, Default, Debug)]
-pub struct Operation(Arc<OnceLock<Box<str>>>);
-
-impl Operation {
-    /// Says which operation it is; the first word counts.
-    pub fn name_it(&self, name: &str) {
-        let _ = self.0.set(name.into());
-    }
-
-    /// Its name, `-` before it is known.
-    pub fn name(&self) -> &str {
-        self.0.get().map_or("-", |name| name)
+impl InFlight {
+    pub(super) fn begin(metrics: &Arc<Metrics>) -> Self {
+        metrics.http_in_flight.inc();
+        Self(Arc::clone(metrics))
     }
 }
 
-/// A request that has been served, for the metrics.
-#[derive(Clone, Copy, Debug)]
-pub struct Served<'a> {
-    /// S3's name of the operation, `upload`, `operations`, or `-` when it was refused before that was known.
-    pub operation: &'a str,
-    /// The reply's status.
-    pub status: StatusCode,
-    /// From the head of the request to the end of the reply's body.
-    pub duration: Duration,
-    /// What the request's head said of its body.
-    pub request_bytes: u64,
-    /// Bytes of the reply's body.
-    pub response_bytes: u64,
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.http_in_flight.dec();
+    }
 }
-
-/// Learns of every request that has been served.
-pub type Observer = Arc<dyn Fn(Served<'_>) + Send + Sync>;
 
 /// A request while it is served.
 pub(super) struct Exchange {
@@ -65,7 +46,7 @@ pub(super) struct Exchange {
     pub(super) request_bytes: u64,
     pub(super) started: Instant,
     pub(super) span: Span,
-    pub(super) observer: Observer,
+    pub(super) in_flight: InFlight,
 }
 
 /// The body of a reply, wherever it comes from.
@@ -89,7 +70,11 @@ pub(super) struct CountedBody {
 }
 
 /// Gives a reply what every reply has.
-pub(super) fn finish(mut response: Response<Content>, exchange: Exchange, host_id: &HeaderValue) -> Response<CountedBody> {
+pub(super) fn finish(
+    mut response: Response<Content>,
+    exchange: Exchange,
+    host_id: &HeaderValue,
+) -> Response<CountedBody> {
     if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
         *response.status_mut() = status;
     }
@@ -175,12 +160,9 @@ impl Drop for CountedBody {
                 "served"
             );
         });
-        (exchange.observer)(Served {
-            operation: exchange.operation.name(),
-            status: self.status,
-            duration,
-            request_bytes: exchange.request_bytes,
-            response_bytes: self.bytes,
-        });
+        let metrics = &exchange.in_flight.0;
+        metrics.http_request(exchange.operation.name(), self.status.as_u16(), duration);
+        metrics.http_received_bytes.inc_by(exchange.request_bytes);
+        metrics.http_sent_bytes.inc_by(self.bytes);
     }
 }

@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use annulus_common::clock::SharedClock;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::dto::{Range, Timestamp, TimestampFormat};
@@ -35,13 +34,8 @@ const PRESIGNED_SECONDS_MAX: u32 = 7 * 24 * 3600;
 const AMZ_QUERY_PREFIX: &str = "x-amz-";
 
 /// S3 over the operations.
-pub(super) fn s3_service(
-    config: &GatewayHttpConfig,
-    objects: Arc<Objects>,
-    accounts: Accounts,
-    clock: SharedClock,
-) -> S3Service {
-    let gateway = Gateway::new(objects, accounts.clone(), config.region.clone(), clock);
+pub(super) fn s3_service(config: &GatewayHttpConfig, objects: Arc<Objects>, accounts: Accounts) -> S3Service {
+    let gateway = Gateway::new(objects, accounts.clone(), config.region.clone());
     let s3s = Arc::new(StaticConfigProvider::new(Arc::new(s3s_config(config))));
     let builder = || {
         let mut builder = S3ServiceBuilder::new(gateway.clone());

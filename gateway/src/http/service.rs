@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use annulus_common::telemetry::Metrics;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -14,8 +15,9 @@ use tracing::{Instrument, error, info_span};
 
 use super::errors::error_response;
 use super::handler::Peer;
-use super::reply::{Content, CountedBody, Exchange, Observer, Operation, RequestId, finish};
+use super::reply::{Content, CountedBody, Exchange, InFlight, RequestId, finish};
 use super::{GatewayHttpConfig, Handlers};
+use crate::auth::Operation;
 
 /// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
 /// needs a length, and clients that do so send little.
@@ -34,7 +36,7 @@ struct Shared {
     config: GatewayHttpConfig,
     s3: S3Service,
     handlers: Handlers,
-    observer: Observer,
+    metrics: Arc<Metrics>,
     /// `x-amz-id-2`: which gateway it was.
     host_id: HeaderValue,
 }
@@ -54,10 +56,10 @@ enum Target {
 }
 
 impl GatewayService {
-    pub(super) fn new(config: GatewayHttpConfig, s3: S3Service, handlers: Handlers, observer: Observer) -> Self {
+    pub(super) fn new(config: GatewayHttpConfig, s3: S3Service, handlers: Handlers, metrics: Arc<Metrics>) -> Self {
         let host_id = hex::encode(rand::random::<[u8; 16]>());
         let host_id = HeaderValue::from_str(&host_id).expect("hexadecimal digits are a header's value");
-        Self { shared: Arc::new(Shared { config, s3, handlers, observer, host_id }) }
+        Self { shared: Arc::new(Shared { config, s3, handlers, metrics, host_id }) }
     }
 
     pub(super) fn connections_max(&self) -> usize {
@@ -94,7 +96,7 @@ impl Shared {
             request_bytes: content_length(request.headers()).unwrap_or(0),
             started: Instant::now(),
             span: span.clone(),
-            observer: Arc::clone(&self.observer),
+            in_flight: InFlight::begin(&self.metrics),
         };
         let extensions = request.extensions_mut();
         extensions.insert(request_id);
@@ -132,7 +134,11 @@ impl Shared {
             Ok(response) => response.map(Content::S3),
             Err(failure) => {
                 error!(error = %failure, "the reply could not be made");
-                error_response(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "We encountered an internal error. Please try again.")
+                error_response(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "InternalError",
+                    "We encountered an internal error. Please try again.",
+                )
             }
         }
     }
@@ -158,7 +164,11 @@ fn refuse(request: &Request<Incoming>) -> Option<Response<Content>> {
     let form = content_type.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data"));
     // s3s would take the form into memory before it asks who sent it.
     (*request.method() == Method::POST && form).then(|| {
-        error_response(StatusCode::NOT_IMPLEMENTED, "NotImplemented", "Browser-based uploads to buckets are not implemented.")
+        error_response(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "Browser-based uploads to buckets are not implemented.",
+        )
     })
 }
 

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use tokio::task::JoinHandle;
 
-use super::{BODY_BYTES_MAX, ObjectError};
+use super::ObjectError;
 use crate::client::{ClientError, ClusterClient};
 
 /// Chunks of one body that are being hashed or replicated while the next one fills up: 16 MiB with that one.
@@ -31,10 +31,19 @@ pub(super) struct Destination {
     pub(super) part: PartId,
     /// Whose they are.
     pub(super) owner: ChunkOwner,
-    /// The length that the client announced.
-    pub(super) content_length: Option<u64>,
+    /// How long it is.
+    pub(super) length: BodyLength,
     /// A body of up to so many bytes is handed back and not written.
     pub(super) inline_bytes_max: usize,
+}
+
+/// What is known of a body's length.
+#[derive(Clone, Copy)]
+pub(super) struct BodyLength {
+    /// What the client announced.
+    pub(super) announced: Option<u64>,
+    /// The most that is taken.
+    pub(super) bytes_max: u64,
 }
 
 /// A body that has arrived whole and is durable, or is handed back.
@@ -71,9 +80,9 @@ struct Intake<'a> {
 
 impl<'a> Intake<'a> {
     fn new(client: &'a ClusterClient, destination: Destination, hasher: MultiHasher) -> Result<Self, ObjectError> {
-        let announced = destination.content_length.unwrap_or(BUFFER_BYTES_MIN);
-        if announced > BODY_BYTES_MAX {
-            return Err(ObjectError::EntityTooLarge { size: announced, maximum: BODY_BYTES_MAX });
+        let announced = destination.length.announced.unwrap_or(BUFFER_BYTES_MIN);
+        if announced > destination.length.bytes_max {
+            return Err(ObjectError::EntityTooLarge { size: announced, maximum: destination.length.bytes_max });
         }
         let buffer = BytesMut::with_capacity(announced.min(CHUNK_BYTES.into()) as usize);
         let hashing = Hashing::Idle(hasher);
@@ -82,10 +91,11 @@ impl<'a> Intake<'a> {
 
     async fn take(&mut self, mut frame: Bytes) -> Result<(), ObjectError> {
         self.length += frame.len() as u64;
-        if self.length > BODY_BYTES_MAX {
-            return Err(ObjectError::EntityTooLarge { size: self.length, maximum: BODY_BYTES_MAX });
+        let maximum = self.destination.length.bytes_max;
+        if self.length > maximum {
+            return Err(ObjectError::EntityTooLarge { size: self.length, maximum });
         }
-        match self.destination.content_length {
+        match self.destination.length.announced {
             Some(expected) if self.length > expected => {
                 return Err(ObjectError::IncompleteBody { expected, actual: self.length });
             }
@@ -107,7 +117,7 @@ impl<'a> Intake<'a> {
             let oldest = self.writes.pop_front().expect("as many as the maximum, which is not zero, are in flight");
             oldest.await?;
         }
-        let left = self.destination.content_length.map_or(CHUNK_BYTES.into(), |announced| announced - self.length.min(announced));
+        let left = self.destination.length.announced.map_or(CHUNK_BYTES.into(), |announced| announced - self.length.min(announced));
         let capacity = left.max(BUFFER_BYTES_MIN).min(CHUNK_BYTES.into()) as usize;
         let chunk = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(capacity)).freeze();
         let id = ChunkId { part: self.destination.part, index: self.chunks };
@@ -117,7 +127,7 @@ impl<'a> Intake<'a> {
     }
 
     async fn end(mut self) -> Result<StoredBody, ObjectError> {
-        match self.destination.content_length {
+        match self.destination.length.announced {
             Some(expected) if self.length != expected => {
                 return Err(ObjectError::IncompleteBody { expected, actual: self.length });
             }

@@ -100,7 +100,8 @@ impl Objects {
     async fn fence(&self, bucket: &Bucket, shard: ShardId, token: RequestId) -> Result<Fenced, ObjectError> {
         let partition = self.client.watch().latest().partition_of_shard(bucket.id, shard);
         for _ in 0..FENCE_ATTEMPTS_MAX {
-            match self.client.mutate(partition, Command::Fence { bucket: bucket.id, shard, token }).await? {
+            let mutation = self.client.mutation(Command::Fence { bucket: bucket.id, shard, token });
+            match self.client.mutate(partition, &mutation).await? {
                 MetaReply::Done => return Ok(Fenced::Done),
                 MetaReply::NotEmpty => return Ok(Fenced::NotEmpty),
                 MetaReply::Fenced(current) if current == token => return Ok(Fenced::Done),

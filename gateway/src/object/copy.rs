@@ -7,6 +7,7 @@ use annulus_common::checksum::ChecksumAlgorithm;
 
 use super::digest::DEFAULT_ALGORITHM;
 use super::put::Naming;
+use super::body::BodyLength;
 use super::{BODY_BYTES_MAX, ChecksumRequest, CopyObject, Expected, ObjectError, Objects, Written};
 
 impl Objects {
@@ -26,7 +27,8 @@ impl Objects {
         };
         let algorithm = copy.checksum.or_else(|| source_algorithm(&copy.source.object)).unwrap_or(DEFAULT_ALGORITHM);
         let digest = Expected { md5: None, checksum: ChecksumRequest::Compute(algorithm) };
-        self.put_stream(naming, Some(source.size), digest, body).await
+        let length = BodyLength { announced: Some(source.size), bytes_max: BODY_BYTES_MAX };
+        self.put_stream(naming, length, digest, body).await
     }
 }
 

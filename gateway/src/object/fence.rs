@@ -39,9 +39,11 @@ impl Objects {
     /// Carries out a command in an index shard. Never answers [`MetaReply::Fenced`].
     pub(super) async fn mutate(&self, bucket: &Bucket, shard: ShardId, command: Command) -> Result<MetaReply, ObjectError> {
         let partition = self.client.watch().latest().partition_of_shard(bucket.id, shard);
+        // The same mutation after a fence as before it: an earlier copy that is still under way must not count twice.
+        let mutation = self.client.mutation(command);
         let until = self.clock.monotonic() + FENCE_WAIT;
         loop {
-            match self.client.mutate(partition, command.clone()).await? {
+            match self.client.mutate(partition, &mutation).await? {
                 MetaReply::Fenced(_) if self.clock.monotonic() >= until => return Err(ObjectError::Conflict),
                 MetaReply::Fenced(token) => self.resolve_fence(bucket.id, shard, token).await?,
                 reply => return Ok(reply),
@@ -73,7 +75,7 @@ impl Objects {
     /// Lets writing go on in a shard. The deletion must be known to be over.
     pub(super) async fn unfence(&self, bucket: BucketId, shard: ShardId, token: RequestId) -> Result<(), ObjectError> {
         let partition = self.client.watch().latest().partition_of_shard(bucket, shard);
-        self.client.mutate(partition, Command::Unfence { bucket, shard, token }).await?;
+        self.client.mutate(partition, &self.client.mutation(Command::Unfence { bucket, shard, token })).await?;
         Ok(())
     }
 }

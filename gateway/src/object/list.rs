@@ -8,10 +8,6 @@ use annulus_common::protocol::metadata::{Entry, LIST_ENTRIES_MAX, ListedUpload, 
 use super::merge::{Cursor, Listed, Merge};
 use super::{ListObjects, ListUploads, ObjectError, ObjectPage, Objects, UploadPage};
 
-/// Entries asked of all shards in one round. All of them may come from one node in one reply, whose 2 MiB hold as many
-/// with keys of 1 KiB.
-const ENTRIES_PER_ROUND_MAX: usize = 1_700;
-
 /// What is asked of a shard beyond its share, so that few listings need a second round.
 const SHARD_ENTRIES_MIN: usize = 8;
 
@@ -52,7 +48,7 @@ impl Objects {
         let Some(start) = start.filter(|_| scope.entries_max > 0) else { return Ok((Vec::new(), false)) };
         let map = self.client.watch().latest();
         let mut merge = Merge::new(scope.bucket.shards, &start, scope.entries_max + 1);
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             let starving = merge.advance();
             if starving.is_empty() {
                 let mut entries = merge.finish();
@@ -60,7 +56,7 @@ impl Objects {
                 entries.truncate(scope.entries_max);
                 return Ok((entries, more));
             }
-            let limit = scope.shard_limit(starving.len());
+            let limit = scope.shard_limit(merge.missing(), round);
             let shards: Vec<u16> = starving.iter().map(|(shard, _)| *shard).collect();
             let queries = starving.into_iter().map(|(shard, cursor)| {
                 (map.partition_of_shard(scope.bucket.id, ShardId(shard)), query(shard, cursor, limit))
@@ -89,11 +85,12 @@ impl<'a> Scope<'a> {
         Self { bucket, prefix, delimiter: delimiter.filter(|delimiter| !delimiter.is_empty()), entries_max }
     }
 
-    /// How many entries to ask of each of `starving` shards: a shard's share and half as much again.
-    fn shard_limit(&self, starving: usize) -> u32 {
-        let wanted = self.entries_max + 1;
-        let share = wanted.div_ceil(usize::from(self.bucket.shards).max(1));
-        let limit = (share + share / 2 + SHARD_ENTRIES_MIN).min(wanted).min(ENTRIES_PER_ROUND_MAX / starving.max(1));
+    /// How many entries to ask of each shard: its share of what is missing and half as much again. Once common prefixes
+    /// needed a second round, as many as are missing: every shard has about the same ones.
+    fn shard_limit(&self, missing: usize, round: usize) -> u32 {
+        let share = missing.div_ceil(usize::from(self.bucket.shards).max(1));
+        let repeated = self.delimiter.is_some() && round > 0;
+        let limit = if repeated { missing } else { (share + share / 2 + SHARD_ENTRIES_MIN).min(missing) };
         limit.clamp(1, LIST_ENTRIES_MAX as usize) as u32
     }
 

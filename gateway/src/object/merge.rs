@@ -60,7 +60,7 @@ impl Cursor {
     /// Where a listing begins that wants only what comes after `after`; nowhere when nothing can come.
     pub(super) fn start(prefix: &str, delimiter: Option<&str>, after: Option<(&str, Option<UploadId>)>) -> Option<Self> {
         let Some((after, upload)) = after else { return Some(Self::at(prefix)) };
-        if after < prefix && !after.starts_with(prefix) {
+        if after < prefix {
             return Some(Self::at(prefix));
         }
         let rest = after.strip_prefix(prefix)?;
@@ -109,6 +109,11 @@ impl<T: Listed> Merge<T> {
             self.merged.push(entry);
         }
         Vec::new()
+    }
+
+    /// How many entries are still wanted.
+    pub(super) fn missing(&self) -> usize {
+        self.wanted - self.merged.len()
     }
 
     /// Takes in a page of a shard.

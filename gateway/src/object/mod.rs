@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, ChecksumValue};
+use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
 use annulus_common::clock::SharedClock;
 use annulus_common::condition::Conditions;
 use annulus_common::ids::UploadId;
@@ -34,6 +34,7 @@ use futures::Stream;
 
 use crate::client::ClusterClient;
 
+pub use annulus_common::checksum::ChecksumValue;
 pub use error::{BodyError, ObjectError, ReadError};
 
 /// The largest body of one request, a part's too, as S3 says: 5 GiB.
@@ -106,6 +107,8 @@ pub struct PutObject<'a> {
     pub conditions: Conditions,
     /// How many bytes the (decoded) body will have, where the client said so.
     pub content_length: Option<u64>,
+    /// How many bytes it may have: [`BODY_BYTES_MAX`] for S3, more for a route without that rule.
+    pub bytes_max: u64,
     /// What the body must hash to.
     pub digest: Expected,
 }

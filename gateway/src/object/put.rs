@@ -12,7 +12,7 @@ use annulus_common::protocol::metadata::{Command, MetaReply};
 use bytes::Bytes;
 use futures::Stream;
 
-use super::body::{Destination, StoredBody, store};
+use super::body::{BodyLength, Destination, StoredBody, store};
 use super::digest::{DEFAULT_ALGORITHM, Verified};
 use super::{BodyStream, Expected, ObjectError, Objects, PutObject, Written};
 
@@ -32,22 +32,22 @@ impl Objects {
     /// Makes or replaces an object. It is there, durable, when this returns; after an error other than
     /// [`ObjectError::Unavailable`] nothing has changed.
     pub async fn put(&self, put: PutObject<'_>, body: BodyStream) -> Result<Written, ObjectError> {
-        let PutObject { bucket, key, owner, headers, conditions, content_length, digest } = put;
+        let PutObject { bucket, key, owner, headers, conditions, content_length, bytes_max, digest } = put;
         let naming = Naming { bucket, key, owner, headers, conditions };
-        self.put_stream(naming, content_length, digest, body).await
+        self.put_stream(naming, BodyLength { announced: content_length, bytes_max }, digest, body).await
     }
 
     pub(super) async fn put_stream<E: Into<ObjectError>>(
         &self,
         naming: Naming<'_>,
-        content_length: Option<u64>,
+        length: BodyLength,
         digest: Expected,
         body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
     ) -> Result<Written, ObjectError> {
         let path = key_path(naming.bucket, naming.key)?;
         let part = PartId::generate(self.clock.now_ms());
         let destination =
-            Destination { part, owner: owner_of(&path), content_length, inline_bytes_max: INLINE_BYTES_MAX };
+            Destination { part, owner: owner_of(&path), length, inline_bytes_max: INLINE_BYTES_MAX };
         let algorithm = digest.checksum.algorithm().unwrap_or(DEFAULT_ALGORITHM);
         let stored = store(&self.client, destination, digest.hasher(algorithm), body).await?;
         let verified = digest.verify(&stored.digests, algorithm)?;

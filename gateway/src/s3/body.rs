@@ -29,7 +29,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The body of an object or a part.
 pub(super) fn stream(body: Option<StreamingBlob>) -> BodyStream {
     match body {
-        Some(body) => Box::pin(Attentive::new(body)),
+        Some(body) => Box::pin(Attentive::new(body, SILENCE_MAX)),
         None => Box::pin(futures::stream::empty()),
     }
 }
@@ -39,7 +39,7 @@ pub(crate) async fn read_whole(body: Body, bytes_max: usize) -> S3Result<Bytes> 
     if let Some(bytes) = body.bytes() {
         return Ok(bytes);
     }
-    let mut body = Attentive::new(body);
+    let mut body = Attentive::new(body, SILENCE_MAX);
     let mut whole = BytesMut::new();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(body_error)?;
@@ -58,7 +58,10 @@ pub(crate) fn check_whole(bytes: &[u8], head: Option<&HeaderMap>, trailers: Opti
             let Some(given) = headers.get(algorithm.header_name()) else { continue };
             let computed = BASE64.encode(ChecksumValue::of(algorithm, bytes).as_bytes());
             if given.as_bytes() != computed.as_bytes() {
-                return Err(s3_error!(BadDigest, "The {algorithm} you specified did not match the calculated checksum."));
+                return Err(s3_error!(
+                    BadDigest,
+                    "The {algorithm} you specified did not match the calculated checksum."
+                ));
             }
         }
     }
@@ -83,14 +86,15 @@ pub(super) fn content_md5(headers: &HeaderMap) -> S3Result<Option<[u8; 16]>> {
 /// A body whose client must not fall silent.
 struct Attentive<S> {
     body: S,
+    silence_max: Duration,
     /// Runs while nothing comes.
     silence: Pin<Box<Sleep>>,
     waiting: bool,
 }
 
 impl<S> Attentive<S> {
-    fn new(body: S) -> Self {
-        Self { body, silence: Box::pin(tokio::time::sleep(SILENCE_MAX)), waiting: false }
+    fn new(body: S, silence_max: Duration) -> Self {
+        Self { body, silence_max, silence: Box::pin(tokio::time::sleep(silence_max)), waiting: false }
     }
 }
 
@@ -108,7 +112,8 @@ where
         }
         if !self.waiting {
             self.waiting = true;
-            self.silence.as_mut().reset(Instant::now() + SILENCE_MAX);
+            let until = Instant::now() + self.silence_max;
+            self.silence.as_mut().reset(until);
         }
         self.silence.as_mut().poll(cx).map(|()| Some(Err(BodyError::TimedOut)))
     }
@@ -176,9 +181,10 @@ mod tests {
         assert_eq!(classify(&std::io::Error::other("gone")), BodyError::Disconnected);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn silence_ends_a_body() {
-        let mut body = Attentive::new(futures::stream::pending::<Result<Bytes, Box<dyn Error + Send + Sync>>>());
+        let silent = futures::stream::pending::<Result<Bytes, Box<dyn Error + Send + Sync>>>();
+        let mut body = Attentive::new(silent, Duration::from_millis(1));
         assert_eq!(body.next().await, Some(Err(BodyError::TimedOut)));
     }
 }

@@ -31,16 +31,28 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
         }
         ObjectError::ChecksumAlgorithmMismatch { expected, actual } => {
             let expected = expected.map_or("null", |expected| expected.name());
-            s3_error!(InvalidRequest, "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}")
+            s3_error!(
+                InvalidRequest,
+                "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}"
+            )
         }
         ObjectError::ChecksumTypeMismatch { expected, actual } => {
-            s3_error!(InvalidRequest, "The upload was created with the {expected} checksum type, the request is for {actual}.")
+            s3_error!(
+                InvalidRequest,
+                "The upload was created with the {expected} checksum type, the request is for {actual}."
+            )
         }
         ObjectError::ChecksumTypeUnsupported { algorithm, kind } => {
-            s3_error!(InvalidRequest, "The {kind} checksum type cannot be used with the {algorithm} checksum algorithm.")
+            s3_error!(
+                InvalidRequest,
+                "The {kind} checksum type cannot be used with the {algorithm} checksum algorithm."
+            )
         }
         ObjectError::SizeMismatch { .. } => {
-            s3_error!(InvalidRequest, "The provided 'x-amz-mp-object-size' header value does not match what was computed")
+            s3_error!(
+                InvalidRequest,
+                "The provided 'x-amz-mp-object-size' header value does not match what was computed"
+            )
         }
         ObjectError::IncompleteBody { .. } => s3_error!(IncompleteBody),
         ObjectError::Body(error) => body_error(error),
@@ -50,7 +62,11 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
             warn!(error = %source, "the cluster cannot serve a request");
             s3_error!(ServiceUnavailable, "Please reduce your request rate.")
         }
-        ObjectError::Full => with_status(S3ErrorCode::Custom("StorageFull".into()), StatusCode::INSUFFICIENT_STORAGE, "No space is left to store this."),
+        ObjectError::Full => with_status(
+            S3ErrorCode::Custom("StorageFull".into()),
+            StatusCode::INSUFFICIENT_STORAGE,
+            "No space is left to store this.",
+        ),
         ObjectError::Internal(reason) => {
             error!(reason, "internal error");
             s3_error!(InternalError)

@@ -97,7 +97,8 @@ pub(super) fn http_date(ms: u64) -> String {
 /// A header's text; nothing when it is not there or empty.
 pub(super) fn text(headers: &HeaderMap, name: &str) -> S3Result<Option<String>> {
     let Some(value) = headers.get(name) else { return Ok(None) };
-    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| s3_error!(InvalidArgument, "invalid header: {name}"))?;
+    let text =
+        std::str::from_utf8(value.as_bytes()).map_err(|_| s3_error!(InvalidArgument, "invalid header: {name}"))?;
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
@@ -139,7 +140,10 @@ mod tests {
     #[test]
     fn classes_are_known_ones() {
         assert_eq!(storage_class(&headers("x-amz-storage-class", "STANDARD")).expect("known"), None);
-        assert_eq!(storage_class(&headers("x-amz-storage-class", "GLACIER")).expect("known").as_deref(), Some("GLACIER"));
+        assert_eq!(
+            storage_class(&headers("x-amz-storage-class", "GLACIER")).expect("known").as_deref(),
+            Some("GLACIER")
+        );
         let error = storage_class(&headers("x-amz-storage-class", "fast")).expect_err("unknown");
         assert_eq!(error.code().as_str(), "InvalidStorageClass");
     }

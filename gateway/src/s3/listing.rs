@@ -27,10 +27,7 @@ pub(super) enum Names {
 impl Names {
     /// Encoded where the client asks for it, and where XML 1.0 cannot carry one of the names: S3 would answer with a
     /// document that no parser takes.
-    pub(super) fn choose<'a>(
-        asked: Option<&EncodingType>,
-        names: impl IntoIterator<Item = &'a str>,
-    ) -> S3Result<Self> {
+    pub(super) fn choose<'a>(asked: Option<&EncodingType>, names: impl IntoIterator<Item = &'a str>) -> S3Result<Self> {
         match asked.map(EncodingType::as_str) {
             Some(EncodingType::URL) => Ok(Names::Encoded),
             Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),

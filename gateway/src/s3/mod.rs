@@ -32,7 +32,7 @@ mod listing;
 mod names;
 mod object_facts;
 mod put_object;
-mod range;
+pub(crate) mod range;
 mod read;
 mod upload_part;
 mod upload_part_copy;
@@ -48,7 +48,8 @@ use s3s::{S3, S3Request, S3Response, S3Result, dto, s3_error};
 use crate::auth::{Accounts, Caller};
 use crate::object::Objects;
 
-pub(crate) use names::BucketNames;
+pub(crate) use names::{BucketNames, is_bucket_name};
+pub(crate) use range::{ByteRange, select as select_range};
 
 /// What every operation works with.
 #[derive(Clone)]
@@ -63,6 +64,10 @@ impl Gateway {
         Self { objects, accounts, region }
     }
 }
+
+/// A status that the reply gets instead of the one that s3s gives it: HeadObject of a range is 206.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StatusOverride(pub(crate) http::StatusCode);
 
 /// Who signed the request: put there by the access check, without which no operation runs.
 fn caller(extensions: &Extensions) -> S3Result<UserId> {

@@ -55,8 +55,28 @@ mod tests {
     fn names_outside_the_rules() {
         let too_long = "a".repeat(64);
         let bad = [
-            "", "a", "aa", "_abc", "foo_bar", "foo-", "-foo", "foo..bar", "foo.-bar", "foo-.bar", ".foo", "foo.", "Foo", "fo o",
-            "192.168.5.123", "xn--abc", "abc-s3alias", "abc--ol-s3", "upload", "föö", "a/b", &too_long,
+            "",
+            "a",
+            "aa",
+            "_abc",
+            "foo_bar",
+            "foo-",
+            "-foo",
+            "foo..bar",
+            "foo.-bar",
+            "foo-.bar",
+            ".foo",
+            "foo.",
+            "Foo",
+            "fo o",
+            "192.168.5.123",
+            "xn--abc",
+            "abc-s3alias",
+            "abc--ol-s3",
+            "upload",
+            "föö",
+            "a/b",
+            &too_long,
         ];
         for name in bad {
             assert!(!is_bucket_name(name), "{name}");

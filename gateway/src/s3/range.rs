@@ -36,8 +36,25 @@ impl Selection {
     }
 }
 
+/// What a `Range` header asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ByteRange {
+    /// All: there is no header, or one that is ignored.
+    Whole,
+    /// These bytes.
+    Part(Range<u64>),
+    /// Bytes that there are none of.
+    Unsatisfiable,
+}
+
+/// Out of `Range` alone. One that makes no sense, or names several ranges, is ignored as S3 does.
+pub(crate) fn select(header: Option<&str>, size: u64) -> ByteRange {
+    let Some(range) = header.and_then(|header| dto::Range::parse(header).ok()) else { return ByteRange::Whole };
+    resolve(&range, size).map_or(ByteRange::Unsatisfiable, ByteRange::Part)
+}
+
 /// Out of `Range` and `partNumber`.
-pub(super) fn select(
+pub(super) fn choose(
     version: &ObjectVersion,
     range: Option<&dto::Range>,
     part_number: Option<i32>,
@@ -106,7 +123,7 @@ fn select_part(version: &ObjectVersion, number: i32) -> S3Result<Selection> {
 
 #[cfg(test)]
 mod tests {
-    use super::{of_copy_source, resolve};
+    use super::{ByteRange, of_copy_source, resolve, select};
     use s3s::dto::Range;
 
     #[test]
@@ -127,10 +144,29 @@ mod tests {
     }
 
     #[test]
+    fn a_header_without_sense_is_ignored() {
+        assert_eq!(select(Some("bytes=4-7"), 11), ByteRange::Part(4..8));
+        assert_eq!(select(Some("bytes=11-"), 11), ByteRange::Unsatisfiable);
+        for header in [None, Some("bytes=0-1,3-4"), Some("bytes=5-4"), Some("lines=1-2")] {
+            assert_eq!(select(header, 11), ByteRange::Whole);
+        }
+    }
+
+    #[test]
     fn a_copy_names_both_ends() {
         assert_eq!(of_copy_source("bytes=0-4", 5).expect("within"), 0..5);
         assert_eq!(of_copy_source("bytes=0-21", 5).expect_err("outside").code().as_str(), "InvalidRange");
-        for text in ["0-2", "bytes=0", "bytes=hello-world", "bytes=0-bar", "bytes=hello-", "bytes=0-2,3-5", "bytes=-3", "bytes=2-1", "bytes=+1-2"] {
+        for text in [
+            "0-2",
+            "bytes=0",
+            "bytes=hello-world",
+            "bytes=0-bar",
+            "bytes=hello-",
+            "bytes=0-2,3-5",
+            "bytes=-3",
+            "bytes=2-1",
+            "bytes=+1-2",
+        ] {
             assert_eq!(of_copy_source(text, 5).expect_err(text).code().as_str(), "InvalidArgument", "{text}");
         }
     }

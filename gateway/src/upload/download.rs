@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, StreamBody};
 use super::Upload;
 use super::error::UploadError;
 use crate::http::{HandlerBody, whole};
-use crate::s3::range::{self, ByteRange};
+use crate::s3::{ByteRange, select_range};
 
 impl Upload {
     pub(super) async fn download(
@@ -24,7 +24,7 @@ impl Upload {
         let version = self.objects.get(bucket, key).await?;
         let size = version.object.size;
         let asked = head.headers.get(RANGE).and_then(|value| value.to_str().ok());
-        let (status, range) = match range::select(asked, size) {
+        let (status, range) = match select_range(asked, size) {
             ByteRange::Whole => (StatusCode::OK, 0..size),
             ByteRange::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
             ByteRange::Unsatisfiable => return Err(UploadError::BadRange(size)),

@@ -92,7 +92,7 @@ pub(super) struct StoredChecksum {
 
 impl From<ChecksumValue> for StoredChecksum {
     fn from(value: ChecksumValue) -> Self {
-        Self { algorithm: value.algorithm().to_string(), value: value.to_base64() }
+        Self { algorithm: value.algorithm().to_string(), value: value.to_string() }
     }
 }
 

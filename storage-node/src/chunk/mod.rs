@@ -124,6 +124,8 @@ pub struct Usage {
     pub chunks: u64,
     /// Their bytes, without what the database adds.
     pub bytes: u64,
+    /// Bytes of chunks that were removed since their disk space was last reclaimed.
+    pub removed_bytes: u64,
     /// Reads since the start that found a corrupt chunk.
     pub corrupt_reads: u64,
 }

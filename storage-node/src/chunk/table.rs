@@ -199,8 +199,15 @@ impl ChunkTable {
     }
 
     pub(super) fn reclaim(&self) -> Result<(), ChunkError> {
+        let removed_bytes = self.usage.lock().removed_bytes;
         self.kv.compact(Table::ChunkHeader, &[], &KEY_END).map_err(failed)?;
-        self.kv.compact(Table::ChunkData, &[], &KEY_END).map_err(failed)
+        self.kv.compact(Table::ChunkData, &[], &KEY_END).map_err(failed)?;
+        let mut usage = self.usage.lock();
+        // What was removed meanwhile is for the next time.
+        let usage_after = Usage { removed_bytes: usage.removed_bytes.saturating_sub(removed_bytes), ..*usage };
+        self.commit(Batch::default(), usage_after)?;
+        *usage = usage_after;
+        Ok(())
     }
 
     fn stored(&self, kv: &(impl KvRead + ?Sized), id: ChunkId) -> Result<Stored, KvError> {
@@ -285,19 +292,25 @@ fn count(kv: &dyn Kv) -> Result<Usage, ChunkError> {
 impl Usage {
     const VERSION: u8 = 1;
 
-    /// The version, then both counters in big-endian.
+    /// The version, then the counters in big-endian.
     fn encode(self) -> Vec<u8> {
         let mut bytes = vec![Self::VERSION];
         bytes.extend_from_slice(&self.chunks.to_be_bytes());
         bytes.extend_from_slice(&self.bytes.to_be_bytes());
+        bytes.extend_from_slice(&self.removed_bytes.to_be_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (&Self::VERSION, counters) = bytes.split_first()? else { return None };
-        let (chunks, bytes) = counters.split_first_chunk()?;
-        let bytes = u64::from_be_bytes(bytes.try_into().ok()?);
-        Some(Self { chunks: u64::from_be_bytes(*chunks), bytes, corrupt_reads: 0 })
+        let (chunks, counters) = counters.split_first_chunk()?;
+        let (bytes, removed_bytes) = counters.split_first_chunk()?;
+        Some(Self {
+            chunks: u64::from_be_bytes(*chunks),
+            bytes: u64::from_be_bytes(*bytes),
+            removed_bytes: u64::from_be_bytes(removed_bytes.try_into().ok()?),
+            corrupt_reads: 0,
+        })
     }
 
     fn add(&mut self, length: u32) {
@@ -309,6 +322,7 @@ impl Usage {
     fn remove(&mut self, length: u32) {
         self.chunks = self.chunks.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(u64::from(length));
+        self.removed_bytes = self.removed_bytes.saturating_add(u64::from(length));
     }
 }
 

@@ -187,7 +187,7 @@ fn the_same_chunk_again_is_success_and_another_is_a_conflict() {
             assert!(matches!(result, Err(ChunkError::Conflict { .. })), "{result:?}");
         }
         assert_eq!(fixture.get(id(1, 0), 0..CHUNK_BYTES).await.unwrap(), data);
-        assert_eq!(fixture.store.usage(), Usage { chunks: 1, bytes: 300_000, corrupt_reads: 0 });
+        assert_eq!(fixture.store.usage(), Usage { chunks: 1, bytes: 300_000, ..Usage::default() });
     });
 }
 
@@ -252,7 +252,11 @@ fn deleted_chunks_are_gone_with_all_their_pieces() {
         cursor.seek(&[]).unwrap();
         assert_eq!(cursor.entry(), None);
         assert_eq!(fixture.get(ids[2], 0..CHUNK_BYTES).await.unwrap(), bytes(2, 700_000));
-        assert_eq!(fixture.store.usage(), Usage { chunks: 1, bytes: 700_000, corrupt_reads: 0 });
+        let removed_bytes = 1_400_000;
+        let usage = Usage { chunks: 1, bytes: 700_000, removed_bytes, corrupt_reads: 0 };
+        assert_eq!(fixture.store.usage(), usage);
+        fixture.store.reclaim().await.unwrap();
+        assert_eq!(fixture.store.usage(), Usage { removed_bytes: 0, ..usage });
         fixture.store.reclaim().await.unwrap();
         assert_eq!(fixture.get(ids[2], 0..CHUNK_BYTES).await.unwrap(), bytes(2, 700_000));
         fixture.put(ids[0], &bytes(8, 10)).await.unwrap();
@@ -321,7 +325,7 @@ async fn find_many(fixture: &Fixture) {
         assert_eq!(fixture.get(id(1, index), 0..CHUNK_BYTES).await.unwrap(), many(index));
         sum += many(index).len() as u64;
     }
-    assert_eq!(fixture.store.usage(), Usage { chunks: u64::from(MANY), bytes: sum, corrupt_reads: 0 });
+    assert_eq!(fixture.store.usage(), Usage { chunks: u64::from(MANY), bytes: sum, ..Usage::default() });
 }
 
 #[test]
@@ -337,7 +341,7 @@ fn lost_counters_are_counted_again() {
     batch.put(Table::System, &b"chunk-usage"[..], &b"?"[..]);
     kv.write(batch, Durability::Synced).unwrap();
     let usage = Fixture::over(kv, Execution::Inline).store.usage();
-    assert_eq!(usage, Usage { chunks: 2, bytes: 30, corrupt_reads: 0 });
+    assert_eq!(usage, Usage { chunks: 2, bytes: 30, ..Usage::default() });
 }
 
 #[test]
@@ -357,6 +361,6 @@ fn a_full_disk_refuses_chunks_but_reads_and_deletes() {
         assert_eq!(fixture.get(id(1, 0), 0..10).await.unwrap(), bytes(1, 10));
         assert_eq!(fixture.store.usage().chunks, 1);
         fixture.store.delete(vec![id(1, 0)]).await.unwrap();
-        assert_eq!(fixture.store.usage(), Usage::default());
+        assert_eq!(fixture.store.usage(), Usage { removed_bytes: 10, ..Usage::default() });
     });
 }

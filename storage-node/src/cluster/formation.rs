@@ -17,6 +17,7 @@ use annulus_common::clock::SharedClock;
 use annulus_common::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId};
 use annulus_common::map::{AccessKey, ClusterMap, MapVersion, Node, User};
 use annulus_common::object::UserId;
+use annulus_common::placement::{self, PlacementNode};
 use annulus_common::protocol::{Answer, JoinReply, Request, Response, decode, encode};
 use annulus_common::rpc::{Envelope, Lane, SharedTransport};
 use parking_lot::Mutex;
@@ -290,11 +291,16 @@ struct RepeatedLog {
 
 impl RepeatedLog {
     fn say(&mut self, reason: &str, now: Duration) {
-        let repeated = self.last.as_ref().is_some_and(|(last, at)| last == reason && now.saturating_sub(*at) < REPEAT_LOG);
+        let repeated =
+            self.last.as_ref().is_some_and(|(last, at)| last == reason && now.saturating_sub(*at) < REPEAT_LOG);
         if repeated {
             return;
         }
-        if reason.contains("refuses") { error!(reason, "not a member yet") } else { info!(reason, "not a member yet") }
+        if reason.contains("refuses") {
+            error!(reason, "not a member yet")
+        } else {
+            info!(reason, "not a member yet")
+        }
         self.last = Some((reason.to_owned(), now));
     }
 }
@@ -309,13 +315,8 @@ fn initial_map(
     let nodes: BTreeMap<NodeId, Node> = (1..).map(NodeId).zip(nodes).collect();
     let user = UserId(rand::random());
     let key = AccessKey { user, secret: root.secret_key.clone(), created_ms: now_ms };
-    let root_user = User {
-        name: "root".to_owned(),
-        display_name: "root".to_owned(),
-        email: None,
-        admin: true,
-        created_ms: now_ms,
-    };
+    let root_user =
+        User { name: "root".to_owned(), display_name: "root".to_owned(), email: None, admin: true, created_ms: now_ms };
     Ok(ClusterMap {
         cluster: ClusterId::generate(now_ms),
         version: MapVersion(1),
@@ -339,8 +340,156 @@ fn map_voters(nodes: &BTreeMap<NodeId, Node>) -> Vec<NodeId> {
     for (id, node) in nodes {
         zones.entry(&node.zone).or_default().push(*id);
     }
-    let mut in_turn: Vec<(usize, NodeId)> =
-        zones.values().flat_map(|zone| zone.iter().copied().enumerate()).collect();
+    let mut in_turn: Vec<(usize, NodeId)> = zones.values().flat_map(|zone| zone.iter().copied().enumerate()).collect();
     in_turn.sort();
     in_turn.into_iter().map(|(_, node)| node).take(wanted).collect()
+}
+
+fn place(settings: &FormationSettings, nodes: &BTreeMap<NodeId, Node>) -> Result<Vec<Vec<NodeId>>, String> {
+    let candidates: Vec<PlacementNode> = nodes
+        .iter()
+        .map(|(id, node)| PlacementNode {
+            id: *id,
+            zone: node.zone.clone(),
+            capacity: node.capacity_bytes,
+            draining: false,
+        })
+        .collect();
+    placement::place(&candidates, settings.replication_factor.into(), settings.partitions, &[])
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use annulus_common::clock::{ManualClock, SharedClock};
+    use annulus_common::ids::{ClusterId, InstanceId, NodeId};
+    use annulus_common::map::Node;
+    use annulus_common::protocol::JoinReply;
+    use annulus_common::rpc::PeerIdentity;
+    use annulus_common::rpc::local::LocalNetwork;
+
+    use super::{
+        CANDIDATE_TTL, Entrance, FormationSettings, Lobby, RootKey, enter, initial_map, map_voters, membership,
+    };
+    use crate::kv::memory::MemoryKv;
+
+    fn node(name: &str, life: u8, zone: &str) -> Node {
+        let instance = InstanceId([life; 16]);
+        Node { name: name.to_owned(), instance, addr: name.to_owned(), zone: zone.to_owned(), capacity_bytes: 100 }
+    }
+
+    fn settings(initial_nodes: usize) -> FormationSettings {
+        FormationSettings { seeds: Vec::new(), replication_factor: 2, initial_nodes, partitions: 8 }
+    }
+
+    fn root() -> RootKey {
+        RootKey { access_key: "ROOT".to_owned(), secret_key: "secret".to_owned() }
+    }
+
+    fn lobby(clock: &SharedClock) -> Lobby {
+        Lobby::new(node("a", 1, "z"), 3, clock.clone())
+    }
+
+    fn clock() -> std::sync::Arc<ManualClock> {
+        ManualClock::at(Duration::from_secs(60))
+    }
+
+    #[test]
+    fn only_a_founder_counts() {
+        let clock: SharedClock = clock();
+        let lobby = lobby(&clock);
+        assert_eq!(lobby.join(node("b", 2, "z")), JoinReply::NotFormed);
+        lobby.found();
+        assert_eq!(lobby.join(node("b", 2, "z")), JoinReply::Forming { present: 2, needed: 3 });
+        assert_eq!(lobby.join(node("b", 2, "z")), JoinReply::Forming { present: 2, needed: 3 });
+        assert!(lobby.quorum().is_err());
+        assert_eq!(lobby.join(node("c", 3, "z")), JoinReply::Forming { present: 3, needed: 3 });
+        let names: Vec<String> = lobby.quorum().unwrap().into_iter().map(|node| node.name).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn one_name_is_one_data_directory() {
+        let clock: SharedClock = clock();
+        let lobby = lobby(&clock);
+        lobby.found();
+        lobby.join(node("b", 2, "z"));
+        for taken in [node("b", 3, "z"), node("a", 4, "z")] {
+            let reply = lobby.join(taken);
+            assert!(matches!(&reply, JoinReply::Refused(why) if why.contains("another data directory")), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn who_stopped_asking_is_not_counted() {
+        let manual = clock();
+        let clock: SharedClock = manual.clone();
+        let lobby = lobby(&clock);
+        lobby.found();
+        lobby.join(node("b", 2, "z"));
+        manual.advance(CANDIDATE_TTL);
+        lobby.join(node("c", 3, "z"));
+        assert!(lobby.quorum().is_err());
+        lobby.join(node("b", 4, "z"));
+        assert_eq!(lobby.quorum().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn no_second_cluster_where_a_member_called() {
+        let clock: SharedClock = clock();
+        let lobby = lobby(&clock);
+        lobby.found();
+        lobby.join(node("b", 2, "z"));
+        lobby.join(node("c", 3, "z"));
+        lobby.saw_cluster(ClusterId([9; 16]));
+        assert!(lobby.quorum().unwrap_err().contains("not forming another one"));
+    }
+
+    #[test]
+    fn the_first_map_numbers_by_name_and_spreads_the_voters() {
+        let nodes = vec![node("a", 1, "x"), node("b", 2, "x"), node("c", 3, "y"), node("d", 4, "z")];
+        let map = initial_map(&settings(4), nodes, &root(), 77).unwrap();
+        assert_eq!(map.node_of_instance(InstanceId([3; 16])), Some(NodeId(3)));
+        assert_eq!(map.map_voters, [NodeId(1), NodeId(3), NodeId(4)]);
+        assert_eq!((map.next_node, map.partitions()), (NodeId(5), 8));
+        assert!(map.placement.iter().all(|replicas| replicas.len() == 2 && replicas[0] != replicas[1]));
+        let key = &map.keys["ROOT"];
+        assert!(map.users[&key.user].admin);
+    }
+
+    #[test]
+    fn a_cluster_of_many_has_five_voters() {
+        let nodes: BTreeMap<NodeId, Node> =
+            (1..=6).map(|number| (NodeId(number), node("n", number as u8, "z"))).collect();
+        assert_eq!(map_voters(&nodes).len(), 5);
+        let two: BTreeMap<NodeId, Node> = nodes.into_iter().take(2).collect();
+        assert_eq!(map_voters(&two).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_before_a_crash_holds() {
+        let clock: SharedClock = clock();
+        let lobby = lobby(&clock);
+        let kv = MemoryKv::new();
+        let nodes = vec![node("a", 1, "z"), node("b", 2, "z")];
+        let decided = initial_map(&settings(2), nodes, &root(), 5).unwrap();
+        membership::store_formation(&kv, &decided).unwrap();
+        kv.crash();
+        let identity = PeerIdentity { instance: InstanceId([1; 16]), node: None, cluster: None };
+        let transport = LocalNetwork::new().transport(std::sync::Arc::new(move || identity.clone()));
+        let entrance = Entrance {
+            settings: &FormationSettings { seeds: vec!["nowhere".to_owned()], ..settings(2) },
+            lobby: &lobby,
+            kv: &kv,
+            transport: &transport,
+            clock: &clock,
+            root_key: &|| panic!("no key is drawn twice"),
+        };
+        let membership = enter(entrance).await.unwrap();
+        assert_eq!(membership.node, NodeId(1));
+        assert_eq!(membership.formation, Some(decided));
+    }
 }

@@ -44,8 +44,7 @@ impl Membership {
             }
         }
         kv.write(batch, Durability::Synced)?;
-        let identity =
-            NodeIdentity { cluster: Some(self.contacts.cluster), node: Some(self.node), ..identity.clone() };
+        let identity = NodeIdentity { cluster: Some(self.contacts.cluster), node: Some(self.node), ..identity.clone() };
         identity.store(kv)?;
         Ok(identity)
     }

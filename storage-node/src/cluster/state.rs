@@ -76,10 +76,10 @@ impl MapState {
         self.shared.news.subscribe()
     }
 
-    /// What a watcher that has `have` lacks.
-    pub fn update_since(&self, have: Option<MapVersion>) -> Option<MapUpdate> {
+    /// What a watcher that has `have` lacks, and the map that it comes to.
+    pub fn update_since(&self, have: Option<MapVersion>) -> Option<(MapUpdate, Arc<ClusterMap>)> {
         let state = self.shared.state.lock();
-        state.as_ref().map(|state| state.update_since(have))
+        state.as_ref().map(|state| (state.update_since(have), Arc::clone(&state.map)))
     }
 }
 
@@ -93,16 +93,15 @@ impl State {
     }
 
     fn update_since(&self, have: Option<MapVersion>) -> MapUpdate {
-        let whole = || MapUpdate::Whole(Box::new(ClusterMap::clone(&self.map)));
-        let Some(have) = have else { return whole() };
+        let Some(have) = have else { return MapUpdate::Whole };
         // A watcher that is ahead of a committed map has something else than a copy of it.
-        let Some(behind) = self.map.version.0.checked_sub(have.0) else { return whole() };
+        let Some(behind) = self.map.version.0.checked_sub(have.0) else { return MapUpdate::Whole };
         match self.history.len().checked_sub(behind as usize) {
             _ if behind == 0 => MapUpdate::Current,
             Some(from) if behind <= UPDATE_CHANGES_MAX => {
                 MapUpdate::Changes(self.history.range(from..).map(|done| done.entry.clone()).collect())
             }
-            _ => whole(),
+            _ => MapUpdate::Whole,
         }
     }
 
@@ -176,3 +175,6 @@ impl StateMachine for MapMachine {
         self.shared.news.send_replace(version);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,14 @@
 //! The service of group 0's leader: watchers are told of changes and given leases, and a change is acknowledged when it is in
 //! force everywhere. The watcher's side is `common::map::watch`; the arithmetic of leases is `leases`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::{GroupId, InstanceId};
-use annulus_common::map::MapVersion;
 use annulus_common::map::change::{MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::POLL_HOLD;
+use annulus_common::map::{ClusterMap, MapVersion};
 use annulus_common::protocol::{MapUpdate, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -33,13 +34,14 @@ impl MapService {
         Self { raft, state, registry: Registry::new(clock) }
     }
 
-    /// Answers a watcher: at once when there is news or `hold` is not set, otherwise after a part of the lease.
+    /// Answers a watcher: at once when there is news or `hold` is not set, otherwise after a part of the lease. The map goes with
+    /// an update that is the whole of it.
     pub async fn watch(
         &self,
         watcher: InstanceId,
         have: Option<MapVersion>,
         hold: bool,
-    ) -> Result<MapUpdate, Refusal> {
+    ) -> Result<(MapUpdate, Arc<ClusterMap>), Refusal> {
         self.registry.confirm(watcher, have);
         // Everything acknowledged before the poll is applied here after this: the lease may be counted from the poll on.
         self.raft.read_index(GroupId::CLUSTER_MAP).await.map_err(refusal::of_read)?;

@@ -36,8 +36,8 @@ pub fn answer(kv: &dyn KvRead, partition: PartitionId, query: &Query) -> Result<
             Ok(QueryReply::Parts(Some((found, parts, more))))
         }
         Query::References(parts) => reader.references(parts).map(QueryReply::References),
-        Query::Garbage { before_ms, limit } => {
-            reader.garbage(*before_ms, (*limit).min(LIST_ENTRIES_MAX)).map(QueryReply::Garbage)
+        Query::Garbage { before_ms, after, limit } => {
+            reader.garbage(*before_ms, *after, (*limit).min(LIST_ENTRIES_MAX)).map(QueryReply::Garbage)
         }
     }
 }
@@ -88,8 +88,8 @@ impl Reader<'_> {
         parts.iter().map(|part| Ok(self.kv.get(Table::Meta, &self.keys.reference(*part))?.is_some())).collect()
     }
 
-    fn garbage(&self, before_ms: u64, limit: u32) -> Result<Vec<Garbage>, KvError> {
-        let lower = self.keys.garbage_since(0);
+    fn garbage(&self, before_ms: u64, after: Option<(u64, PartId)>, limit: u32) -> Result<Vec<Garbage>, KvError> {
+        let lower = after.map_or(self.keys.garbage_since(0), |(since_ms, part)| self.keys.garbage_after(since_ms, part));
         let mut cursor = self.kv.cursor(Table::Meta, &lower, &self.keys.garbage_since(before_ms))?;
         let mut garbage = Vec::new();
         cursor.seek(&lower)?;

@@ -66,7 +66,7 @@ impl Bench {
     }
 
     fn garbage(&self) -> BTreeSet<PartId> {
-        match self.ask(&Query::Garbage { before_ms: u64::MAX, limit: 1000 }) {
+        match self.ask(&Query::Garbage { before_ms: u64::MAX, after: None, limit: 1000 }) {
             QueryReply::Garbage(garbage) => garbage.into_iter().map(|entry| entry.part).collect(),
             other => panic!("{other:?}"),
         }

@@ -58,7 +58,8 @@ pub(super) fn start(config: RaftConfig, seams: RaftSeams) -> Result<Shared, Raft
         let thread = thread::Builder::new().name(format!("raft-{index}")).spawn(move || {
             run_to_the_end(worker, &queue, &queues, &seams, &runtime);
         });
-        let thread = thread.map_err(|error| RaftError::Storage { reason: format!("no thread could be started: {error}") })?;
+        let thread =
+            thread.map_err(|error| RaftError::Storage { reason: format!("no thread could be started: {error}") })?;
         shared.driver.threads.lock().push(thread);
     }
     Ok(shared)

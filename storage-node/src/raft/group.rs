@@ -130,6 +130,11 @@ impl Group {
         self.raw.raft.state == StateRole::Leader
     }
 
+    /// Whether there is a leadership here that somebody else could have.
+    pub(super) fn leads_others(&self) -> bool {
+        self.leads() && self.raw.store().conf().voters.iter().any(|id| *id != self.home.node.0)
+    }
+
     pub(super) fn has_ready(&self) -> bool {
         self.raw.has_ready()
     }
@@ -273,23 +278,23 @@ impl Group {
         }
     }
 
-    /// Passes the leadership to the most up-to-date voter that answers, if there is one. Whether there is.
-    pub(super) fn hand_over(&mut self) -> bool {
-        if !self.leads() {
-            return false;
+    /// Passes the leadership to the most up-to-date voter that answers, if there is one.
+    pub(super) fn hand_over(&mut self) {
+        // A transfer under way is left alone: the core gives it up by itself after an election time-out.
+        if !self.leads() || self.raw.raft.lead_transferee.is_some() {
+            return;
         }
         let voters = &self.raw.store().conf().voters;
-        let others = self.raw.raft.prs().iter().filter(|(id, progress)| {
-            **id != self.home.node.0 && voters.contains(id) && progress.recent_active
-        });
-        let Some(best) = others.max_by_key(|(id, progress)| (progress.matched, u64::MAX - **id)).map(|(id, _)| *id) else {
-            return false;
-        };
-        // A transfer under way is left alone: the core gives it up by itself after an election time-out.
-        if self.raw.raft.lead_transferee.is_none() {
+        let others = self
+            .raw
+            .raft
+            .prs()
+            .iter()
+            .filter(|(id, progress)| **id != self.home.node.0 && voters.contains(id) && progress.recent_active);
+        let best = others.max_by_key(|(id, progress)| (progress.matched, u64::MAX - **id)).map(|(id, _)| *id);
+        if let Some(best) = best {
             self.raw.transfer_leader(best);
         }
-        true
     }
 
     // The core's cycle.
@@ -391,13 +396,14 @@ impl Group {
     /// Every replica comes to the same result, an error included: then nothing changes.
     fn apply_membership(&mut self, entry: &Entry, batch: &mut Batch) {
         let change = ConfChangeV2::decode(entry.data.as_slice());
-        let conf = change.map_err(|error| error.to_string()).and_then(|change| {
-            self.raw.apply_conf_change(&change).map_err(|error| error.to_string())
-        });
+        let conf = change
+            .map_err(|error| error.to_string())
+            .and_then(|change| self.raw.apply_conf_change(&change).map_err(|error| error.to_string()));
         match conf {
             Ok(conf) => {
                 tracing::info!(group = self.id.0, index = entry.index, ?conf, "raft membership changed");
-                let is_voter = conf.voters.contains(&self.home.node.0) || conf.voters_outgoing.contains(&self.home.node.0);
+                let is_voter =
+                    conf.voters.contains(&self.home.node.0) || conf.voters_outgoing.contains(&self.home.node.0);
                 self.raw.mut_store().set_conf(conf, batch);
                 if self.leads() && !is_voter {
                     // The core would go on leading, and panic: it does not expect to be without a vote.
@@ -405,7 +411,9 @@ impl Group {
                     self.raw.raft.become_follower(term, 0);
                 }
             }
-            Err(error) => tracing::error!(group = self.id.0, index = entry.index, error, "raft membership change impossible"),
+            Err(error) => {
+                tracing::error!(group = self.id.0, index = entry.index, error, "raft membership change impossible")
+            }
         }
     }
 
@@ -414,7 +422,9 @@ impl Group {
         if entry.index < waiting.index {
             return;
         }
-        if entry.index == waiting.index && (entry.term != waiting.term || entry.get_entry_type() == EntryType::EntryNormal) {
+        if entry.index == waiting.index
+            && (entry.term != waiting.term || entry.get_entry_type() == EntryType::EntryNormal)
+        {
             self.answer_membership(Err(RaftError::Dropped));
         } else if !is_joint(self.raw.store().conf()) {
             self.answer_membership(Ok(()));
@@ -447,7 +457,8 @@ impl Group {
         if !self.leads() {
             return outgoing;
         }
-        let others = self.raw.raft.prs().iter().filter(|(id, progress)| **id != self.home.node.0 && progress.recent_active);
+        let others =
+            self.raw.raft.prs().iter().filter(|(id, progress)| **id != self.home.node.0 && progress.recent_active);
         let needed = others.map(|(_, progress)| progress.matched.max(progress.pending_snapshot));
         needed.chain(outgoing).min()
     }

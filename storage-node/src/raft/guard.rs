@@ -36,7 +36,8 @@ pub(super) fn check(message: &Message, from: NodeId, view: &View) -> Result<(), 
     if message.term == 0 {
         return Err("no term");
     }
-    let numbers = [message.term, message.log_term, message.index, message.commit, message.commit_term, message.reject_hint];
+    let numbers =
+        [message.term, message.log_term, message.index, message.commit, message.commit_term, message.reject_hint];
     if numbers.iter().chain([&message.request_snapshot]).any(|number| *number > INDEX_MAX) {
         return Err("a number beyond bounds");
     }
@@ -48,7 +49,9 @@ pub(super) fn check(message: &Message, from: NodeId, view: &View) -> Result<(), 
         MessageType::MsgHeartbeat if message.term >= view.term && message.commit > view.last_index => {
             Err("a heartbeat that commits what is not in the log")
         }
-        MessageType::MsgAppendResponse if !message.reject && message.term == view.term && message.index > view.last_index => {
+        MessageType::MsgAppendResponse
+            if !message.reject && message.term == view.term && message.index > view.last_index =>
+        {
             Err("an acknowledgement of what was never sent")
         }
         MessageType::MsgSnapshot => check_snapshot(message, view.node),
@@ -153,7 +156,8 @@ mod tests {
         let misled = Message { to: 3, ..message(MessageType::MsgHeartbeat) };
         let false_sender = Message { from: 3, ..message(MessageType::MsgHeartbeat) };
         let refused = [gap, unknown_kind, ahead, acknowledges_too_much, no_term, huge, misled, false_sender];
-        let kinds = [MessageType::MsgHup, MessageType::MsgPropose, MessageType::MsgReadIndex, MessageType::MsgSnapStatus];
+        let kinds =
+            [MessageType::MsgHup, MessageType::MsgPropose, MessageType::MsgReadIndex, MessageType::MsgSnapStatus];
         let snapshots = [snapshot(vec![], vec![1]), snapshot(vec![1, 2], vec![2]), snapshot(vec![2, 3], vec![])];
         for message in refused.into_iter().chain(kinds.map(message)).chain(snapshots) {
             assert!(check(&message, NodeId(2), &VIEW).is_err(), "{message:?}");

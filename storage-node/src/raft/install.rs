@@ -97,7 +97,9 @@ impl Group {
         context: &mut Context<'_>,
     ) -> Result<(), RaftError> {
         let is_awaited = self.transfer.as_ref().is_some_and(|transfer| {
-            transfer.position().index == index && transfer.after == *after && matches!(transfer.state, FetchState::Asked(_))
+            transfer.position().index == index
+                && transfer.after == *after
+                && matches!(transfer.state, FetchState::Asked(_))
         });
         if !is_awaited {
             return Ok(());
@@ -176,7 +178,9 @@ impl Group {
         let Some(transfer) = &mut self.transfer else { return Ok(()) };
         let range = self.raw.store().range().clone();
         let is_sorted = pairs.is_sorted_by(|(one, _), (other, _)| one < other);
-        let is_within = pairs.first().is_none_or(|(key, _)| *key >= range.lower && (*key > transfer.after || transfer.after.is_empty()))
+        let is_within = pairs
+            .first()
+            .is_none_or(|(key, _)| *key >= range.lower && (*key > transfer.after || transfer.after.is_empty()))
             && pairs.last().is_none_or(|(key, _)| *key < range.upper);
         if !is_sorted || !is_within || (pairs.is_empty() && !last) {
             self.abandon("the sender's piece makes no sense", context);

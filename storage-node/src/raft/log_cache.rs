@@ -119,11 +119,6 @@ impl LogWeight {
             self.marks.pop_front();
         }
     }
-
-    /// The log is empty again.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 #[cfg(test)]

@@ -62,15 +62,21 @@ fn plan_step(step: MembershipStep, view: &View<'_>) -> Result<ConfChangeSingle, 
     let is_learner = |node: NodeId| view.conf.learners.contains(&node.0);
     let (node, kind) = match step {
         MembershipStep::AddLearner(NodeId(0)) => return refused("no node has the id 0"),
-        MembershipStep::AddLearner(node) if is_voter(node) || is_learner(node) => return refused("the node is a member"),
+        MembershipStep::AddLearner(node) if is_voter(node) || is_learner(node) => {
+            return refused("the node is a member");
+        }
         MembershipStep::AddLearner(node) => (node, ConfChangeType::AddLearnerNode),
         MembershipStep::Promote(node) if !is_learner(node) => return refused("the node is not a learner"),
         MembershipStep::Promote(node) if (view.matched)(node) + PROMOTE_LAG_MAX < view.last_index => {
             return refused("the learner is too far behind");
         }
         MembershipStep::Promote(node) => (node, ConfChangeType::AddNode),
-        MembershipStep::Remove(node) if !is_voter(node) && !is_learner(node) => return refused("the node is not a member"),
-        MembershipStep::Remove(node) if node == view.node => return refused("the node leads; transfer the leadership first"),
+        MembershipStep::Remove(node) if !is_voter(node) && !is_learner(node) => {
+            return refused("the node is not a member");
+        }
+        MembershipStep::Remove(node) if node == view.node => {
+            return refused("the node leads; transfer the leadership first");
+        }
         MembershipStep::Remove(node) => (node, ConfChangeType::RemoveNode),
     };
     let mut single = ConfChangeSingle { node_id: node.0, ..ConfChangeSingle::default() };

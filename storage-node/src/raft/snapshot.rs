@@ -169,7 +169,7 @@ fn take_field(bytes: &mut Bytes) -> Option<Bytes> {
 
 /// How a transfer ended, for the leader's Raft core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub struct Outcome {
     pub(super) group: GroupId,
     pub(super) to: NodeId,
     pub(super) installed: bool,

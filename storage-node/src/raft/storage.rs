@@ -81,7 +81,8 @@ impl GroupStorage {
         let mut hard = HardState::decode(read(b'h')?).map_err(corrupt)?;
         let conf = ConfState::decode(read(b'c')?).map_err(corrupt)?;
         let installing = kv.get(Table::System, &system_key(group, b'i'))?.is_some();
-        let last = last_entry(&*kv, group)?.map_or(truncated, |entry| Position { index: entry.index, term: entry.term });
+        let last =
+            last_entry(&*kv, group)?.map_or(truncated, |entry| Position { index: entry.index, term: entry.term });
         // The commit index is not written for its own sake; whatever was applied had been committed.
         hard.commit = hard.commit.max(applied.index).max(truncated.index);
         let (cache, weight) = Default::default();

@@ -281,7 +281,7 @@ impl Worker {
 
     /// Whether a draining worker has done what it could.
     pub fn is_drained(&self) -> bool {
-        self.drain_until.is_some_and(|until| self.now >= until || !self.groups.values().any(Group::leads))
+        self.drain_until.is_some_and(|until| self.now >= until || !self.groups.values().any(Group::leads_others))
     }
 
     /// Answers everyone who waits with `error`. The worker must not be used any more.
@@ -331,7 +331,9 @@ impl Worker {
             Input::Frame { from, frame } => self.take_frame(from, frame),
             Input::Unreachable { peer } => self.for_each(|group, _| group.unreachable(peer)),
             Input::Fetched { group, index, after, result } => {
-                return self.with(group, |group, context| group.fetched(index, &after, result, context)).unwrap_or(Ok(()));
+                return self
+                    .with(group, |group, context| group.fetched(index, &after, result, context))
+                    .unwrap_or(Ok(()));
             }
             Input::SnapshotEnded(outcome) => {
                 self.with(outcome.group, |group, _| group.snapshot_ended(outcome));
@@ -339,9 +341,7 @@ impl Worker {
             Input::Tick => self.tick(),
             Input::Drain => {
                 self.drain_until = Some(self.now + DRAIN_TICKS_MAX);
-                self.for_each(|group, _| {
-                    group.hand_over();
-                });
+                self.for_each(|group, _| group.hand_over());
             }
         }
         Ok(())
@@ -432,7 +432,12 @@ impl Worker {
         }
     }
 
-    fn with_or_refuse<T>(&mut self, id: GroupId, reply: Reply<T>, act: impl FnOnce(&mut Group, Reply<T>, &mut Context<'_>)) {
+    fn with_or_refuse<T>(
+        &mut self,
+        id: GroupId,
+        reply: Reply<T>,
+        act: impl FnOnce(&mut Group, Reply<T>, &mut Context<'_>),
+    ) {
         if self.groups.contains_key(&id) {
             self.with(id, |group, context| act(group, reply, context));
         } else {

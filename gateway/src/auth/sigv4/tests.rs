@@ -6,7 +6,8 @@ use annulus_common::map::{AccessKey, ClusterMap, MapVersion};
 use annulus_common::object::UserId;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode, sign,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
+    sign,
 };
 use aws_sigv4::sign::v4::SigningParams;
 use http::Request;

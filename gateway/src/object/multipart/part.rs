@@ -6,7 +6,7 @@ use annulus_common::protocol::metadata::{Command, MetaReply, PARTS_MAX};
 use bytes::Bytes;
 use futures::Stream;
 
-use super::super::body::{Destination, store};
+use super::super::body::{BodyLength, Destination, store};
 use super::super::digest::DEFAULT_ALGORITHM;
 use super::super::put::{key_path, new_part, owner_of, refused};
 use super::super::{
@@ -47,7 +47,8 @@ impl Objects {
         check_algorithm(&upload, &digest)?;
         let algorithm = upload.checksum.map_or(DEFAULT_ALGORITHM, |(algorithm, _)| algorithm);
         let id = PartId::generate(self.clock.now_ms());
-        let destination = Destination { part: id, owner: owner_of(&key_path), content_length, inline_bytes_max: 0 };
+        let length = BodyLength { announced: content_length, bytes_max: BODY_BYTES_MAX };
+        let destination = Destination { part: id, owner: owner_of(&key_path), length, inline_bytes_max: 0 };
         let stored = store(&self.client, destination, digest.hasher(algorithm), body).await?;
         let verified = digest.verify(&stored.digests, algorithm)?;
         let part = new_part(id, number, stored.length, &verified);

@@ -3,6 +3,7 @@
 //! A node has two of them (see `directory`): one for metadata and Raft logs, one for chunks. This file opens one, reads and
 //! writes; `tuning` says how the engine is set up, `wal` what happens to a torn end of its log, `space` when it is full.
 
+mod allocator;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -113,6 +114,7 @@ impl DiskKv {
     /// Opens the database in `path`. It refuses to when anything in it is damaged, held by another process, or, unless
     /// `mode` allows it, not there.
     pub fn open(path: &Path, mode: OpenMode, options: &DiskOptions) -> Result<Self, KvError> {
+        allocator::keep_large_blocks();
         check_presence(path, mode)?;
         wal::cut_torn_end(path)?;
         let mut db_options = tuning::database(options);
@@ -169,10 +171,10 @@ impl DiskKv {
         Ok(encoded)
     }
 
-    fn set_blob_cutoff(&self, family: &ColumnFamily, cutoff: f64) -> Result<(), KvError> {
-        let options = [("blob_garbage_collection_age_cutoff", cutoff.to_string())];
+    fn set_blob_collection(&self, table: Table, by_hand: bool) -> Result<(), KvError> {
+        let Some(options) = tuning::blob_collection(table, by_hand) else { return Ok(()) };
         let options = options.each_ref().map(|(name, value)| (*name, value.as_str()));
-        self.db.set_options_cf(family, &options).map_err(|error| kv_error(COMPACTING, error))
+        self.db.set_options_cf(self.family(table)?, &options).map_err(|error| kv_error(COMPACTING, error))
     }
 
     /// Failures of flushes and compactions so far.
@@ -199,22 +201,18 @@ impl Kv for DiskKv {
         Box::new(DiskSnapshot { kv: self, snapshot: self.db.snapshot() })
     }
 
-    /// For tables with blob files every blob file is open to collection while it runs: by themselves compactions touch
-    /// only the oldest.
+    /// In tables with blob files every one of them is open to collection while it runs: by themselves compactions touch
+    /// only the oldest, or none.
     fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
         let _one_at_a_time = self.compacting.lock();
         let family = self.family(table)?;
         let failures_before = self.background_errors();
-        if tuning::has_blobs(table) {
-            self.set_blob_cutoff(family, 1.0)?;
-        }
+        self.set_blob_collection(table, true)?;
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         self.db.compact_range_cf_opt(family, Some(from), Some(to), &options);
-        if tuning::has_blobs(table) {
-            self.set_blob_cutoff(family, tuning::BLOB_AGE_CUTOFF)?;
-        }
+        self.set_blob_collection(table, false)?;
         if self.background_errors() > failures_before {
             let reason = "a background job failed; the LOG beside the database says why".to_owned();
             return Err(KvError::Failed { during: COMPACTING, reason });

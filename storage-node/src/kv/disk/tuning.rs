@@ -39,13 +39,11 @@ const TOMBSTONE_RATIO_MAX: f64 = 0.5;
 /// Values above this leave the tree: write amplification 2.0 instead of 4.8 for small objects.
 const META_BLOB_BYTES_MIN: u64 = 2 * KIB as u64;
 
-/// The oldest quarter of the blob files is rewritten as compactions meet it; the rest waits for [`compact`].
-///
-/// [`compact`]: crate::kv::Kv::compact
-pub(super) const BLOB_AGE_CUTOFF: f64 = 0.25;
+/// Of the metadata's blob files the oldest quarter is rewritten as compactions meet it, so that space comes back unasked.
+const META_BLOB_AGE_CUTOFF: f64 = 0.25;
 
 /// Blob files of that quarter which are this much garbage are compacted without being met.
-const BLOB_GARBAGE_RATIO_MAX: f64 = 0.5;
+const META_BLOB_GARBAGE_RATIO_MAX: f64 = 0.5;
 
 /// Options of the whole database.
 pub(super) fn database(options: &DiskOptions) -> Options {
@@ -89,6 +87,9 @@ pub(super) fn column_family(table: Table, cache: &Cache) -> ColumnFamilyDescript
             // No prefix filter: the seam does not know what a prefix of a key means, and lists seek in total order.
             cf.set_min_blob_size(META_BLOB_BYTES_MIN);
             blobs(&mut cf, 64 * MIB);
+            cf.set_enable_blob_gc(true);
+            cf.set_blob_gc_age_cutoff(META_BLOB_AGE_CUTOFF);
+            cf.set_blob_gc_force_threshold(META_BLOB_GARBAGE_RATIO_MAX);
             drop_tombstones_early(&mut cf);
         }
         Table::ChunkHeader => {
@@ -101,6 +102,8 @@ pub(super) fn column_family(table: Table, cache: &Cache) -> ColumnFamilyDescript
             cf.set_write_buffer_size(32 * MIB);
             cf.set_max_write_buffer_number(3);
             cf.set_min_blob_size(0); // a payload never moves with the tree, however short its last piece
+            // Compactions would move every payload of the oldest files, garbage beside it or not: that is left to
+            // `Kv::compact`, which the collector schedules. A file that is all garbage goes by itself.
             blobs(&mut cf, 256 * MIB);
         }
         Table::Hint => {
@@ -125,9 +128,19 @@ pub(super) fn name(table: Table) -> &'static str {
     }
 }
 
-/// Whether deleted values of a table leave garbage in blob files.
-pub(super) fn has_blobs(table: Table) -> bool {
-    matches!(table, Table::Meta | Table::ChunkData)
+/// How blob files are collected, as the engine's changeable options: in a compaction by hand all of them, otherwise as
+/// [`column_family`] says. Nothing for a table without blob files.
+pub(super) fn blob_collection(table: Table, by_hand: bool) -> Option<[(&'static str, String); 2]> {
+    let (enabled, age_cutoff) = match table {
+        Table::Meta | Table::ChunkData if by_hand => (true, 1.0),
+        Table::Meta => (true, META_BLOB_AGE_CUTOFF),
+        Table::ChunkData => (false, 0.0),
+        Table::System | Table::Log | Table::ChunkHeader | Table::Hint => return None,
+    };
+    Some([
+        ("enable_blob_garbage_collection", enabled.to_string()),
+        ("blob_garbage_collection_age_cutoff", age_cutoff.to_string()),
+    ])
 }
 
 /// Index and filter blocks live in the cache too, or memory would grow with the data.
@@ -145,9 +158,6 @@ fn blobs(cf: &mut Options, file_bytes: usize) {
     cf.set_enable_blob_files(true);
     cf.set_blob_file_size(file_bytes as u64);
     cf.set_blob_compression_type(DBCompressionType::None);
-    cf.set_enable_blob_gc(true);
-    cf.set_blob_gc_age_cutoff(BLOB_AGE_CUTOFF);
-    cf.set_blob_gc_force_threshold(BLOB_GARBAGE_RATIO_MAX);
 }
 
 fn drop_tombstones_early(cf: &mut Options) {

@@ -105,6 +105,13 @@ impl Keys {
         key
     }
 
+    /// Where the garbage after that entry begins.
+    pub(crate) fn garbage_after(self, since_ms: u64, part: PartId) -> Vec<u8> {
+        let mut key = self.garbage(&Garbage { since_ms, part, length: 0 });
+        key.push(0);
+        key
+    }
+
     /// The time and part of a garbage key.
     pub(crate) fn parse_garbage(key: &[u8]) -> Option<(u64, PartId)> {
         let rest = key.get(KIND_PREFIX_BYTES..)?;

@@ -1,0 +1,246 @@
+//! Logs and metrics of every process: how lines are written, and the counters that both crates move.
+//! No globals beside the subscriber, which tracing asks for: [`Metrics`] is handed to whoever counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::LogFormat;
+
+/// Logs cannot be set up.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The level is not one.
+    #[error("`{0}` is not a log level")]
+    Level(String),
+    /// Another part of the process has already set them up.
+    #[error("logs are already set up")]
+    AlreadySet,
+}
+
+/// Writes log lines to standard error from now on: `level` and above.
+pub fn init_logs(format: LogFormat, level: &str) -> Result<(), LogError> {
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(level)?).with_writer(std::io::stderr);
+    let set = match format {
+        LogFormat::Text => builder.finish().try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
+    };
+    set.map_err(|_| LogError::AlreadySet)
+}
+
+/// s3s is silent: it logs what clients do wrong at ERROR, with the whole body. What matters of it the gateway logs.
+fn filter(level: &str) -> Result<EnvFilter, LogError> {
+    let level: tracing::Level = level.parse().map_err(|_| LogError::Level(level.to_owned()))?;
+    Ok(EnvFilter::new(format!("{level},s3s=off")))
+}
+
+/// What a process counts. Cheap to move: a family that has met its labels costs a read lock and an addition.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests of clients, by operation and status.
+    pub http_requests: Family<HttpLabels, Counter>,
+    /// How long they took, by operation.
+    pub http_request_seconds: Family<OperationLabels, Histogram, fn() -> Histogram>,
+    /// Bytes of request bodies received.
+    pub http_received_bytes: Counter,
+    /// Bytes of response bodies sent.
+    pub http_sent_bytes: Counter,
+    /// Requests of clients in flight.
+    pub http_in_flight: Gauge,
+    /// Calls to peers, by request and outcome.
+    pub rpc_calls: Family<RpcLabels, Counter>,
+    /// How long they took, by request.
+    pub rpc_call_seconds: Family<OperationLabels, Histogram, fn() -> Histogram>,
+    /// Entries proposed to groups that this node leads.
+    pub raft_proposals: Counter,
+    /// From proposing an entry to its having been applied.
+    pub raft_commit_seconds: Histogram,
+    /// Groups that this node leads.
+    pub raft_leaders: Gauge,
+    /// Chunks written.
+    pub chunk_puts: Counter,
+    /// Chunks read.
+    pub chunk_gets: Counter,
+    /// Bytes of chunks written.
+    pub chunk_written_bytes: Counter,
+    /// Bytes of chunks read.
+    pub chunk_read_bytes: Counter,
+    /// Chunks whose bytes did not match their checksum when they were read.
+    pub chunk_corruptions: Counter,
+    /// Chunks held for nodes that were down.
+    pub hints_pending: Gauge,
+}
+
+/// An operation and how it ended.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct HttpLabels {
+    /// The S3 operation, or what else was asked for. Static, so that clients cannot make labels up.
+    pub operation: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// An operation.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct OperationLabels {
+    /// The S3 operation, or the kind of request to a peer.
+    pub operation: &'static str,
+}
+
+/// A call to a peer and how it ended.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct RpcLabels {
+    /// The kind of request.
+    pub operation: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a call to a peer ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+#[allow(non_camel_case_types, reason = "the names are label values, which are written in lower case")]
+pub enum Outcome {
+    /// With an answer.
+    ok,
+    /// With an error that the peer gave.
+    refused,
+    /// Without an answer: the connection or the deadline ended first.
+    failed,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Arc<Self> {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("annulus"),
+            http_requests: Family::default(),
+            http_request_seconds: Family::new_with_constructor(seconds),
+            http_received_bytes: Counter::default(),
+            http_sent_bytes: Counter::default(),
+            http_in_flight: Gauge::default(),
+            rpc_calls: Family::default(),
+            rpc_call_seconds: Family::new_with_constructor(seconds),
+            raft_proposals: Counter::default(),
+            raft_commit_seconds: seconds(),
+            raft_leaders: Gauge::default(),
+            chunk_puts: Counter::default(),
+            chunk_gets: Counter::default(),
+            chunk_written_bytes: Counter::default(),
+            chunk_read_bytes: Counter::default(),
+            chunk_corruptions: Counter::default(),
+            hints_pending: Gauge::default(),
+        };
+        metrics.register_http();
+        metrics.register_node();
+        Arc::new(metrics)
+    }
+
+    /// Counts a client's request that has ended.
+    pub fn http_request(&self, operation: &'static str, status: u16, took: Duration) {
+        self.http_requests.get_or_create(&HttpLabels { operation, status }).inc();
+        self.http_request_seconds.get_or_create(&OperationLabels { operation }).observe(took.as_secs_f64());
+    }
+
+    /// Counts a call to a peer that has ended.
+    pub fn rpc_call(&self, operation: &'static str, outcome: Outcome, took: Duration) {
+        self.rpc_calls.get_or_create(&RpcLabels { operation, outcome }).inc();
+        self.rpc_call_seconds.get_or_create(&OperationLabels { operation }).observe(took.as_secs_f64());
+    }
+
+    /// Everything in the OpenMetrics text format, served as [`OPENMETRICS_CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+
+    fn register_http(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("http");
+        registry.register("requests", "Requests of clients", self.http_requests.clone());
+        let latency = self.http_request_seconds.clone();
+        registry.register_with_unit("request", "Time to answer clients", Unit::Seconds, latency);
+        let received = self.http_received_bytes.clone();
+        registry.register_with_unit("received", "Bodies of requests", Unit::Bytes, received);
+        registry.register_with_unit("sent", "Bodies of responses", Unit::Bytes, self.http_sent_bytes.clone());
+        registry.register("in_flight", "Requests of clients in flight", self.http_in_flight.clone());
+    }
+
+    fn register_node(&mut self) {
+        let rpc = self.registry.sub_registry_with_prefix("rpc");
+        rpc.register("calls", "Calls to peers", self.rpc_calls.clone());
+        rpc.register_with_unit("call", "Time of calls to peers", Unit::Seconds, self.rpc_call_seconds.clone());
+
+        let raft = self.registry.sub_registry_with_prefix("raft");
+        raft.register("proposals", "Entries proposed", self.raft_proposals.clone());
+        let commit = self.raft_commit_seconds.clone();
+        raft.register_with_unit("commit", "Time from proposing to having applied", Unit::Seconds, commit);
+        raft.register("leaders", "Groups that this node leads", self.raft_leaders.clone());
+
+        let chunk = self.registry.sub_registry_with_prefix("chunk");
+        chunk.register("puts", "Chunks written", self.chunk_puts.clone());
+        chunk.register("gets", "Chunks read", self.chunk_gets.clone());
+        chunk.register_with_unit("written", "Chunks written", Unit::Bytes, self.chunk_written_bytes.clone());
+        chunk.register_with_unit("read", "Chunks read", Unit::Bytes, self.chunk_read_bytes.clone());
+        chunk.register("corruptions", "Chunks that did not match their checksum", self.chunk_corruptions.clone());
+        self.registry.register("hints_pending", "Chunks held for nodes that were down", self.hints_pending.clone());
+    }
+}
+
+/// The content type of [`Metrics::render`].
+pub const OPENMETRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// From 0.1 ms, a small call on one machine, doubling up to 52 s, beyond any deadline.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{LogError, Metrics, Outcome, filter};
+
+    #[test]
+    fn what_was_counted_is_rendered() {
+        let metrics = Metrics::new();
+        metrics.http_request("PutObject", 200, Duration::from_millis(3));
+        metrics.http_request("PutObject", 200, Duration::from_millis(5));
+        metrics.rpc_call("chunk_put", Outcome::failed, Duration::from_secs(1));
+        metrics.http_received_bytes.inc_by(4096);
+        metrics.raft_leaders.set(21);
+
+        let text = metrics.render();
+        for line in [
+            "annulus_http_requests_total{operation=\"PutObject\",status=\"200\"} 2",
+            "annulus_http_request_seconds_count{operation=\"PutObject\"} 2",
+            "annulus_http_received_bytes_total 4096",
+            "annulus_rpc_calls_total{operation=\"chunk_put\",outcome=\"failed\"} 1",
+            "annulus_raft_leaders 21",
+            "annulus_raft_commit_seconds_count 0",
+            "annulus_chunk_corruptions_total 0",
+            "annulus_hints_pending 0",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn s3s_is_silent_at_every_level() {
+        for level in ["error", "warn", "info", "debug", "trace"] {
+            let filter = filter(level).unwrap().to_string();
+            assert!(filter.contains("s3s=off") && filter.contains(level), "{filter}");
+        }
+        assert!(matches!(filter("s3s=trace"), Err(LogError::Level(_))));
+    }
+}

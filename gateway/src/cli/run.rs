@@ -1,0 +1,204 @@
+//! `annulus server` and `annulus gateway`: the processes that serve, from their configuration to their end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::clock::{SharedClock, SystemClock};
+use annulus_common::config::{LoadInput, ServerConfig, flags};
+use annulus_common::ids::InstanceId;
+use annulus_common::map::watch::MapWatch;
+use annulus_common::rpc::handshake::ClusterSecret;
+use annulus_common::rpc::tcp::TcpTransport;
+use annulus_common::rpc::{PeerIdentity, SharedTransport};
+use annulus_common::telemetry::{Metrics, init_logs};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::CliError;
+use crate::embedded::Embedded;
+use crate::gateway::{Gateway, GatewaySeams, GatewaySettings};
+use crate::http;
+use crate::operations;
+
+/// `--config` and a flag for every setting.
+#[derive(Debug)]
+pub(super) struct RunArgs {
+    flags: Vec<(String, String)>,
+    config_file: Option<PathBuf>,
+}
+
+impl FromArgMatches for RunArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let (flags, config_file) = flags::given(matches);
+        Ok(Self { flags, config_file })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for RunArgs {
+    fn augment_args(command: Command) -> Command {
+        flags::add_to(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        flags::add_to(command)
+    }
+}
+
+/// Runs a gateway and a storage node in one process.
+pub(super) fn server(args: RunArgs) -> Result<(), CliError> {
+    let config = configure(args)?;
+    serve_until_told(config.shutdown_grace, serve_with_node(config))
+}
+
+/// Runs a gateway alone.
+pub(super) fn gateway(args: RunArgs) -> Result<(), CliError> {
+    let config = configure(args)?;
+    serve_until_told(config.shutdown_grace, serve_alone(config))
+}
+
+fn configure(args: RunArgs) -> Result<ServerConfig, CliError> {
+    let input = LoadInput::from_process(args.flags, args.config_file);
+    let config = ServerConfig::load(input).map_err(|error| CliError::Run(error.to_string()))?;
+    init_logs(config.log_format, &config.log_level).map_err(|error| CliError::Run(error.to_string()))?;
+    Ok(config)
+}
+
+/// Background tasks get the grace period to end after the servers did.
+fn serve_until_told(
+    grace: Duration,
+    serving: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serving);
+    runtime.shutdown_timeout(grace);
+    served
+}
+
+async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
+    let clock = SystemClock::shared();
+    let listeners = Listeners::bind(&config).await?;
+    let stop = stop_on_signal()?;
+    let embedded =
+        Embedded::start(&config, clock.clone()).await.map_err(|error| CliError::Run(error.to_string()))?;
+    let watch = tokio::select! {
+        watch = embedded.watch() => watch,
+        reason = embedded.failed() => return Err(CliError::Run(reason)),
+        () = stop.cancelled() => return Ok(embedded.shutdown().await),
+    };
+    let metrics = Metrics::new();
+    let seams = GatewaySeams {
+        transport: embedded.transport(),
+        watch,
+        clock,
+        metrics: metrics.clone(),
+        ready: embedded.readiness(),
+        refresh: embedded.refresh(metrics),
+    };
+    let gateway = Gateway::new(GatewaySettings::of(&config), seams);
+    let failure = tokio::select! {
+        () = listeners.serve(gateway, stop.clone()) => None,
+        reason = embedded.failed() => Some(reason),
+    };
+    embedded.shutdown().await;
+    failure.map_or(Ok(()), |reason| Err(CliError::Run(reason)))
+}
+
+async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
+    let clock = SystemClock::shared();
+    let listeners = Listeners::bind(&config).await?;
+    let stop = stop_on_signal()?;
+    let transport = transport_to(&config, &clock)?;
+    let seeds: Vec<String> = config.seeds.iter().map(ToString::to_string).collect();
+    info!(seeds = seeds.join(","), "looking for the cluster");
+    let instance = InstanceId::generate(clock.now_ms());
+    let watch = tokio::select! {
+        watch = MapWatch::connect(seeds, instance, transport.clone(), clock.clone()) => watch,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let seams = GatewaySeams {
+        transport,
+        watch,
+        clock,
+        metrics: Metrics::new(),
+        ready: Arc::new(|| true),
+        refresh: Arc::new(|| Box::pin(async {})),
+    };
+    listeners.serve(Gateway::new(GatewaySettings::of(&config), seams), stop).await;
+    Ok(())
+}
+
+fn transport_to(config: &ServerConfig, clock: &SharedClock) -> Result<SharedTransport, CliError> {
+    let (Some(secret), false) = (&config.cluster_secret, config.seeds.is_empty()) else {
+        let needed = "a gateway alone needs ANNULUS_SEEDS and ANNULUS_CLUSTER_SECRET (or ANNULUS_CLUSTER_SECRET_FILE)";
+        return Err(CliError::Run(needed.to_owned()));
+    };
+    let secret = ClusterSecret::parse(secret.expose()).map_err(|error| CliError::Run(error.to_string()))?;
+    let identity = PeerIdentity { instance: InstanceId::generate(clock.now_ms()), node: None, cluster: None };
+    Ok(Arc::new(TcpTransport::new(Arc::new(move || identity.clone()), secret)))
+}
+
+/// The ports for clients and operators, bound before anything else so that a port in use is found at once.
+struct Listeners {
+    clients: TcpListener,
+    operations: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &ServerConfig) -> Result<Self, CliError> {
+        let bind = async |addr: std::net::SocketAddr| {
+            let bound = TcpListener::bind(addr).await;
+            bound.map_err(|error| CliError::Run(format!("cannot listen at {addr}: {error}")))
+        };
+        let clients = bind(config.client_address()).await?;
+        let operations = match config.internal_listen {
+            Some(addr) => Some(bind(addr).await?),
+            None => None,
+        };
+        Ok(Self { clients, operations })
+    }
+
+    async fn serve(self, gateway: Gateway, stop: CancellationToken) {
+        if let Ok(addr) = self.clients.local_addr() {
+            info!(%addr, "serving clients");
+        }
+        let operations = async {
+            if let Some(listener) = self.operations {
+                operations::serve(listener, gateway.operations, stop.clone()).await;
+            }
+        };
+        let clients = http::serve(self.clients, gateway.clients, stop.cancelled());
+        tokio::join!(clients, operations);
+    }
+}
+
+/// SIGTERM and SIGINT ask for a clean end; a second one ends the process at once.
+fn stop_on_signal() -> Result<CancellationToken, CliError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        for times in 1.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if times > 1 {
+                error!("told to stop twice: ending at once");
+                std::process::exit(1);
+            }
+            info!("told to stop: finishing what is under way");
+            told.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,90 @@
+//! A gateway as a whole: its parts put together over a watched cluster map. Where the map and the transport come from is the
+//! caller's: a process of its own, or one with a storage node in it.
+
+use std::sync::Arc;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::config::ServerConfig;
+use annulus_common::map::watch::MapWatch;
+use annulus_common::rpc::SharedTransport;
+use annulus_common::telemetry::Metrics;
+
+use crate::admin::Admin;
+use crate::auth::Accounts;
+use crate::client::ClusterClient;
+use crate::http::{self, GatewayHttpConfig, GatewayService, Handler, Handlers};
+use crate::object::Objects;
+use crate::operations::{Operations, Readiness, Refresh};
+use crate::upload::{Upload, UploadConfig};
+
+/// What the operator decides about a gateway.
+#[derive(Clone)]
+pub struct GatewaySettings {
+    /// The region that requests are signed for.
+    pub region: String,
+    /// The route `/upload`.
+    pub upload: UploadConfig,
+    /// Whether `/-/` is served on the clients' port.
+    pub operations_on_client_port: bool,
+}
+
+/// What a gateway is given.
+pub struct GatewaySeams {
+    /// How nodes are reached.
+    pub transport: SharedTransport,
+    /// The watched cluster map.
+    pub watch: MapWatch,
+    /// The time.
+    pub clock: SharedClock,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether the rest of the process serves.
+    pub ready: Readiness,
+    /// What is looked at when the metrics are asked for.
+    pub refresh: Refresh,
+}
+
+/// The services of a gateway, ready to be served.
+pub struct Gateway {
+    /// For clients.
+    pub clients: GatewayService,
+    /// For operators, when it is not on the clients' port too.
+    pub operations: Arc<dyn Handler>,
+}
+
+impl GatewaySettings {
+    /// The gateway's part of a process's configuration.
+    pub fn of(config: &ServerConfig) -> Self {
+        Self {
+            region: config.region.clone(),
+            upload: UploadConfig {
+                bucket: config.upload_bucket.clone(),
+                anonymous: config.upload_anonymous,
+                token: config.upload_token.as_ref().map(|token| token.expose().to_owned()),
+                region: config.region.clone(),
+            },
+            operations_on_client_port: config.internal_listen.is_none(),
+        }
+    }
+}
+
+impl Gateway {
+    /// Puts a gateway together.
+    pub fn new(settings: GatewaySettings, seams: GatewaySeams) -> Self {
+        let GatewaySeams { transport, watch, clock, metrics, ready, refresh } = seams;
+        let client = ClusterClient::new(transport, watch.clone(), clock.clone());
+        let objects = Arc::new(Objects::new(client, clock.clone()));
+        let accounts = Accounts::new(watch.clone());
+        let admin = Admin::new(objects.clone(), accounts.clone(), clock.clone(), settings.region.clone());
+        let map = watch.clone();
+        let ready: Readiness = Arc::new(move || map.current().is_some() && ready());
+        let operations: Arc<dyn Handler> = Arc::new(Operations { ready, metrics: metrics.clone(), refresh, admin });
+        let upload = Arc::new(Upload::new(objects.clone(), accounts, clock, settings.upload));
+        let handlers = Handlers {
+            operations: settings.operations_on_client_port.then(|| operations.clone()),
+            upload: Some(upload),
+        };
+        let config = GatewayHttpConfig { region: settings.region, ..GatewayHttpConfig::default() };
+        Self { clients: http::service(config, objects, watch, handlers, metrics), operations }
+    }
+}

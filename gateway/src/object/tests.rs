@@ -1,0 +1,107 @@
+//! The operations against a cluster in memory: what S3 promises, seen from above the seam.
+
+mod bucket;
+mod list;
+mod multipart;
+mod whole;
+
+use std::sync::Arc;
+
+use annulus_common::checksum::ChecksumAlgorithm;
+use annulus_common::condition::Conditions;
+use annulus_common::map::Bucket;
+use annulus_common::object::{ObjectHeaders, ObjectVersion};
+use bytes::Bytes;
+use futures::StreamExt;
+
+use super::{BODY_BYTES_MAX, BodyError, BodyStream, ChecksumRequest, ChecksumValue, Expected, ObjectError, Objects, PutObject, Written};
+use crate::client::testing::{FakeCluster, OWNER, TestClock};
+
+/// A cluster of three nodes with one bucket.
+struct Bench {
+    cluster: Arc<FakeCluster>,
+    clock: Arc<TestClock>,
+    objects: Objects,
+    bucket: Bucket,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let cluster = FakeCluster::new(3, 3);
+        let clock = TestClock::shared();
+        let client = cluster.client_with(clock.clone()).await;
+        let objects = Objects::new(client, clock.clone());
+        let bucket = objects.create_bucket("b", OWNER).await.unwrap();
+        Self { cluster, clock, objects, bucket }
+    }
+
+    fn put<'a>(&'a self, key: &'a str) -> PutObject<'a> {
+        PutObject {
+            bucket: &self.bucket,
+            key,
+            owner: OWNER,
+            headers: ObjectHeaders::default(),
+            conditions: Conditions::default(),
+            content_length: None,
+            bytes_max: BODY_BYTES_MAX,
+            digest: Expected::default(),
+        }
+    }
+
+    async fn put_bytes(&self, key: &str, bytes: &[u8]) -> Result<Written, ObjectError> {
+        self.objects.put(self.put(key), body_of(bytes)).await
+    }
+
+    async fn get(&self, key: &str) -> Result<ObjectVersion, ObjectError> {
+        self.objects.get(&self.bucket, key).await
+    }
+
+    async fn read(&self, version: &ObjectVersion, range: std::ops::Range<u64>) -> Result<Vec<u8>, ObjectError> {
+        let mut stream = self.objects.read(version, range).await?;
+        let mut bytes = Vec::new();
+        while let Some(frame) = stream.next().await {
+            bytes.extend_from_slice(&frame?);
+        }
+        Ok(bytes)
+    }
+
+    async fn exists(&self, key: &str) -> bool {
+        self.get(key).await.is_ok()
+    }
+}
+
+/// Bytes in which every place differs from its neighbours and every 4 MiB from the next.
+fn bytes_of(length: usize) -> Vec<u8> {
+    (0..length).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+}
+
+/// A body in frames as a network cuts them.
+fn body_of(bytes: &[u8]) -> BodyStream {
+    let frames: Vec<_> = bytes.chunks(100_003).map(|frame| Ok(Bytes::copy_from_slice(frame))).collect();
+    Box::pin(futures::stream::iter(frames))
+}
+
+/// A body that breaks off.
+fn broken_body(bytes: &[u8], error: BodyError) -> BodyStream {
+    Box::pin(body_of(bytes).chain(futures::stream::iter([Err(error)])))
+}
+
+fn checksum_of(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> ChecksumValue {
+    ChecksumValue::of(algorithm, bytes)
+}
+
+fn expecting(checksum: ChecksumRequest) -> Expected {
+    Expected { md5: None, checksum }
+}
+
+/// What every operation must be, so that a request's task may move between threads.
+#[tokio::test]
+async fn the_futures_of_operations_are_send() {
+    fn send<T: Send>(value: T) -> T {
+        value
+    }
+    let bench = Bench::new().await;
+    send(bench.objects.put(bench.put("k"), body_of(b"x"))).await.unwrap();
+    send(bench.objects.delete_many(&bench.bucket, vec![("k".into(), Conditions::default())])).await;
+    send(bench.objects.delete_bucket("b")).await.unwrap();
+}

@@ -1,0 +1,110 @@
+//! Reads of configurations that no bucket can have yet. What S3 answers for a bucket without one is the truth, so it is
+//! answered; setting one is answered 501.
+//!
+//! The bucket exists and is the caller's: the access check has seen to that.
+
+use http::StatusCode;
+use s3s::dto::{
+    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketAclInput,
+    GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketEncryptionInput, GetBucketEncryptionOutput,
+    GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput, GetBucketLoggingInput,
+    GetBucketLoggingOutput, GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
+    GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
+    GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetBucketReplicationInput, GetBucketReplicationOutput,
+    GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput, GetBucketTaggingInput, GetBucketTaggingOutput,
+    GetBucketVersioningInput, GetBucketVersioningOutput, GetBucketWebsiteInput, GetBucketWebsiteOutput, Grant, Grantee,
+    Owner, Payer, Permission, Type,
+};
+use s3s::dto::{
+    GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput, GetPublicAccessBlockInput,
+    GetPublicAccessBlockOutput,
+};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+
+use super::error::{s3_error, with_status};
+use super::{Gateway, owner};
+
+/// Operations whose true answer is an output that says nothing.
+macro_rules! empty {
+    ($($operation:ident($input:ident) -> $output:ident;)*) => {
+        $(pub(super) async fn $operation(_: &Gateway, _: S3Request<$input>) -> S3Result<S3Response<$output>> {
+            Ok(S3Response::new($output::default()))
+        })*
+    };
+}
+
+/// Operations whose true answer is that there is none.
+macro_rules! absent {
+    ($($operation:ident($input:ident) -> $output:ident: $code:literal, $message:literal;)*) => {
+        $(pub(super) async fn $operation(_: &Gateway, _: S3Request<$input>) -> S3Result<S3Response<$output>> {
+            Err(none($code, $message))
+        })*
+    };
+}
+
+empty! {
+    get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
+    get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
+    get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput;
+}
+
+absent! {
+    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput:
+        "NoSuchCORSConfiguration", "The CORS configuration does not exist";
+    get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput:
+        "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found";
+    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput:
+        "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist";
+    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput:
+        "OwnershipControlsNotFoundError", "The bucket ownership controls were not found";
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput:
+        "NoSuchBucketPolicy", "The bucket policy does not exist";
+    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput:
+        "NoSuchBucketPolicy", "The bucket policy does not exist";
+    get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput:
+        "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
+    get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput:
+        "NoSuchTagSet", "The TagSet does not exist";
+    get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput:
+        "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
+    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput:
+        "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
+    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput:
+        "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found";
+}
+
+pub(super) async fn get_bucket_request_payment(
+    _: &Gateway,
+    _: S3Request<GetBucketRequestPaymentInput>,
+) -> S3Result<S3Response<GetBucketRequestPaymentOutput>> {
+    let payer = Some(Payer::from_static(Payer::BUCKET_OWNER));
+    Ok(S3Response::new(GetBucketRequestPaymentOutput { payer }))
+}
+
+pub(super) async fn get_bucket_acl(
+    gateway: &Gateway,
+    req: S3Request<GetBucketAclInput>,
+) -> S3Result<S3Response<GetBucketAclOutput>> {
+    let bucket = gateway.objects.bucket(&req.input.bucket).await.map_err(s3_error)?;
+    let map = gateway.accounts.map().await?;
+    let owner = owner(&map, bucket.owner);
+    Ok(S3Response::new(GetBucketAclOutput { grants: Some(vec![full_control(&owner)]), owner: Some(owner) }))
+}
+
+/// What an owner has of what is its own.
+pub(super) fn full_control(owner: &Owner) -> Grant {
+    let grantee = Grantee {
+        display_name: owner.display_name.clone(),
+        email_address: None,
+        id: owner.id.clone(),
+        type_: Type::from_static(Type::CANONICAL_USER),
+        uri: None,
+    };
+    Grant { grantee: Some(grantee), permission: Some(Permission::from_static(Permission::FULL_CONTROL)) }
+}
+
+fn none(code: &'static str, message: &'static str) -> S3Error {
+    let code = S3ErrorCode::from_bytes(code.as_bytes()).unwrap_or(S3ErrorCode::InternalError);
+    with_status(code, StatusCode::NOT_FOUND, message)
+}

@@ -1,0 +1,162 @@
+//! CompleteMultipartUpload.
+//!
+//! Once begun it runs to its end, even when the client leaves. A slow one is answered 200 at once and keeps the connection
+//! alive with white space until its outcome is known, as S3 does; a fast one, and so nearly every refusal, gets its status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
+use annulus_common::condition::Conditions;
+use annulus_common::ids::UploadId;
+use annulus_common::map::Bucket;
+use http::HeaderMap;
+use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedMultipartUpload, CompletedPart};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
+
+use super::checksum::{checksum_type, dto_type, given, object_text, set_checksum, value_of};
+use super::error::s3_error;
+use super::listing::xml_text;
+use super::upload_part::{part_number, upload_id};
+use super::{Gateway, condition, dto_etag};
+use crate::object::{ChecksumValue, CompletePart, CompleteUpload, Objects, UploadPath, Written};
+
+/// How long the client waits for a status. Idle connections are cut by proxies after 30 s and more.
+const STATUS_WAIT: Duration = Duration::from_secs(10);
+
+pub(super) async fn complete_multipart_upload(
+    gateway: &Gateway,
+    req: S3Request<CompleteMultipartUploadInput>,
+) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+    let input = req.input;
+    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let completion = Completion {
+        objects: Arc::clone(&gateway.objects),
+        bucket,
+        upload: upload_id(&input.upload_id)?,
+        parts: parts(input.multipart_upload)?,
+        conditions: condition::of_write(&req.headers)?,
+        checksum: given(&req.headers)?,
+        checksum_type: input.checksum_type.as_ref().map(|kind| checksum_type(kind.as_str())).transpose()?,
+        size: input.mpu_object_size.map(super::delete_object::size).transpose()?,
+        location: location(&req.headers, &input.bucket, &input.key),
+        bucket_name: input.bucket,
+        key: input.key,
+    };
+    let mut running = tokio::spawn(completion.run());
+    match tokio::time::timeout(STATUS_WAIT, &mut running).await {
+        Ok(ended) => ended.map_err(|error| s3_error!(error, InternalError))?.map(S3Response::new),
+        Err(_) => Ok(S3Response::new(CompleteMultipartUploadOutput {
+            future: Some(Box::pin(async move { running.await.map_err(|error| s3_error!(error, InternalError))? })),
+            ..Default::default()
+        })),
+    }
+}
+
+/// A completion that needs nobody to wait for it.
+struct Completion {
+    objects: Arc<Objects>,
+    bucket: Bucket,
+    bucket_name: String,
+    key: String,
+    upload: UploadId,
+    parts: Vec<CompletePart>,
+    conditions: Conditions,
+    checksum: Option<ChecksumValue>,
+    checksum_type: Option<ChecksumType>,
+    size: Option<u64>,
+    location: String,
+}
+
+impl Completion {
+    async fn run(self) -> S3Result<CompleteMultipartUploadOutput> {
+        let complete = CompleteUpload {
+            path: UploadPath { bucket: &self.bucket, key: &self.key, upload: self.upload },
+            parts: self.parts,
+            conditions: self.conditions,
+            checksum: self.checksum,
+            checksum_type: self.checksum_type,
+            size: self.size,
+        };
+        let written = self.objects.complete_upload(complete).await.map_err(s3_error)?;
+        Ok(output(&written, self.bucket_name, &self.key, self.location))
+    }
+}
+
+fn output(written: &Written, bucket: String, key: &str, location: String) -> CompleteMultipartUploadOutput {
+    let mut output = CompleteMultipartUploadOutput {
+        bucket: Some(bucket),
+        e_tag: Some(dto_etag(&written.etag)),
+        key: Some(xml_text(key)),
+        location: Some(location),
+        ..Default::default()
+    };
+    if let Some(checksum) = &written.checksum {
+        set_checksum!(output, checksum.algorithm, object_text(checksum, written.etag.parts));
+        output.checksum_type = Some(dto_type(checksum.kind));
+    }
+    output
+}
+
+fn parts(listed: Option<CompletedMultipartUpload>) -> S3Result<Vec<CompletePart>> {
+    let parts = listed.and_then(|listed| listed.parts).unwrap_or_default();
+    if parts.is_empty() {
+        return Err(s3_error!(MalformedXML));
+    }
+    parts.into_iter().map(part).collect()
+}
+
+fn part(part: CompletedPart) -> S3Result<CompletePart> {
+    let number = part_number(part.part_number.ok_or_else(|| s3_error!(MalformedXML))?)?;
+    let etag = part.e_tag.as_ref().ok_or_else(|| s3_error!(MalformedXML))?.value().to_owned();
+    Ok(CompletePart { number, etag, checksum: part_checksum(part)? })
+}
+
+fn part_checksum(part: CompletedPart) -> S3Result<Option<ChecksumValue>> {
+    let named = [
+        (ChecksumAlgorithm::Crc32, part.checksum_crc32),
+        (ChecksumAlgorithm::Crc32c, part.checksum_crc32c),
+        (ChecksumAlgorithm::Crc64Nvme, part.checksum_crc64nvme),
+        (ChecksumAlgorithm::Sha1, part.checksum_sha1),
+        (ChecksumAlgorithm::Sha256, part.checksum_sha256),
+    ];
+    let found = named.into_iter().find_map(|(algorithm, text)| text.map(|text| value_of(algorithm, &text)));
+    found.transpose()
+}
+
+/// Where the client finds the object, by the name under which it reached us.
+fn location(headers: &HeaderMap, bucket: &str, key: &str) -> String {
+    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let path = super::listing::Names::Encoded.write(key);
+    if host.is_empty() { format!("/{bucket}/{path}") } else { format!("http://{host}/{bucket}/{path}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use s3s::dto::{CompletedMultipartUpload, CompletedPart, ETag};
+
+    use super::parts;
+
+    fn listed(part: CompletedPart) -> Option<CompletedMultipartUpload> {
+        Some(CompletedMultipartUpload { parts: Some(vec![part]) })
+    }
+
+    fn code(listed: Option<CompletedMultipartUpload>) -> String {
+        parts(listed).map_or_else(|error| error.code().as_str().to_owned(), |_| "ok".to_owned())
+    }
+
+    #[test]
+    fn a_part_has_a_number_and_a_tag() {
+        let part = CompletedPart { part_number: Some(1), e_tag: Some(ETag::Strong("a".into())), ..Default::default() };
+        assert_eq!(code(listed(part.clone())), "ok");
+        assert_eq!(code(listed(CompletedPart { e_tag: None, ..part.clone() })), "MalformedXML");
+        assert_eq!(code(listed(CompletedPart { part_number: None, ..part.clone() })), "MalformedXML");
+        assert_eq!(code(listed(CompletedPart { part_number: Some(0), ..part })), "InvalidArgument");
+    }
+
+    #[test]
+    fn no_parts_are_no_object() {
+        assert_eq!(code(None), "MalformedXML");
+        assert_eq!(code(Some(CompletedMultipartUpload { parts: Some(Vec::new()) })), "MalformedXML");
+    }
+}

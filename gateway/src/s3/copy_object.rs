@@ -1,0 +1,147 @@
+//! CopyObject. That the caller may read the source was decided before.
+
+use annulus_common::map::Bucket;
+use annulus_common::object::{ObjectHeaders, ObjectVersion};
+use http::HeaderMap;
+use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, Metadata};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
+
+use super::checksum::{self, dto_type, object_text, set_checksum};
+use super::error::s3_error;
+use super::headers::timestamp;
+use super::{Gateway, caller, condition, dto_etag, headers, version};
+use crate::object::{BODY_BYTES_MAX, CopyObject, Written};
+
+pub(super) async fn copy_object(
+    gateway: &Gateway,
+    req: S3Request<CopyObjectInput>,
+) -> S3Result<S3Response<CopyObjectOutput>> {
+    let owner = caller(&req.extensions)?;
+    let input = req.input;
+    let (source_bucket, source_key) = source_of(&input.copy_source)?;
+    let replace = replaces_metadata(input.metadata_directive.as_ref().map(|directive| directive.as_str()))?;
+    let asked = changes(&req.headers, input.metadata, replace)?;
+    let algorithm = input.checksum_algorithm.as_ref().map(|name| checksum::algorithm(name.as_str())).transpose()?;
+    let to_itself = source_bucket == input.bucket && source_key == input.key;
+    if to_itself && !replace && !asked.changes_anything() && algorithm.is_none() {
+        return Err(s3_error!(
+            InvalidRequest,
+            "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
+        ));
+    }
+    let conditions = condition::of_source(
+        &req.headers,
+        input.copy_source_if_modified_since.as_ref(),
+        input.copy_source_if_unmodified_since.as_ref(),
+    )?;
+    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let source = find_source(gateway, source_bucket, source_key).await?;
+    condition::judge_source(&conditions, &source)?;
+    if source.object.size > BODY_BYTES_MAX {
+        return Err(s3_error!(
+            InvalidRequest,
+            "The specified copy source is larger than the maximum allowable size for a copy source: {BODY_BYTES_MAX}"
+        ));
+    }
+    let copy = CopyObject {
+        source: &source,
+        bucket: &bucket,
+        key: &input.key,
+        owner,
+        headers: Some(asked.applied_to(&source)),
+        conditions: condition::of_write(&req.headers)?,
+        checksum: algorithm,
+    };
+    let written = gateway.objects.copy(copy).await.map_err(s3_error)?;
+    let source_version = version_of(&input.copy_source).map(str::to_owned);
+    Ok(S3Response::new(CopyObjectOutput {
+        copy_object_result: Some(result(&written)),
+        copy_source_version_id: source_version,
+        ..Default::default()
+    }))
+}
+
+/// Bucket and key of a source, in the one version that there is.
+pub(super) fn source_of(source: &CopySource) -> S3Result<(&str, &str)> {
+    version::current(version_of(source))?;
+    match source {
+        CopySource::Bucket { bucket, key, .. } if !key.is_empty() => Ok((bucket, key)),
+        CopySource::Bucket { .. } => Err(s3_error!(
+            InvalidArgument,
+            "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
+        )),
+        CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => Err(s3_error!(NotImplemented)),
+    }
+}
+
+/// The version id that a source was named with.
+pub(super) fn version_of(source: &CopySource) -> Option<&str> {
+    match source {
+        CopySource::Bucket { version_id, .. } => version_id.as_deref(),
+        CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => None,
+    }
+}
+
+/// The object to copy.
+pub(super) async fn find_source(gateway: &Gateway, bucket: &str, key: &str) -> S3Result<ObjectVersion> {
+    let bucket: Bucket = gateway.objects.bucket(bucket).await.map_err(s3_error)?;
+    gateway.objects.get(&bucket, key).await.map_err(s3_error)
+}
+
+fn replaces_metadata(directive: Option<&str>) -> S3Result<bool> {
+    match directive {
+        None | Some("COPY") => Ok(false),
+        Some("REPLACE") => Ok(true),
+        Some(_) => Err(s3_error!(InvalidArgument, "Unknown metadata directive.")),
+    }
+}
+
+/// How the copy's headers differ from the source's.
+enum Changes {
+    /// All of them are the request's.
+    All(ObjectHeaders),
+    /// Only these two, which are never copied.
+    Some { storage_class: Option<String>, website_redirect: Option<String>, class_is_named: bool },
+}
+
+fn changes(headers: &HeaderMap, metadata: Option<Metadata>, replace: bool) -> S3Result<Changes> {
+    if replace {
+        return headers::of_request(headers, metadata).map(Changes::All);
+    }
+    Ok(Changes::Some {
+        storage_class: headers::storage_class(headers)?,
+        website_redirect: headers::website_redirect(headers)?,
+        class_is_named: headers.contains_key("x-amz-storage-class"),
+    })
+}
+
+impl Changes {
+    fn changes_anything(&self) -> bool {
+        match self {
+            Changes::All(_) => true,
+            Changes::Some { website_redirect, class_is_named, .. } => *class_is_named || website_redirect.is_some(),
+        }
+    }
+
+    fn applied_to(self, source: &ObjectVersion) -> ObjectHeaders {
+        match self {
+            Changes::All(headers) => headers,
+            Changes::Some { storage_class, website_redirect, .. } => {
+                ObjectHeaders { storage_class, website_redirect, ..source.object.headers.clone() }
+            }
+        }
+    }
+}
+
+fn result(written: &Written) -> CopyObjectResult {
+    let mut result = CopyObjectResult {
+        e_tag: Some(dto_etag(&written.etag)),
+        last_modified: Some(timestamp(written.modified_ms)),
+        ..Default::default()
+    };
+    if let Some(checksum) = &written.checksum {
+        set_checksum!(result, checksum.algorithm, object_text(checksum, written.etag.parts));
+        result.checksum_type = Some(dto_type(checksum.kind));
+    }
+    result
+}

@@ -1,0 +1,31 @@
+//! GetObject.
+
+use s3s::dto::{GetObjectInput, GetObjectOutput, StreamingBlob};
+use s3s::{S3Request, S3Response, S3Result};
+
+use super::Gateway;
+use super::error::s3_error;
+use super::read::{Read, fill, find};
+
+pub(super) async fn get_object(
+    gateway: &Gateway,
+    req: S3Request<GetObjectInput>,
+) -> S3Result<S3Response<GetObjectOutput>> {
+    let input = req.input;
+    let read = Read {
+        bucket: &input.bucket,
+        key: &input.key,
+        version_id: input.version_id.as_deref(),
+        headers: &req.headers,
+        modified_since: input.if_modified_since.as_ref(),
+        unmodified_since: input.if_unmodified_since.as_ref(),
+        range: input.range.as_ref(),
+        part_number: input.part_number,
+    };
+    let (found, selection) = find(gateway, read).await?;
+    let bytes = gateway.objects.read(&found, selection.range.clone()).await.map_err(s3_error)?;
+    let mut output = GetObjectOutput { version_id: input.version_id, ..Default::default() };
+    fill!(output, input.checksum_mode.as_ref(), &found, &selection);
+    output.body = Some(StreamingBlob::wrap(bytes));
+    Ok(S3Response::new(output))
+}

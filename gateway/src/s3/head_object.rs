@@ -1,0 +1,54 @@
+//! HeadObject.
+
+use http::StatusCode;
+use s3s::dto::{HeadObjectInput, HeadObjectOutput, Timestamp};
+use s3s::{S3Request, S3Response, S3Result};
+
+use super::headers::http_date;
+use super::read::{Read, fill, find};
+use super::{Gateway, StatusOverride};
+
+pub(super) async fn head_object(
+    gateway: &Gateway,
+    req: S3Request<HeadObjectInput>,
+) -> S3Result<S3Response<HeadObjectOutput>> {
+    let input = req.input;
+    let read = Read {
+        bucket: &input.bucket,
+        key: &input.key,
+        version_id: input.version_id.as_deref(),
+        headers: &req.headers,
+        modified_since: input.if_modified_since.as_ref(),
+        unmodified_since: input.if_unmodified_since.as_ref(),
+        range: input.range.as_ref(),
+        part_number: input.part_number,
+    };
+    let (found, selection) = find(gateway, read).await?;
+    let mut output = HeadObjectOutput::default();
+    fill!(output, input.checksum_mode.as_ref(), &found, &selection);
+    let partial = output.content_range.is_some();
+    override_headers(&mut output, input);
+    let mut response = S3Response::new(output);
+    if partial {
+        // s3s has one status for each operation.
+        response.extensions.insert(StatusOverride(StatusCode::PARTIAL_CONTENT));
+    }
+    Ok(response)
+}
+
+/// `response-*`: what s3s does for GetObject.
+fn override_headers(output: &mut HeadObjectOutput, input: HeadObjectInput) {
+    let expires = input.response_expires.as_ref().map(expires_text);
+    output.version_id = input.version_id;
+    output.cache_control = input.response_cache_control.or(output.cache_control.take());
+    output.content_disposition = input.response_content_disposition.or(output.content_disposition.take());
+    output.content_encoding = input.response_content_encoding.or(output.content_encoding.take());
+    output.content_language = input.response_content_language.or(output.content_language.take());
+    output.content_type = input.response_content_type.or(output.content_type.take());
+    output.expires = expires.or(output.expires.take());
+}
+
+fn expires_text(expires: &Timestamp) -> String {
+    let seconds = super::condition::unix_seconds(expires);
+    http_date(u64::try_from(seconds).unwrap_or(0) * 1000)
+}

@@ -1,0 +1,69 @@
+//! ListParts.
+
+use annulus_common::checksum::ChecksumAlgorithm;
+use annulus_common::object::{ETag, UploadedPart};
+use s3s::dto::{self, ListPartsInput, ListPartsOutput, StorageClass};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
+
+use super::checksum::{dto_algorithm, dto_type, set_checksum, value_text};
+use super::error::s3_error;
+use super::headers::{STANDARD, timestamp};
+use super::listing::{page_size, xml_text};
+use super::upload_part::upload_id;
+use super::{Gateway, dto_etag, dto_size, initiator, owner};
+use crate::object::UploadPath;
+
+pub(super) async fn list_parts(
+    gateway: &Gateway,
+    req: S3Request<ListPartsInput>,
+) -> S3Result<S3Response<ListPartsOutput>> {
+    let input = req.input;
+    let max_parts = page_size(input.max_parts, "max-parts")?;
+    let marker = input.part_number_marker.unwrap_or(0);
+    if marker < 0 {
+        return Err(s3_error!(
+            InvalidArgument,
+            "Argument part-number-marker must be an integer between 0 and 2147483647"
+        ));
+    }
+    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
+    let after = u16::try_from(marker).unwrap_or(u16::MAX);
+    let limit = u16::try_from(max_parts).unwrap_or(u16::MAX);
+    let page = gateway.objects.list_parts(path, after, limit).await.map_err(s3_error)?;
+    let map = gateway.accounts.map().await?;
+    let algorithm = page.upload.checksum.map(|(algorithm, _)| algorithm);
+    let last = page.parts.last().map_or(marker, |last| i32::from(last.part.number));
+    let class = page.upload.headers.storage_class.unwrap_or_else(|| STANDARD.to_owned());
+    Ok(S3Response::new(ListPartsOutput {
+        bucket: Some(input.bucket),
+        checksum_algorithm: algorithm.map(dto_algorithm),
+        checksum_type: page.upload.checksum.map(|(_, kind)| dto_type(kind)),
+        initiator: Some(initiator(&map, page.upload.owner)),
+        is_truncated: Some(page.truncated),
+        key: Some(xml_text(&input.key)),
+        max_parts: Some(max_parts),
+        next_part_number_marker: Some(last),
+        owner: Some(owner(&map, page.upload.owner)),
+        part_number_marker: Some(marker),
+        parts: Some(page.parts.iter().map(|part| dto_part(part, algorithm)).collect()),
+        storage_class: Some(StorageClass::from(class)),
+        upload_id: Some(input.upload_id),
+        ..Default::default()
+    }))
+}
+
+fn dto_part(uploaded: &UploadedPart, algorithm: Option<ChecksumAlgorithm>) -> dto::Part {
+    let part = &uploaded.part;
+    let mut output = dto::Part {
+        e_tag: Some(dto_etag(&ETag { md5: part.md5, parts: None })),
+        last_modified: Some(timestamp(uploaded.modified_ms)),
+        part_number: Some(i32::from(part.number)),
+        size: Some(dto_size(part.length)),
+        ..Default::default()
+    };
+    if let (Some(algorithm), Some(value)) = (algorithm, &part.checksum) {
+        set_checksum!(output, algorithm, value_text(value));
+    }
+    output
+}

@@ -1,0 +1,30 @@
+//! PutObject.
+
+use s3s::dto::{PutObjectInput, PutObjectOutput};
+use s3s::{S3Request, S3Response, S3Result};
+
+use super::checksum::{dto_type, expected, object_text, set_checksum};
+use super::error::s3_error;
+use super::{Gateway, body, caller, condition, dto_etag, headers};
+use crate::object::{BODY_BYTES_MAX, PutObject};
+
+pub(super) async fn put_object(
+    gateway: &Gateway,
+    req: S3Request<PutObjectInput>,
+) -> S3Result<S3Response<PutObjectOutput>> {
+    let owner = caller(&req.extensions)?;
+    let digest = expected(&req.headers, req.trailing_headers)?;
+    let conditions = condition::of_write(&req.headers)?;
+    let input = req.input;
+    let headers = headers::of_request(&req.headers, input.metadata)?;
+    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
+    let put = PutObject { bucket: &bucket, key: &input.key, owner, headers, conditions, content_length, bytes_max: BODY_BYTES_MAX, digest };
+    let written = gateway.objects.put(put, body::stream(input.body)).await.map_err(s3_error)?;
+    let mut output = PutObjectOutput { e_tag: Some(dto_etag(&written.etag)), ..Default::default() };
+    if let Some(checksum) = &written.checksum {
+        set_checksum!(output, checksum.algorithm, object_text(checksum, None));
+        output.checksum_type = Some(dto_type(checksum.kind));
+    }
+    Ok(S3Response::new(output))
+}

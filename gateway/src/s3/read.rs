@@ -1,0 +1,80 @@
+//! What GetObject and HeadObject share: finding the object, judging conditions, choosing bytes, and the headers of both.
+
+use annulus_common::object::ObjectVersion;
+use http::HeaderMap;
+use s3s::S3Result;
+use s3s::dto::{ChecksumMode, Range, Timestamp};
+
+use super::checksum::{object_text, value_text};
+use super::condition;
+use super::error::s3_error;
+use super::range::{Selection, choose};
+use super::{Gateway, version};
+
+/// What a read asks for.
+pub(super) struct Read<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a str,
+    pub(super) version_id: Option<&'a str>,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) modified_since: Option<&'a Timestamp>,
+    pub(super) unmodified_since: Option<&'a Timestamp>,
+    pub(super) range: Option<&'a Range>,
+    pub(super) part_number: Option<i32>,
+}
+
+/// The object and which bytes of it.
+pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<(ObjectVersion, Selection)> {
+    version::current(read.version_id)?;
+    let conditions = condition::of_read(read.headers, read.modified_since, read.unmodified_since)?;
+    let bucket = gateway.objects.bucket(read.bucket).await.map_err(s3_error)?;
+    let found = gateway.objects.get(&bucket, read.key).await.map_err(s3_error)?;
+    condition::judge_read(&conditions, &found)?;
+    let selection = choose(&found, read.range, read.part_number)?;
+    Ok((found, selection))
+}
+
+/// The checksum to answer with, where the client asks: the object's for all of it, a part's for that part.
+pub(super) fn checksum_text(
+    mode: Option<&ChecksumMode>,
+    found: &ObjectVersion,
+    selection: &Selection,
+) -> Option<String> {
+    let object = found.object.checksum.as_ref()?;
+    let enabled = mode.is_some_and(|mode| mode.as_str().eq_ignore_ascii_case(ChecksumMode::ENABLED));
+    match &selection.part {
+        _ if !enabled => None,
+        Some(part) => part.checksum.as_ref().map(|value| value_text(value)),
+        None if selection.length() == found.object.size => Some(object_text(object, found.object.etag.parts)),
+        None => None,
+    }
+}
+
+/// Fills the fields that both outputs have.
+macro_rules! fill {
+    ($output:expr, $mode:expr, $found:expr, $selection:expr) => {{
+        let (output, found, selection) = (&mut $output, $found, $selection);
+        let headers = &found.object.headers;
+        output.accept_ranges = Some("bytes".to_owned());
+        output.cache_control = headers.cache_control.clone();
+        output.content_disposition = headers.content_disposition.clone();
+        output.content_encoding = headers.content_encoding.clone();
+        output.content_language = headers.content_language.clone();
+        output.content_length = Some($crate::s3::dto_size(selection.length()));
+        output.content_range = selection.content_range(found.object.size);
+        output.content_type = Some($crate::s3::headers::content_type(found));
+        output.e_tag = Some($crate::s3::dto_etag(&found.object.etag));
+        output.expires = headers.expires.clone();
+        output.last_modified = Some($crate::s3::headers::timestamp(found.modified_ms));
+        output.metadata = Some($crate::s3::headers::dto_metadata(found));
+        output.parts_count = selection.parts_count.map(i32::from);
+        output.storage_class = $crate::s3::headers::dto_storage_class(headers.storage_class.as_ref());
+        output.website_redirect_location = headers.website_redirect.clone();
+        let text = $crate::s3::read::checksum_text($mode, found, selection);
+        if let (Some(text), Some(checksum)) = (text, &found.object.checksum) {
+            $crate::s3::checksum::set_checksum!(output, checksum.algorithm, text);
+            output.checksum_type = Some($crate::s3::checksum::dto_type(checksum.kind));
+        }
+    }};
+}
+pub(super) use fill;

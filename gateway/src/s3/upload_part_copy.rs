@@ -1,0 +1,48 @@
+//! UploadPartCopy. That the caller may read the source was decided before.
+
+use s3s::dto::{CopyPartResult, UploadPartCopyInput, UploadPartCopyOutput};
+use s3s::{S3Request, S3Response, S3Result};
+
+use super::checksum::set_checksum;
+use super::copy_object::{find_source, source_of, version_of};
+use super::error::s3_error;
+use super::headers::timestamp;
+use super::range::of_copy_source;
+use super::upload_part::{part_number, upload_id};
+use super::{Gateway, condition, dto_etag};
+use crate::object::{CopyPart, UploadPath};
+
+pub(super) async fn upload_part_copy(
+    gateway: &Gateway,
+    req: S3Request<UploadPartCopyInput>,
+) -> S3Result<S3Response<UploadPartCopyOutput>> {
+    let input = req.input;
+    let number = part_number(input.part_number)?;
+    let (source_bucket, source_key) = source_of(&input.copy_source)?;
+    let conditions = condition::of_source(
+        &req.headers,
+        input.copy_source_if_modified_since.as_ref(),
+        input.copy_source_if_unmodified_since.as_ref(),
+    )?;
+    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let source = find_source(gateway, source_bucket, source_key).await?;
+    condition::judge_source(&conditions, &source)?;
+    let range =
+        input.copy_source_range.as_deref().map(|range| of_copy_source(range, source.object.size)).transpose()?;
+    let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
+    let copy = CopyPart { path, number, source: &source, range };
+    let written = gateway.objects.copy_part(copy).await.map_err(s3_error)?;
+    let mut result = CopyPartResult {
+        e_tag: Some(dto_etag(&written.etag)),
+        last_modified: Some(timestamp(written.modified_ms)),
+        ..Default::default()
+    };
+    if let Some(checksum) = &written.checksum {
+        set_checksum!(result, checksum.algorithm(), checksum.to_string());
+    }
+    Ok(S3Response::new(UploadPartCopyOutput {
+        copy_part_result: Some(result),
+        copy_source_version_id: version_of(&input.copy_source).map(str::to_owned),
+        ..Default::default()
+    }))
+}

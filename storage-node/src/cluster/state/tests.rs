@@ -1,0 +1,218 @@
+//! What the state machine keeps is what the map says: in memory, in the database, at a watcher.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use annulus_common::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId, RequestId};
+use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
+use annulus_common::map::{AccessKey, ClusterMap, MapVersion, Node, User};
+use annulus_common::object::UserId;
+use annulus_common::protocol::MapUpdate;
+use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+
+use super::super::records::{self, HISTORY_MAX};
+use super::{MapMachine, MapState, Outcome, decode_outcome, encode_command};
+use crate::kv::memory::MemoryKv;
+use crate::kv::{Batch, Durability, Kv};
+use crate::raft::StateMachine;
+
+fn first_map() -> ClusterMap {
+    ClusterMap {
+        cluster: ClusterId([1; 16]),
+        version: MapVersion(1),
+        epoch: Epoch(1),
+        replication_factor: 1,
+        map_voters: vec![NodeId(1)],
+        placement: vec![vec![NodeId(1)]; 4],
+        nodes: BTreeMap::from([(NodeId(1), node(0))]),
+        next_node: NodeId(2),
+        buckets: BTreeMap::new(),
+        next_bucket: BucketId(1),
+        users: BTreeMap::from([(user_id(0), user(0))]),
+        keys: BTreeMap::new(),
+    }
+}
+
+fn node(number: u8) -> Node {
+    Node {
+        name: format!("n{number}"),
+        instance: InstanceId([number; 16]),
+        addr: format!("host-{number}:1"),
+        zone: "z".to_owned(),
+        capacity_bytes: 1,
+    }
+}
+
+fn user_id(number: u8) -> UserId {
+    UserId([number; 32])
+}
+
+fn user(number: u8) -> User {
+    let name = format!("user-{number}");
+    User { display_name: name.clone(), name, email: None, admin: number == 0, created_ms: 0 }
+}
+
+fn change() -> impl Strategy<Value = MapChange> {
+    let bucket = || (0..4u8).prop_map(|number| format!("bucket-{number}"));
+    let request = || (0..6u8).prop_map(|number| RequestId([number; 16]));
+    let key = || (0..4u8).prop_map(|number| format!("key-{number}"));
+    prop_oneof![
+        (bucket(), 0..3u8).prop_map(|(name, owner)| MapChange::CreateBucket { name, owner: user_id(owner) }),
+        bucket().prop_map(|name| MapChange::BeginDeleteBucket { name }),
+        (bucket(), request()).prop_map(|(name, token)| MapChange::AbortDeleteBucket { name, token }),
+        (bucket(), request()).prop_map(|(name, token)| MapChange::FinishDeleteBucket { name, token }),
+        (0..3u8).prop_map(|number| MapChange::CreateUser { id: user_id(number), user: user(number) }),
+        (0..3u8).prop_map(|number| MapChange::DeleteUser { id: user_id(number) }),
+        (key(), 0..3u8).prop_map(|(id, owner)| {
+            let key = AccessKey { user: user_id(owner), secret: "secret".to_owned(), created_ms: 0 };
+            MapChange::CreateKey { id, key }
+        }),
+        key().prop_map(|id| MapChange::DeleteKey { id }),
+        (0..3u8, any::<bool>()).prop_map(|(number, moved)| {
+            let node = node(number);
+            let addr = if moved { "elsewhere:1".to_owned() } else { node.addr.clone() };
+            MapChange::RegisterNode(Node { addr, ..node })
+        }),
+    ]
+}
+
+fn entries() -> impl Strategy<Value = Vec<MapEntry>> {
+    // Few request ids, so that some entries are asked for again; tokens are among them.
+    let entry = (0..40u8, change(), Just(7)).prop_map(|(request, change, time_ms)| MapEntry {
+        request: RequestId([request; 16]),
+        time_ms,
+        change,
+    });
+    proptest::collection::vec(entry, 0..60)
+}
+
+struct Group {
+    kv: Arc<MemoryKv>,
+    machine: MapMachine,
+    state: MapState,
+    index: u64,
+}
+
+impl Group {
+    fn begin() -> Self {
+        let kv = Arc::new(MemoryKv::new());
+        let mut batch = Batch::default();
+        records::put_whole(&first_map(), &mut batch);
+        kv.write(batch, Durability::Synced).unwrap();
+        Self::on(kv)
+    }
+
+    fn on(kv: Arc<MemoryKv>) -> Self {
+        let (machine, state) = MapMachine::open(kv.clone()).unwrap();
+        Self { kv, machine, state, index: 0 }
+    }
+
+    fn apply(&mut self, entry: &MapEntry) -> Outcome {
+        self.index += 1;
+        let mut batch = Batch::default();
+        let reply = self.machine.apply(self.index, &encode_command(entry), &mut batch);
+        self.kv.write(batch, Durability::Buffered).unwrap();
+        decode_outcome(&reply).unwrap()
+    }
+
+    fn map(&self) -> ClusterMap {
+        ClusterMap::clone(&self.state.map().unwrap())
+    }
+}
+
+fn create_bucket(request: u8, name: &str) -> MapEntry {
+    let change = MapChange::CreateBucket { name: name.to_owned(), owner: user_id(0) };
+    MapEntry { request: RequestId([request; 16]), time_ms: 5, change }
+}
+
+proptest! {
+    #[test]
+    fn what_is_loaded_again_is_what_was_in_memory(entries in entries()) {
+        let mut group = Group::begin();
+        for entry in &entries {
+            group.apply(entry);
+        }
+        let loaded = records::load(&*group.kv).unwrap().unwrap();
+        prop_assert_eq!(&loaded.map, &group.map());
+        // The history too: a replica that restarts answers repeated requests as the others do.
+        let mut restarted = Group::on(Arc::clone(&group.kv));
+        for entry in &entries {
+            prop_assert_eq!(restarted.apply(entry), group.apply(entry));
+        }
+    }
+
+    #[test]
+    fn a_watcher_that_applies_the_changes_arrives_at_the_map(entries in entries(), at in 0..60usize) {
+        let mut group = Group::begin();
+        let at = at.min(entries.len());
+        entries[..at].iter().for_each(|entry| drop(group.apply(entry)));
+        let mut watcher = group.map();
+        entries[at..].iter().for_each(|entry| drop(group.apply(entry)));
+        let (update, map) = group.state.update_since(Some(watcher.version)).unwrap();
+        match update {
+            MapUpdate::Current => {}
+            MapUpdate::Changes(changes) => changes.iter().for_each(|change| drop(watcher.apply(change).unwrap())),
+            MapUpdate::Whole => watcher = ClusterMap::clone(&map),
+        }
+        prop_assert_eq!(watcher, group.map());
+    }
+}
+
+#[test]
+fn a_change_that_is_asked_for_again_answers_as_the_first_time() {
+    let mut group = Group::begin();
+    let first = group.apply(&create_bucket(1, "photos"));
+    assert!(matches!(first.result, Ok(MapReply::Bucket(_))));
+    assert!(matches!(group.apply(&create_bucket(2, "photos")).result, Err(MapRefusal::BucketExists(_))));
+    group.apply(&create_bucket(3, "music"));
+    assert_eq!(group.apply(&create_bucket(1, "photos")), first);
+    assert_eq!(group.map().version, MapVersion(3));
+}
+
+#[test]
+fn a_watcher_far_behind_or_ahead_gets_the_whole_map() {
+    let mut group = Group::begin();
+    let register = |time_ms: u64| {
+        let mut request = [9; 16];
+        request[..8].copy_from_slice(&time_ms.to_be_bytes());
+        MapEntry { request: RequestId(request), time_ms, change: MapChange::RegisterNode(node(0)) }
+    };
+    for time_ms in 0..HISTORY_MAX as u64 + 10 {
+        assert!(group.apply(&register(time_ms)).result.is_ok());
+    }
+    let version = group.map().version;
+    let update = |have| group.state.update_since(have).unwrap().0;
+    assert_eq!(update(None), MapUpdate::Whole);
+    assert_eq!(update(Some(MapVersion(1))), MapUpdate::Whole);
+    assert_eq!(update(Some(MapVersion(version.0 + 1))), MapUpdate::Whole);
+    assert_eq!(update(Some(version)), MapUpdate::Current);
+    assert!(matches!(update(Some(MapVersion(version.0 - 2))), MapUpdate::Changes(changes) if changes.len() == 2));
+    assert_eq!(records::load(&*group.kv).unwrap().unwrap().history.len(), HISTORY_MAX);
+}
+
+#[test]
+fn a_snapshot_replaces_everything() {
+    let mut source = Group::begin();
+    source.apply(&create_bucket(1, "photos"));
+    let empty = Arc::new(MemoryKv::new());
+    let mut follower = Group::on(empty);
+    assert!(follower.state.map().is_none());
+    let mut batch = Batch::default();
+    let (table, from, to) = records::range();
+    batch.delete_range(table, from.clone(), to.clone());
+    {
+        use crate::kv::KvRead;
+        let mut cursor = source.kv.cursor(table, &from, &to).unwrap();
+        cursor.seek(&from).unwrap();
+        while let Some((key, value)) = cursor.entry() {
+            batch.put(table, key.to_vec(), value.to_vec());
+            cursor.next().unwrap();
+        }
+    }
+    follower.kv.write(batch, Durability::Synced).unwrap();
+    follower.machine.restored();
+    assert_eq!(follower.map(), source.map());
+    assert_eq!(follower.state.version(), source.map().version);
+    let again = create_bucket(1, "photos");
+    assert_eq!(follower.apply(&again), source.apply(&again));
+}

@@ -1,0 +1,354 @@
+//! Nodes in one process, over memory: they form clusters, come back, and refuse what would harm.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::chunk::{ChunkOwner, piece_crcs};
+use annulus_common::clock::{SharedClock, SystemClock};
+use annulus_common::ids::{BucketId, ChunkId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId};
+use annulus_common::map::change::{MapChange, MapEntry};
+use annulus_common::map::watch::MapWatch;
+use annulus_common::map::{ClusterMap, Node};
+use annulus_common::object::KeyPath;
+use annulus_common::protocol::metadata::{Query, QueryReply};
+use annulus_common::protocol::{Answer, JoinReply, Refusal, Request, Response, decode, encode};
+use annulus_common::rpc::local::LocalNetwork;
+use annulus_common::rpc::{Envelope, Lane, PeerIdentity, RpcError, SharedTransport, Transport};
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use super::{NodeConfig, NodeData, StartError, StorageNode};
+use crate::chunk::Execution;
+use crate::cluster::formation::FormationSettings;
+use crate::cluster::root_key;
+use crate::kv::identity::NodeIdentity;
+use crate::kv::memory::MemoryKv;
+use crate::repair::RepairSettings;
+
+/// Longer than everything here takes, elections included.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
+}
+
+/// A machine's disk: it outlives the nodes that are started on it.
+struct Disk {
+    name: String,
+    meta: Arc<MemoryKv>,
+    chunks: Arc<MemoryKv>,
+    directory: TempDir,
+}
+
+impl Disk {
+    fn new(name: &str) -> Self {
+        let meta = Arc::new(MemoryKv::new());
+        NodeIdentity::new(name, InstanceId(rand::random())).store(&*meta).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        Self { name: name.to_owned(), meta, chunks: Arc::new(MemoryKv::new()), directory }
+    }
+
+    fn data(&self) -> NodeData {
+        let identity = NodeIdentity::load(&*self.meta, "memory").unwrap().unwrap();
+        NodeData::of(self.meta.clone(), self.chunks.clone(), identity, Execution::Inline)
+    }
+}
+
+/// Nodes on one network.
+struct Site {
+    network: LocalNetwork,
+    clock: SharedClock,
+    seeds: Vec<String>,
+    nodes: usize,
+}
+
+impl Site {
+    fn of(nodes: usize) -> Self {
+        let seeds = (1..=nodes).map(|number| format!("n{number}")).collect();
+        Self { network: LocalNetwork::new(), clock: SystemClock::shared(), seeds, nodes }
+    }
+
+    fn config(&self, disk: &Disk) -> NodeConfig {
+        NodeConfig {
+            name: disk.name.clone(),
+            addr: disk.name.clone(),
+            zone: "z".to_owned(),
+            capacity_bytes: Some(1 << 30),
+            data_dir: disk.directory.path().to_owned(),
+            formation: FormationSettings {
+                seeds: self.seeds.clone(),
+                replication_factor: self.nodes.min(3) as u8,
+                initial_nodes: self.nodes,
+                partitions: 4,
+            },
+            root: None,
+            block_cache_bytes: 0,
+            disk_reserve_bytes: None,
+            raft_workers: 1,
+            repair: RepairSettings::default(),
+        }
+    }
+
+    fn start(&self, disk: &Disk) -> StorageNode {
+        let data = disk.data();
+        let transport = self.network.transport(data.identity());
+        self.start_with(self.config(disk), data, transport)
+    }
+
+    fn start_with(&self, config: NodeConfig, data: NodeData, transport: SharedTransport) -> StorageNode {
+        let addr = config.addr.clone();
+        let node = StorageNode::start(config, data, transport, self.clock.clone()).unwrap();
+        self.network.register(&addr, node.service(), node.identity());
+        node
+    }
+
+    fn client(&self) -> SharedTransport {
+        let identity = PeerIdentity { instance: InstanceId([77; 16]), node: None, cluster: None };
+        self.network.transport(Arc::new(move || identity.clone()))
+    }
+
+    async fn watch(&self) -> MapWatch {
+        let watch = MapWatch::connect(self.seeds.clone(), InstanceId([78; 16]), self.client(), self.clock.clone());
+        soon(watch).await
+    }
+
+    async fn stop(&self, node: StorageNode, disk: &Disk) {
+        soon(node.shutdown()).await;
+        self.network.unregister(&disk.name);
+    }
+
+    async fn ask(&self, addr: &str, request: &Request, payload: Bytes) -> (Answer, Bytes) {
+        let envelope = Envelope { header: encode(request), payload };
+        let answer = self.client().call(addr, Lane::Control, envelope, PATIENCE).await.unwrap();
+        (decode(&answer.header).unwrap(), answer.payload)
+    }
+}
+
+/// Starts a site of fresh nodes, and waits until all are ready.
+async fn form(nodes: usize) -> (Site, Vec<Disk>, Vec<StorageNode>) {
+    let site = Site::of(nodes);
+    let disks: Vec<Disk> = site.seeds.iter().map(|name| Disk::new(name)).collect();
+    let nodes: Vec<StorageNode> = disks.iter().map(|disk| site.start(disk)).collect();
+    for node in &nodes {
+        soon(node.ready()).await;
+    }
+    (site, disks, nodes)
+}
+
+fn map_of(node: &StorageNode) -> Arc<ClusterMap> {
+    node.map().unwrap().latest()
+}
+
+fn create_bucket(watch: &MapWatch, name: &str) -> MapEntry {
+    let owner = *watch.latest().users.keys().next().unwrap();
+    let change = MapChange::CreateBucket { name: name.to_owned(), owner };
+    MapEntry { request: RequestId(rand::random()), time_ms: 1, change }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_founds_a_cluster_and_serves() {
+    let (site, disks, nodes) = form(1).await;
+    let map = map_of(&nodes[0]);
+    assert_eq!((map.nodes.len(), map.map_voters.as_slice()), (1, &[NodeId(1)][..]));
+    let written = std::fs::read_to_string(disks[0].directory.path().join(root_key::FILE_NAME)).unwrap();
+    assert!(written.contains(map.keys.keys().next().unwrap()));
+
+    let path = KeyPath { bucket: BucketId(1), shard: ShardId(0), key: "k".to_owned() };
+    let queries = (0..4).map(|partition| (PartitionId(partition), Query::Object(path.clone()))).collect();
+    let (answer, _) = site.ask("n1", &Request::Query { epoch: map.epoch, queries }, Bytes::new()).await;
+    let Ok(Response::Queried(answers)) = answer else { panic!("{answer:?}") };
+    assert!(answers.len() == 4 && answers.iter().all(|answer| *answer == Ok(QueryReply::Object(None))));
+
+    let queries = vec![(PartitionId(9), Query::Object(path))];
+    let (answer, _) =
+        site.ask("n1", &Request::Query { epoch: map.epoch, queries: queries.clone() }, Bytes::new()).await;
+    assert_eq!(answer, Ok(Response::Queried(vec![Err(Refusal::NotHere)])));
+    let (answer, _) = site.ask("n1", &Request::Query { epoch: Epoch(0), queries }, Bytes::new()).await;
+    assert_eq!(answer, Err(Refusal::StaleEpoch(map.epoch)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_are_stored_with_the_hints_that_come_along() {
+    let (site, _disks, nodes) = form(1).await;
+    let (data, id) = (Bytes::from(vec![5; 300_000]), ChunkId { part: PartId([3; 16]), index: 2 });
+    let owner = ChunkOwner { bucket: BucketId(1), shard: ShardId(1) };
+    let put = Request::PutChunk { id, owner, piece_crcs: piece_crcs(&data), hints: vec![NodeId(8), NodeId(9)] };
+    assert_eq!(site.ask("n1", &put, data.clone()).await.0, Ok(Response::Done));
+    let (answer, payload) = site.ask("n1", &Request::GetChunk { id, from: 0, to: 300_000 }, Bytes::new()).await;
+    assert!(matches!(answer, Ok(Response::Chunk { first_piece: 0, length: 300_000, .. })), "{answer:?}");
+    assert_eq!(payload, data);
+    let absent = ChunkId { index: 3, ..id };
+    let (answer, _) = site.ask("n1", &Request::HasChunks(vec![absent, id]), Bytes::new()).await;
+    assert_eq!(answer, Ok(Response::HasChunks(vec![false, true])));
+    let (answer, _) = site.ask("n1", &Request::GetChunk { id: absent, from: 0, to: 1 }, Bytes::new()).await;
+    assert_eq!(answer, Err(Refusal::NoSuchChunk));
+    let damaged = Request::PutChunk { id: absent, owner, piece_crcs: vec![1, 2], hints: Vec::new() };
+    assert_eq!(site.ask("n1", &damaged, data).await.0, Err(Refusal::Mismatch));
+    let status = nodes[0].status().await.unwrap();
+    assert_eq!((status.chunks, status.chunk_bytes), (1, 300_000));
+    assert_eq!(BTreeMap::from_iter(status.hints), BTreeMap::from([(NodeId(8), 1), (NodeId(9), 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_form_one_cluster_in_which_a_change_is_known_everywhere() {
+    let (site, _disks, nodes) = form(3).await;
+    let maps: Vec<Arc<ClusterMap>> = nodes.iter().map(map_of).collect();
+    assert!(maps.iter().all(|map| map.cluster == maps[0].cluster && map.nodes.len() == 3));
+    let numbers: Vec<Option<NodeId>> = nodes.iter().map(|node| node.identity()().node).collect();
+    assert_eq!(numbers, [Some(NodeId(1)), Some(NodeId(2)), Some(NodeId(3))]);
+
+    let watch = site.watch().await;
+    for name in ["photos", "music"] {
+        soon(watch.change(create_bucket(&watch, name), PATIENCE)).await.unwrap().unwrap();
+        assert!(watch.current().unwrap().buckets.contains_key(name));
+        for node in &nodes {
+            let current = node.map().unwrap().current();
+            assert!(current.is_none_or(|map| map.buckets.contains_key(name)));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_comes_back_from_its_disks_alone() {
+    let (mut site, disks, nodes) = form(3).await;
+    let watch = site.watch().await;
+    soon(watch.change(create_bucket(&watch, "photos"), PATIENCE)).await.unwrap().unwrap();
+    let before: Vec<PeerIdentity> = nodes.iter().map(|node| node.identity()()).collect();
+    for (node, disk) in nodes.into_iter().zip(&disks) {
+        site.stop(node, disk).await;
+        disk.meta.crash();
+    }
+    site.seeds.clear();
+    let nodes: Vec<StorageNode> = disks.iter().map(|disk| site.start(disk)).collect();
+    for (node, before) in nodes.iter().zip(before) {
+        soon(node.ready()).await;
+        assert_eq!(node.identity()(), before);
+        assert!(node.map().unwrap().current().unwrap().buckets.contains_key("photos"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_node_is_registered_and_holds_nothing_yet() {
+    let (site, _disks, nodes) = form(1).await;
+    let disk = Disk::new("n2");
+    let late = site.start(&disk);
+    soon(late.ready()).await;
+    assert_eq!(late.identity()().node, Some(NodeId(2)));
+    assert_eq!(late.identity()().cluster, nodes[0].identity()().cluster);
+    assert!(late.status().await.unwrap().groups.is_empty());
+    assert_eq!(map_of(&late).nodes.len(), 2);
+    // Asked again, as after a crash before it was written down, it gets the same number.
+    let again = map_of(&late).nodes[&NodeId(2)].clone();
+    let (answer, _) = site.ask("n1", &Request::Join(again), Bytes::new()).await;
+    assert!(matches!(answer, Ok(Response::Join(JoinReply::Member { node: NodeId(2), initial: false, .. }))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_moved_tells_the_cluster() {
+    let (site, disks, mut nodes) = form(1).await;
+    site.stop(nodes.remove(0), &disks[0]).await;
+    let data = disks[0].data();
+    let transport = site.network.transport(data.identity());
+    let mut config = site.config(&disks[0]);
+    config.addr = "elsewhere".to_owned();
+    config.formation.seeds = vec!["elsewhere".to_owned()];
+    let moved = site.start_with(config, data, transport);
+    soon(moved.ready()).await;
+    let map = moved.map().unwrap();
+    let known = async {
+        while map.refresh().await.addr(NodeId(1)) != Some("elsewhere") {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(known).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_initial_member_is_told_the_same_by_every_other() {
+    let (site, _disks, nodes) = form(3).await;
+    let third = map_of(&nodes[0]).nodes[&NodeId(3)].clone();
+    let mut told = Vec::new();
+    for addr in ["n1", "n2", "n3"] {
+        told.push(site.ask(addr, &Request::Join(third.clone()), Bytes::new()).await.0);
+    }
+    assert!(told.iter().all(|answer| *answer == told[0]));
+    assert!(matches!(&told[0], Ok(Response::Join(JoinReply::Member { node: NodeId(3), initial: true, .. }))));
+}
+
+/// A transport that notes how its owner was answered when it asked to join.
+struct Noting {
+    inner: SharedTransport,
+    refusals: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Transport for Noting {
+    async fn call(&self, addr: &str, lane: Lane, request: Envelope, deadline: Duration) -> Result<Envelope, RpcError> {
+        let answer = self.inner.call(addr, lane, request, deadline).await?;
+        if let Ok(Ok(Response::Join(JoinReply::Refused(why)))) = decode::<Answer>(&answer.header) {
+            self.refusals.lock().push(why);
+        }
+        Ok(answer)
+    }
+
+    fn send(&self, addr: &str, message: Envelope) {
+        self.inner.send(addr, message);
+    }
+}
+
+/// Replaces the disk of a node of three, starts it under its old name, and sees it refused again and again.
+async fn wiped_is_refused(number: usize) {
+    let (site, disks, mut nodes) = form(3).await;
+    site.stop(nodes.remove(number), &disks[number]).await;
+    let disk = Disk::new(&disks[number].name);
+    let data = disk.data();
+    let transport = Arc::new(Noting { inner: site.network.transport(data.identity()), refusals: Mutex::default() });
+    let wiped = site.start_with(site.config(&disk), data, transport.clone());
+    let refused = async {
+        while transport.refusals.lock().len() < 5 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(refused).await;
+    let why = transport.refusals.lock()[0].clone();
+    assert!(why.contains("belongs to another data directory") && why.contains("new NODE_ID"), "{why}");
+    assert_eq!((wiped.identity()().cluster, wiped.is_ready()), (None, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_node_is_refused_under_its_old_name() {
+    wiped_is_refused(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_founder_forms_no_second_cluster() {
+    wiped_is_refused(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_few_nodes_for_the_replication_factor_are_refused_at_once() {
+    let site = Site::of(1);
+    let disk = Disk::new("n1");
+    let mut config = site.config(&disk);
+    config.formation.replication_factor = 3;
+    let data = disk.data();
+    let transport = site.network.transport(data.identity());
+    let refused = StorageNode::start(config, data, transport, site.clock.clone());
+    assert!(matches!(refused, Err(StartError::Settings(why)) if why.contains("replication_factor 3")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_node_serves_nothing_but_the_waiting_room() {
+    let site = Site { seeds: vec!["absent".to_owned()], ..Site::of(1) };
+    let disk = Disk::new("n1");
+    let _waiting = site.start(&disk);
+    let (answer, _) = site.ask("n1", &Request::PeekMap, Bytes::new()).await;
+    assert!(matches!(answer, Err(Refusal::NotReady(_))));
+    let instance = InstanceId([4; 16]);
+    let other = Node { name: "n2".into(), instance, addr: "n2".into(), zone: "z".into(), capacity_bytes: 1 };
+    let (answer, _) = site.ask("n1", &Request::Join(other), Bytes::new()).await;
+    assert_eq!(answer, Ok(Response::Join(JoinReply::NotFormed)));
+}

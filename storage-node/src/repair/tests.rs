@@ -1,0 +1,426 @@
+//! Repair in clusters of whole nodes in one process, over memory: what is owed arrives, what is garbage goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::chunk::{ChunkOwner, PIECE_BYTES, piece_crcs};
+use annulus_common::clock::{SharedClock, SystemClock};
+use annulus_common::condition::{Conditions, ETagCondition};
+use annulus_common::ids::{
+    BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId,
+};
+use annulus_common::map::{ClusterMap, MapVersion, Node};
+use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectHeaders, Part, UserId};
+use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply};
+use annulus_common::protocol::{Answer, Refusal, Request, Response, decode, encode};
+use annulus_common::rpc::local::LocalNetwork;
+use annulus_common::rpc::{Envelope, Lane, PeerIdentity};
+use bytes::Bytes;
+
+use super::RepairSettings;
+use crate::chunk::Execution;
+use crate::cluster::formation::FormationSettings;
+use crate::kv::identity::NodeIdentity;
+use crate::kv::memory::MemoryKv;
+use crate::kv::{Batch, Cursor, Durability, Kv, KvRead, Table};
+use crate::node::{NodeConfig, NodeData, StorageNode};
+
+/// Longer than everything here takes, elections included.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const OWNER: ChunkOwner = ChunkOwner { bucket: BucketId(1), shard: ShardId(1) };
+
+/// A map of nodes `1..=nodes` with this placement.
+pub(super) fn map_of(nodes: u64, placement: &[&[u64]]) -> ClusterMap {
+    let node = |id: u64| Node {
+        name: format!("n{id}"),
+        instance: InstanceId([id as u8; 16]),
+        addr: format!("n{id}"),
+        zone: "z".to_owned(),
+        capacity_bytes: 1,
+    };
+    ClusterMap {
+        cluster: ClusterId([1; 16]),
+        version: MapVersion(1),
+        epoch: Epoch(1),
+        replication_factor: placement[0].len() as u8,
+        map_voters: vec![NodeId(1)],
+        placement: placement.iter().map(|set| set.iter().copied().map(NodeId).collect()).collect(),
+        nodes: (1..=nodes).map(|id| (NodeId(id), node(id))).collect(),
+        next_node: NodeId(nodes + 1),
+        buckets: BTreeMap::new(),
+        next_bucket: BucketId(1),
+        users: BTreeMap::new(),
+        keys: BTreeMap::new(),
+    }
+}
+
+/// The first chunk of some part that lies in that partition.
+pub(super) fn chunk_of(map: &ClusterMap, partition: u32) -> ChunkId {
+    let mut parts = (0..u128::MAX).map(|part| ChunkId { part: PartId(part.to_be_bytes()), index: 0 });
+    parts.find(|chunk| map.partition_of_chunk(*chunk) == PartitionId(partition)).unwrap()
+}
+
+/// A machine: its disk outlives the nodes that are started on it.
+struct Machine {
+    name: String,
+    meta: Arc<MemoryKv>,
+    chunks: Arc<MemoryKv>,
+    directory: tempfile::TempDir,
+    node: Option<StorageNode>,
+}
+
+/// Machines on one network.
+struct Site {
+    network: LocalNetwork,
+    clock: SharedClock,
+    machines: Vec<Machine>,
+}
+
+impl Site {
+    async fn form(nodes: usize) -> Self {
+        let mut site = Self { network: LocalNetwork::new(), clock: SystemClock::shared(), machines: Vec::new() };
+        for number in 1..=nodes {
+            let name = format!("n{number}");
+            let meta = Arc::new(MemoryKv::new());
+            NodeIdentity::new(&name, InstanceId(rand::random())).store(&*meta).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            site.machines.push(Machine { name, meta, chunks: Arc::new(MemoryKv::new()), directory, node: None });
+        }
+        for number in 0..nodes {
+            site.start(number);
+        }
+        for machine in &site.machines {
+            soon(machine.node.as_ref().unwrap().ready()).await;
+        }
+        site
+    }
+
+    fn start(&mut self, place: usize) {
+        let config = self.config(place);
+        let machine = &mut self.machines[place];
+        let identity = NodeIdentity::load(&*machine.meta, "memory").unwrap().unwrap();
+        let data = NodeData::of(machine.meta.clone(), machine.chunks.clone(), identity, Execution::Inline);
+        let transport = self.network.transport(data.identity());
+        let node = StorageNode::start(config, data, transport, self.clock.clone()).unwrap();
+        self.network.register(&machine.name, node.service(), node.identity());
+        machine.node = Some(node);
+    }
+
+    async fn stop(&mut self, place: usize) {
+        let node = self.machines[place].node.take().unwrap();
+        soon(node.shutdown()).await;
+        self.network.unregister(&self.machines[place].name);
+    }
+
+    fn config(&self, place: usize) -> NodeConfig {
+        let machine = &self.machines[place];
+        NodeConfig {
+            name: machine.name.clone(),
+            addr: machine.name.clone(),
+            zone: "z".to_owned(),
+            capacity_bytes: Some(1 << 30),
+            data_dir: machine.directory.path().to_owned(),
+            formation: FormationSettings {
+                seeds: self.machines.iter().map(|machine| machine.name.clone()).collect(),
+                replication_factor: 3,
+                initial_nodes: self.machines.len(),
+                partitions: 4,
+            },
+            root: None,
+            block_cache_bytes: 0,
+            disk_reserve_bytes: None,
+            raft_workers: 1,
+            repair: RepairSettings {
+                deliver_pause: Duration::from_millis(10),
+                collect_pause: Duration::from_millis(10),
+                collect_grace: Duration::ZERO,
+                ..RepairSettings::default()
+            },
+        }
+    }
+
+    fn map(&self) -> Arc<ClusterMap> {
+        let running = self.machines.iter().find_map(|machine| machine.node.as_ref()).unwrap();
+        running.map().unwrap().latest()
+    }
+
+    /// The place of the machine that became this node.
+    fn place(&self, node: NodeId) -> usize {
+        let addr = self.map().nodes[&node].addr.clone();
+        self.machines.iter().position(|machine| machine.name == addr).unwrap()
+    }
+
+    async fn ask(&self, node: NodeId, request: &Request, payload: Bytes) -> Answer {
+        let identity = PeerIdentity { instance: InstanceId([77; 16]), node: None, cluster: None };
+        let transport = self.network.transport(Arc::new(move || identity.clone()));
+        let envelope = Envelope { header: encode(request), payload };
+        let addr = self.map().nodes[&node].addr.clone();
+        let answer = transport.call(&addr, Lane::Control, envelope, PATIENCE).await;
+        decode(&answer.unwrap().header).unwrap()
+    }
+
+    async fn put_chunk(&self, node: NodeId, id: ChunkId, data: &Bytes, hints: &[NodeId]) {
+        let put = Request::PutChunk { id, owner: OWNER, piece_crcs: piece_crcs(data), hints: hints.to_vec() };
+        assert_eq!(self.ask(node, &put, data.clone()).await, Ok(Response::Done));
+    }
+
+    async fn has(&self, node: NodeId, id: ChunkId) -> bool {
+        self.ask(node, &Request::HasChunks(vec![id]), Bytes::new()).await == Ok(Response::HasChunks(vec![true]))
+    }
+
+    async fn hints(&self, node: NodeId) -> Vec<(NodeId, u64)> {
+        self.machines[self.place(node)].node.as_ref().unwrap().status().await.unwrap().hints
+    }
+
+    /// Asks whoever leads the partition.
+    async fn of_leader(&self, partition: PartitionId, request: impl Fn(Epoch) -> Request) -> Response {
+        soon(async {
+            loop {
+                let map = self.map();
+                for &node in map.replicas(partition) {
+                    if self.machines[self.place(node)].node.is_none() {
+                        continue;
+                    }
+                    match self.ask(node, &request(map.epoch), Bytes::new()).await {
+                        Ok(Response::Queried(answers)) if answers.iter().any(Result::is_err) => {}
+                        Ok(response) => return response,
+                        Err(Refusal::NotLeader { .. } | Refusal::NotReady(_) | Refusal::Uncertain) => {}
+                        Err(refusal) => panic!("{refusal}"),
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    }
+
+    async fn mutate(&self, time_ms: u64, command: Command) -> MetaReply {
+        let mutation = Mutation { request: RequestId(rand::random()), time_ms, command };
+        let partition = self.index();
+        let request = |epoch| Request::Mutate { partition, epoch, mutation: mutation.clone() };
+        match self.of_leader(partition, request).await {
+            Response::Mutated(reply) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn garbage(&self) -> Vec<Garbage> {
+        let partition = self.index();
+        let query = Query::Garbage { before_ms: u64::MAX, after: None, limit: 1000 };
+        let request = |epoch| Request::Query { epoch, queries: vec![(partition, query.clone())] };
+        match self.of_leader(partition, request).await {
+            Response::Queried(mut answers) => match answers.remove(0) {
+                Ok(QueryReply::Garbage(garbage)) => garbage,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn index(&self) -> PartitionId {
+        self.map().partition_of_shard(OWNER.bucket, OWNER.shard)
+    }
+
+    /// Stores the chunks of a part on all nodes of their replica sets.
+    async fn put_part(&self, part: &Part) {
+        for (id, length) in part.chunks() {
+            let data = Bytes::from(vec![part.id.0[0]; length as usize]);
+            let map = self.map();
+            for &node in map.replicas(map.partition_of_chunk(id)) {
+                self.put_chunk(node, id, &data, &[]).await;
+            }
+        }
+    }
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
+}
+
+/// Waits until it holds.
+async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    soon(async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+fn bytes(seed: u8) -> Bytes {
+    (0..PIECE_BYTES + 1_000).map(|at| (at as u8).wrapping_mul(31).wrapping_add(seed)).collect()
+}
+
+fn path(key: &str) -> KeyPath {
+    KeyPath { bucket: OWNER.bucket, shard: OWNER.shard, key: key.to_owned() }
+}
+
+fn part(id: u8) -> Part {
+    Part { id: PartId([id; 16]), number: 1, length: (4 << 20) + 5, md5: [id; 16], checksum: None }
+}
+
+fn put(key: &str, conditions: Conditions, part: &Part) -> Command {
+    let object = NewObject {
+        owner: UserId([0; 32]),
+        size: part.length,
+        etag: ETag { md5: part.md5, parts: None },
+        checksum: None,
+        headers: ObjectHeaders::default(),
+        data: Data::Parts(vec![part.clone()]),
+    };
+    Command::Put { path: path(key), conditions, object }
+}
+
+fn delete(key: &str) -> Command {
+    let keys = vec![(key.to_owned(), Conditions::default())];
+    Command::Delete { bucket: OWNER.bucket, shard: OWNER.shard, keys }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_is_owed_arrives_when_it_is_back_and_is_forgotten_only_then() {
+    let mut site = Site::form(3).await;
+    let map = site.map();
+    let ids = [chunk_of(&map, 0), chunk_of(&map, 1), chunk_of(&map, 2)];
+    let [keeper, late] = [NodeId(1), NodeId(3)];
+    let place = site.place(late);
+    site.stop(place).await;
+    for (seed, id) in ids.into_iter().enumerate() {
+        site.put_chunk(keeper, id, &bytes(seed as u8), &[late]).await;
+    }
+    // A chunk that was collected meanwhile is owed no longer.
+    let gone = ChunkId { part: PartId([9; 16]), index: 3 };
+    let hint = Request::AddHints { node: late, chunks: vec![gone] };
+    assert_eq!(site.ask(keeper, &hint, Bytes::new()).await, Ok(Response::Done));
+    assert_eq!(site.hints(keeper).await, [(late, 4)]);
+    site.start(place);
+    soon(site.machines[place].node.as_ref().unwrap().ready()).await;
+    until(async || {
+        let open: u64 = site.hints(keeper).await.iter().map(|(_, count)| count).sum();
+        let mut there = 0;
+        for id in ids {
+            there += u64::from(site.has(late, id).await);
+        }
+        assert!(4 - open <= there + 1, "{open} hints are left and {there} chunks are there");
+        open == 0
+    })
+    .await;
+    for id in ids {
+        assert!(site.has(late, id).await && site.has(keeper, id).await);
+    }
+    assert!(!site.has(late, gone).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_that_rotted_here_is_sent_from_another_copy_and_mended() {
+    let mut site = Site::form(3).await;
+    let id = chunk_of(&site.map(), 0);
+    let [keeper, good, late] = [NodeId(1), NodeId(2), NodeId(3)];
+    let place = site.place(late);
+    site.stop(place).await;
+    site.put_chunk(good, id, &bytes(1), &[]).await;
+    site.put_chunk(keeper, id, &bytes(1), &[late]).await;
+    rot(&site.machines[site.place(keeper)].chunks);
+    let get = Request::GetChunk { id, from: 0, to: 10 };
+    assert_eq!(site.ask(keeper, &get, Bytes::new()).await, Err(Refusal::CorruptChunk));
+    site.start(place);
+    until(async || site.hints(keeper).await.is_empty()).await;
+    for node in [keeper, late] {
+        assert!(site.ask(node, &get, Bytes::new()).await.is_ok());
+    }
+}
+
+/// Changes a byte of every chunk.
+fn rot(kv: &MemoryKv) {
+    let mut batch = Batch::default();
+    let mut cursor = kv.cursor(Table::ChunkData, &[], &[u8::MAX; 32]).unwrap();
+    cursor.seek(&[]).unwrap();
+    while let Some((key, value)) = cursor.entry() {
+        let mut value = value.to_vec();
+        value[7] ^= 1;
+        batch.put(Table::ChunkData, key.to_vec(), value);
+        cursor.next().unwrap();
+    }
+    kv.write(batch, Durability::Synced).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stand_in_gives_its_copy_up_when_every_holder_has_the_chunk() {
+    let mut site = Site::form(4).await;
+    let map = site.map();
+    let id = chunk_of(&map, 2);
+    let holders = map.replicas(PartitionId(2)).to_vec();
+    let stand_in = *map.nodes.keys().find(|node| !holders.contains(node)).unwrap();
+    let [has_it, owed, down] = holders[..] else { panic!("{holders:?}") };
+    let place = site.place(down);
+    site.stop(place).await;
+    site.put_chunk(has_it, id, &bytes(3), &[]).await;
+    site.put_chunk(stand_in, id, &bytes(3), &[owed]).await;
+    // The other holder, which nobody gave a hint for, is found to lack it too.
+    until(async || site.hints(stand_in).await == [(down, 1)]).await;
+    assert!(site.has(owed, id).await && site.has(stand_in, id).await);
+    site.start(place);
+    until(async || !site.has(stand_in, id).await).await;
+    for holder in holders {
+        assert!(site.has(holder, id).await);
+    }
+    until(async || site.hints(stand_in).await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_goes_everywhere_and_what_is_referred_to_stays() {
+    let site = Site::form(3).await;
+    let [deleted, kept, revived] = [1, 2, 3].map(part);
+    for part in [&deleted, &kept, &revived] {
+        site.put_part(part).await;
+    }
+    let now_ms = site.clock.now_ms();
+    for (key, part) in [("deleted", &deleted), ("kept", &kept)] {
+        let reply = site.mutate(now_ms, put(key, Conditions::default(), part)).await;
+        assert!(matches!(reply, MetaReply::Written { .. }), "{reply:?}");
+    }
+    // A put that is refused makes its part garbage, from a moment on; before that another put refers to it.
+    let absent = Conditions { if_none_match: Some(ETagCondition::Any), ..Conditions::default() };
+    let due_ms = site.clock.now_ms() + 2_000;
+    assert_eq!(site.mutate(due_ms, put("kept", absent, &revived)).await, MetaReply::PreconditionFailed);
+    let reply = site.mutate(now_ms, put("revived", Conditions::default(), &revived)).await;
+    assert!(matches!(reply, MetaReply::Written { .. }), "{reply:?}");
+    assert_eq!(site.garbage().await.len(), 1);
+
+    site.mutate(site.clock.now_ms(), delete("deleted")).await;
+    until(async || site.garbage().await.is_empty()).await;
+    for node in site.map().nodes.keys() {
+        for (id, _) in deleted.chunks() {
+            assert!(!site.has(*node, id).await);
+        }
+        for (id, _) in kept.chunks().chain(revived.chunks()) {
+            assert!(site.has(*node, id).await);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_is_down_keeps_the_entry_until_it_has_removed_the_chunks() {
+    let mut site = Site::form(3).await;
+    let part = part(1);
+    site.put_part(&part).await;
+    let now_ms = site.clock.now_ms();
+    site.mutate(now_ms, put("key", Conditions::default(), &part)).await;
+    let down = NodeId(3);
+    let place = site.place(down);
+    site.stop(place).await;
+    site.mutate(now_ms, delete("key")).await;
+    for node in [NodeId(1), NodeId(2)] {
+        for (id, _) in part.chunks() {
+            until(async || !site.has(node, id).await).await;
+        }
+    }
+    assert_eq!(site.garbage().await.len(), 1);
+    site.start(place);
+    soon(site.machines[place].node.as_ref().unwrap().ready()).await;
+    until(async || site.garbage().await.is_empty()).await;
+    for (id, _) in part.chunks() {
+        assert!(!site.has(down, id).await);
+    }
+}

@@ -1,0 +1,178 @@
+//! An S3 client for tests: it signs what it is given and shows the raw answer. It never retries, corrects or interprets.
+
+use std::time::SystemTime;
+
+use annulus_gateway::sign::Signer;
+use aws_sigv4::http_request::SignableBody;
+use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+/// A client of one endpoint with one account's key.
+#[derive(Clone)]
+pub struct S3 {
+    endpoint: String,
+    signer: Option<Signer>,
+    http: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// A request on its way.
+pub struct Call<'a> {
+    s3: &'a S3,
+    method: Method,
+    target: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl S3 {
+    /// A client that signs with a key of region `us-east-1`.
+    pub fn new(endpoint: &str, access_key: &str, secret_key: &str) -> Self {
+        let signer = Signer {
+            access_key: access_key.to_owned(),
+            secret_key: secret_key.to_owned(),
+            region: "us-east-1".to_owned(),
+        };
+        Self { signer: Some(signer), ..Self::anonymous(endpoint) }
+    }
+
+    /// A client that does not sign.
+    pub fn anonymous(endpoint: &str) -> Self {
+        Self { endpoint: endpoint.to_owned(), signer: None, http: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    /// A `PUT` of `target`: a path, percent-encoded, with its query.
+    pub fn put(&self, target: &str) -> Call<'_> {
+        self.call(Method::PUT, target)
+    }
+
+    /// A `GET`.
+    pub fn get(&self, target: &str) -> Call<'_> {
+        self.call(Method::GET, target)
+    }
+
+    /// A `HEAD`.
+    pub fn head(&self, target: &str) -> Call<'_> {
+        self.call(Method::HEAD, target)
+    }
+
+    /// A `POST`.
+    pub fn post(&self, target: &str) -> Call<'_> {
+        self.call(Method::POST, target)
+    }
+
+    /// A `DELETE`.
+    pub fn delete(&self, target: &str) -> Call<'_> {
+        self.call(Method::DELETE, target)
+    }
+
+    fn call(&self, method: Method, target: &str) -> Call<'_> {
+        Call { s3: self, method, target: target.to_owned(), headers: HeaderMap::new(), body: Bytes::new() }
+    }
+}
+
+impl Call<'_> {
+    /// Adds a header.
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.append(name, value.parse().expect("a test's header value is valid"));
+        self
+    }
+
+    /// Sets the body.
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sends the request; an endpoint that does not answer is an error.
+    pub async fn try_send(self) -> Result<Reply, hyper_util::client::legacy::Error> {
+        let uri: http::Uri = format!("{}{}", self.s3.endpoint, self.target).parse().expect("a test's target is valid");
+        let host = uri.authority().expect("an endpoint has an authority").to_string();
+        let mut request = Request::new(Full::new(self.body.clone()));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers;
+        request.headers_mut().insert(HOST, host.parse().expect("an authority is a valid header value"));
+        if let Some(signer) = &self.s3.signer {
+            signer.sign(&mut request, SignableBody::Bytes(&self.body), SystemTime::now()).expect("a test's request signs");
+        }
+        let response = self.s3.http.request(request).await?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+
+    /// Sends the request. Panics when the endpoint does not answer.
+    pub async fn send(self) -> Reply {
+        let what = format!("{} {}", self.method, self.target);
+        self.try_send().await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+    }
+
+    /// Sends the request and expects success.
+    pub async fn ok(self) -> Reply {
+        let what = format!("{} {}", self.method, self.target);
+        let reply = self.send().await;
+        assert!(reply.status.is_success(), "{what}: {} {}", reply.status, reply.text());
+        reply
+    }
+
+    /// Sends the request and expects this error.
+    pub async fn refused(self, status: u16, code: &str) -> Reply {
+        let what = format!("{} {}", self.method, self.target);
+        let reply = self.send().await;
+        assert_eq!((reply.status.as_u16(), reply.code().as_deref()), (status, Some(code)), "{what}: {}", reply.text());
+        reply
+    }
+}
+
+impl Reply {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header's value, or nothing.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// S3's error code.
+    pub fn code(&self) -> Option<String> {
+        self.element("Code")
+    }
+
+    /// The text of the first XML element of that name.
+    pub fn element(&self, name: &str) -> Option<String> {
+        self.elements(name).into_iter().next()
+    }
+
+    /// The texts of all XML elements of that name, unescaped, in order.
+    pub fn elements(&self, name: &str) -> Vec<String> {
+        let text = self.text();
+        let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+        text.split(&open)
+            .skip(1)
+            .filter_map(|rest| rest.split_once(&close).map(|(inner, _)| unescape(inner)))
+            .collect()
+    }
+}
+
+fn unescape(text: &str) -> String {
+    let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&#13;", "\r"), ("&amp;", "&")];
+    entities.iter().fold(text.to_owned(), |text, (entity, character)| text.replace(entity, character))
+}
