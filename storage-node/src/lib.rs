@@ -5,6 +5,7 @@
 
 pub mod chunk;
 pub mod cluster;
+mod counting;
 pub mod kv;
 pub mod metadata;
 pub mod node;

@@ -73,7 +73,9 @@ async fn serve(config: &ServerConfig) -> Result<(), String> {
     let stop_peers = CancellationToken::new();
     let peers = tokio::spawn(TcpServer::serve(listener, node.service(), identity, secret, stop_peers.clone()));
     if let Some(listener) = operations_listener {
-        tokio::spawn(operations::serve(listener, Arc::clone(&node), Metrics::new(), stop.clone()));
+        let metrics = Metrics::new();
+        node.count_into(Arc::clone(&metrics));
+        tokio::spawn(operations::serve(listener, Arc::clone(&node), metrics, stop.clone()));
     }
 
     let failure = tokio::select! {

@@ -13,6 +13,7 @@ use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, Node};
 use annulus_common::protocol::{self, Message, NodeStatus, Refusal, Request, Response};
 use annulus_common::rpc::{Envelope, IdentitySource, PeerIdentity, Service, SharedTransport};
+use annulus_common::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use crate::cluster::membership::{self, Membership};
 use crate::cluster::state::MapMachine;
 use crate::cluster::watch::MapService;
 use crate::cluster::{balance, root_key};
+use crate::counting::Counting;
 use crate::kv::directory::{DirectoryOptions, NodeDirectory};
 use crate::kv::disk::{BlockCache, DiskOptions, OpenMode, disk_space};
 use crate::kv::identity::{IdentityError, NodeIdentity};
@@ -192,6 +194,8 @@ struct Shared {
     started_at: Duration,
     identity: Arc<RwLock<NodeIdentity>>,
     stage: ArcSwap<Stage>,
+    /// Where requests are counted, if anybody wants to know.
+    counting: OnceLock<Counting>,
     /// Why the node must end, once it must.
     failure: watch::Sender<Option<String>>,
 }
@@ -233,6 +237,7 @@ impl StorageNode {
             clock,
             identity: data.identity,
             stage: ArcSwap::from_pointee(stage),
+            counting: OnceLock::new(),
             failure: watch::Sender::new(None),
         });
         let parts = Parts { me, kv: data.meta, chunks: Arc::new(chunks), transport };
@@ -248,6 +253,11 @@ impl StorageNode {
     /// Who the node is, as its peers are told.
     pub fn identity(&self) -> IdentitySource {
         identity_source(Arc::clone(&self.shared.identity))
+    }
+
+    /// Counts what the node does from now on. Later calls change nothing.
+    pub fn count_into(&self, metrics: Arc<Metrics>) {
+        let _ = self.shared.counting.set(Counting::new(metrics, Arc::clone(&self.shared.clock)));
     }
 
     /// Whether the node is a member, knows the newest map and has a leader for each of its groups.
@@ -587,7 +597,15 @@ struct NodeService(Arc<Shared>);
 impl Service for NodeService {
     async fn call(&self, peer: &PeerIdentity, request: Envelope) -> Envelope {
         let reply = match protocol::decode::<Request>(&request.header) {
-            Ok(decoded) => self.0.answer(peer, decoded, request.payload).await,
+            Ok(decoded) => match self.0.counting.get() {
+                Some(counting) => {
+                    let ticket = counting.begin(&decoded, &request.payload);
+                    let reply = self.0.answer(peer, decoded, request.payload).await;
+                    counting.end(ticket, &reply);
+                    reply
+                }
+                None => self.0.answer(peer, decoded, request.payload).await,
+            },
             Err(error) => Err(Refusal::Invalid(error.to_string())),
         };
         server::envelope(reply)

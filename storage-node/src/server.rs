@@ -15,7 +15,7 @@ use annulus_common::protocol::metadata::{Mutation, Query, QueryReply};
 use annulus_common::protocol::{
     self, Answer, CHUNKS_PER_REQUEST_MAX, JoinReply, MapUpdate, QUERIES_PER_REQUEST_MAX, Refusal, Request, Response,
 };
-use annulus_common::rpc::{Envelope, PAYLOAD_BYTES_MAX, PeerIdentity};
+use annulus_common::rpc::{Envelope, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, PeerIdentity};
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use crate::chunk::{ChunkError, ChunkStore};
 use crate::cluster::formation::name_taken;
 use crate::cluster::watch::MapService;
-use crate::kv::Kv;
+use crate::kv::{Kv, KvRead};
 use crate::raft::RaftNode;
 use crate::repair::hints::HintStore;
 use crate::{metadata, refusal};
@@ -140,19 +140,23 @@ impl Server {
         Ok(bare(Response::Mutated(reply)))
     }
 
-    /// One ReadIndex per partition, all at once, then all reads one after the other on one thread.
+    /// One ReadIndex per partition, all at once, then all reads one after the other on one thread, from one moment.
     async fn query(&self, epoch: Epoch, queries: Vec<(PartitionId, Query)>) -> Reply {
         check_count(queries.len(), QUERIES_PER_REQUEST_MAX)?;
         self.agree_on_epoch(epoch).await?;
         let partitions: BTreeSet<PartitionId> = queries.iter().map(|(partition, _)| *partition).collect();
         let ready = join_all(partitions.into_iter().map(|partition| self.read_index(partition))).await;
-        let ready: BTreeMap<PartitionId, Result<(), Refusal>> = ready.into_iter().collect();
-        let answers = self.on_disk(move |kv| queries.iter().map(|query| answer(kv, &ready, query)).collect()).await?;
+        let readings = Readings { raft: self.raft.clone(), ready: ready.into_iter().collect() };
+        let answers = self.on_disk(move |kv| readings.answer(kv, &queries)).await?;
         Ok(bare(Response::Queried(answers)))
     }
 
-    async fn read_index(&self, partition: PartitionId) -> (PartitionId, Result<(), Refusal>) {
-        (partition, self.raft.read_index(partition.into()).await.map_err(refusal::of_read))
+    /// Makes sure that the partition's state here holds everything acknowledged, and says which life of that state it is.
+    async fn read_index(&self, partition: PartitionId) -> (PartitionId, Result<u64, Refusal>) {
+        let generation = self.raft.generation(partition.into());
+        let read = self.raft.read_index(partition.into()).await.map_err(refusal::of_read);
+        let incomplete = || Refusal::NotReady("the partition's state is not complete here".to_owned());
+        (partition, read.and_then(|()| generation.ok_or_else(incomplete)))
     }
 
     async fn put_chunk(
@@ -240,13 +244,39 @@ impl Server {
 /// Nodes that one chunk may be owed to: more than the largest replication factor.
 const HINTS_PER_CHUNK_MAX: usize = 16;
 
-fn answer(
-    kv: &dyn Kv,
-    ready: &BTreeMap<PartitionId, Result<(), Refusal>>,
-    (partition, query): &(PartitionId, Query),
-) -> Result<QueryReply, Refusal> {
-    ready.get(partition).cloned().unwrap_or(Err(Refusal::NotHere))?;
-    metadata::answer(kv, *partition, query).map_err(refusal::of_storage)
+/// The partitions that a batch of queries reads, each with the life of its state that was found new enough.
+struct Readings {
+    raft: RaftNode,
+    ready: BTreeMap<PartitionId, Result<u64, Refusal>>,
+}
+
+impl Readings {
+    fn answer(&self, kv: &dyn Kv, queries: &[(PartitionId, Query)]) -> Vec<Result<QueryReply, Refusal>> {
+        let moment = kv.snapshot();
+        let answers: Vec<_> = queries.iter().map(|(partition, query)| self.read(&*moment, *partition, query)).collect();
+        // Looked at after the reading: a state that was replaced meanwhile may have been read half.
+        let replaced = self.replaced();
+        let still_true = |(partition, answer)| match replaced.contains(partition) {
+            true => Err(Refusal::NotReady("the partition's state was replaced meanwhile".to_owned())),
+            false => answer,
+        };
+        queries.iter().map(|(partition, _)| partition).zip(answers).map(still_true).collect()
+    }
+
+    fn read(&self, kv: &dyn KvRead, partition: PartitionId, query: &Query) -> Result<QueryReply, Refusal> {
+        match self.ready.get(&partition) {
+            Some(Ok(_)) => metadata::answer(kv, partition, query).map_err(refusal::of_storage),
+            Some(Err(refusal)) => Err(refusal.clone()),
+            None => Err(Refusal::NotHere),
+        }
+    }
+
+    fn replaced(&self) -> BTreeSet<PartitionId> {
+        let read = self.ready.iter().filter_map(|(partition, ready)| Some((*partition, ready.as_ref().ok()?)));
+        read.filter(|(partition, generation)| self.raft.generation((*partition).into()) != Some(**generation))
+            .map(|(partition, _)| partition)
+            .collect()
+    }
 }
 
 fn check_count(count: usize, count_max: usize) -> Result<(), Refusal> {
@@ -275,5 +305,68 @@ pub(crate) fn envelope(reply: Reply) -> Envelope {
         Ok((response, payload)) => (Ok(response), payload),
         Err(refusal) => (Err(refusal), Bytes::new()),
     };
-    Envelope { header: protocol::encode(&answer), payload }
+    let header = protocol::encode(&answer);
+    if header.len() <= HEADER_BYTES_MAX {
+        return Envelope { header, payload };
+    }
+    Envelope::from_header(protocol::encode(&shortened(answer, header.len())))
+}
+
+/// An answer that no header holds: of a batch of queries the first ones are answered, the others are to be asked again.
+fn shortened(answer: Answer, bytes: usize) -> Answer {
+    let too_large = || format!("an answer of {bytes} bytes is too large to send");
+    let Ok(Response::Queried(answers)) = answer else { return Err(Refusal::Storage(too_large())) };
+    let mut left = SHORTENED_BYTES_MAX;
+    let fits = |(at, answer): (usize, Result<QueryReply, Refusal>)| {
+        let bytes = protocol::encode(&answer).len();
+        match left.checked_sub(bytes) {
+            Some(rest) => {
+                left = rest;
+                answer
+            }
+            None if at == 0 => Err(Refusal::Storage(too_large())),
+            None => {
+                left = 0;
+                Err(Refusal::NotReady("too much was asked at once".to_owned()))
+            }
+        }
+    };
+    Ok(Response::Queried(answers.into_iter().enumerate().map(fits).collect()))
+}
+
+/// What the answers of a shortened batch take, so that the refusals of the others find room beside them.
+const SHORTENED_BYTES_MAX: usize = HEADER_BYTES_MAX - 64 * QUERIES_PER_REQUEST_MAX;
+
+#[cfg(test)]
+mod tests {
+    use annulus_common::protocol::metadata::QueryReply;
+    use annulus_common::protocol::{Answer, QUERIES_PER_REQUEST_MAX, Refusal, Response, decode};
+    use annulus_common::rpc::HEADER_BYTES_MAX;
+    use bytes::Bytes;
+
+    use super::envelope;
+
+    /// An answer of that many bytes, and a few.
+    fn large(bytes: usize) -> QueryReply {
+        QueryReply::References(vec![true; bytes])
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_is_answered_in_part() {
+        let answers = vec![Ok(large(HEADER_BYTES_MAX / 4)); QUERIES_PER_REQUEST_MAX];
+        let sent = envelope(Ok((Response::Queried(answers.clone()), Bytes::new())));
+        assert!(sent.header.len() <= HEADER_BYTES_MAX);
+        let Ok(Response::Queried(received)) = decode::<Answer>(&sent.header).unwrap() else { panic!("no answers") };
+        assert_eq!(received.len(), answers.len());
+        assert!(received[..2] == answers[..2]);
+        assert!(received[4..].iter().all(|answer| matches!(answer, Err(Refusal::NotReady(_)))));
+    }
+
+    #[test]
+    fn a_single_answer_that_is_too_large_is_refused() {
+        let answers = vec![Ok(large(HEADER_BYTES_MAX + 100))];
+        let sent = envelope(Ok((Response::Queried(answers), Bytes::new())));
+        let Ok(Response::Queried(received)) = decode::<Answer>(&sent.header).unwrap() else { panic!("no answers") };
+        assert!(matches!(received[..], [Err(Refusal::Storage(_))]));
+    }
 }

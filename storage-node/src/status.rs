@@ -33,8 +33,7 @@ pub(crate) async fn gather(server: &Arc<Server>, uptime: Duration, data_dir: &Pa
 
 fn group_status(raft: &RaftNode, group: GroupId) -> Option<GroupStatus> {
     let status = raft.status(group)?;
-    let within_reach = status.progress.iter().filter(|peer| peer.active);
-    let matched = within_reach.map(|peer| (peer.node, peer.matched)).collect();
+    let matched = status.progress.iter().map(|peer| (peer.node, peer.matched)).collect();
     Some(GroupStatus {
         group,
         leader: status.leader,

@@ -255,7 +255,7 @@ pub struct GroupStatus {
     pub applied: u64,
     /// Voters.
     pub voters: Vec<NodeId>,
-    /// For a leader: members that are within reach and how far they have the log.
+    /// For a leader: how far each member has the log, as far as it was told.
     pub matched: Vec<(NodeId, u64)>,
 }
 

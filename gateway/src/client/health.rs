@@ -69,7 +69,8 @@ impl Health {
         let took_us = took.as_micros() as u64;
         let before = self.read_p95_us.load(Ordering::Relaxed);
         let part = before / 256 + 1;
-        let after = if took_us > before { before + (19 * part).min(took_us - before) } else { before.saturating_sub(part) };
+        let after =
+            if took_us > before { before + (19 * part).min(took_us - before) } else { before.saturating_sub(part) };
         self.read_p95_us.store(after, Ordering::Relaxed);
     }
 

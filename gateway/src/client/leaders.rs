@@ -17,14 +17,20 @@ impl Leaders {
 
     /// The node to ask for the `attempt`-th time: the leader as known, or else one replica after the other, those that
     /// are in health first. None for a partition without replicas.
-    pub(super) fn guess(&self, map: &ClusterMap, partition: PartitionId, attempt: usize, health: &Health) -> Option<NodeId> {
-        if let Some(leader) = self.get(partition).filter(|leader| map.nodes.contains_key(leader)) {
-            if health.is_usable(leader) {
-                return Some(leader);
-            }
+    pub(super) fn guess(
+        &self,
+        map: &ClusterMap,
+        partition: PartitionId,
+        attempt: usize,
+        health: &Health,
+    ) -> Option<NodeId> {
+        let known = self.get(partition).filter(|leader| map.nodes.contains_key(leader));
+        if let Some(leader) = known.filter(|&leader| health.is_usable(leader)) {
+            return Some(leader);
         }
         let replicas = map.replicas(partition);
-        let (usable, suspect): (Vec<NodeId>, Vec<NodeId>) = replicas.iter().partition(|&&node| !health.is_suspect(node));
+        let (usable, suspect): (Vec<NodeId>, Vec<NodeId>) =
+            replicas.iter().partition(|&&node| !health.is_suspect(node));
         let ordered = [usable, suspect].concat();
         ordered.get(attempt % ordered.len().max(1)).copied()
     }

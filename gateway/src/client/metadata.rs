@@ -35,6 +35,20 @@ struct Attempts {
     last: String,
 }
 
+/// A query on its way.
+struct Ask {
+    partition: PartitionId,
+    query: Query,
+    reply: Option<QueryReply>,
+    attempts: Attempts,
+}
+
+/// Queries for one node, by their places among all.
+struct Batch {
+    node: NodeId,
+    places: Vec<usize>,
+}
+
 /// What to do before the next attempt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Before {
@@ -97,77 +111,78 @@ impl ClusterClient {
     /// Asks partitions, each linearizably and for itself, with one request per node. The replies are in the order asked.
     pub async fn query(&self, queries: Vec<(PartitionId, Query)>) -> Result<Vec<QueryReply>, ClientError> {
         let mut retry = Retry::new(&self.clock, OVERALL_DEADLINE);
-        let mut replies: Vec<Option<QueryReply>> = queries.iter().map(|_| None).collect();
-        let mut attempts: Vec<Attempts> = queries.iter().map(|_| Attempts::default()).collect();
+        let mut asks: Vec<Ask> = queries.into_iter().map(Ask::new).collect();
         loop {
             let map = self.watch.latest();
-            let open = (0..queries.len()).filter(|&index| replies[index].is_none());
-            let batches = self.batch_by_leader(&map, &queries, &attempts, open)?;
-            let Some(partition) = batches.first().map(|(_, batch)| queries[batch[0]].0) else { break };
-            let asked = batches.iter().map(|(node, batch)| self.query_at(&map, *node, batch, &queries, &retry));
+            let batches = self.batch_by_leader(&map, &asks)?;
+            let answers = join_all(batches.iter().map(|batch| self.query_at(&map, batch, &asks, &retry))).await;
             let mut before = Before::Nothing;
-            for ((node, batch), answers) in batches.iter().zip(join_all(asked).await) {
-                for (&index, answer) in batch.iter().zip(answers) {
-                    match answer {
-                        Ok(reply) => {
-                            self.leaders.learn(queries[index].0, *node);
-                            replies[index] = Some(reply);
-                        }
-                        Err(error) => {
-                            let attempts = &mut attempts[index];
-                            before = before.max(self.note_failure(queries[index].0, *node, error, attempts)?);
-                        }
-                    }
+            for (batch, answers) in batches.iter().zip(answers) {
+                for (&place, answer) in batch.places.iter().zip(answers) {
+                    before = before.max(self.note_answer(batch.node, &mut asks[place], answer)?);
                 }
             }
-            if replies.iter().any(Option::is_none) {
-                let last = || attempts.iter().rev().find(|attempts| !attempts.last.is_empty());
-                let give_up = || ClientError::NoLeader { partition, last: last().map_or_else(String::new, |a| a.last.clone()) };
-                self.prepare(before, &mut retry, give_up).await?;
-            }
+            let Some(open) = asks.iter().find(|ask| ask.reply.is_none()) else { break };
+            self.prepare(before, &mut retry, || open.attempts.no_leader(open.partition)).await?;
         }
-        Ok(replies.into_iter().flatten().collect())
+        Ok(asks.into_iter().filter_map(|ask| ask.reply).collect())
     }
 
-    fn batch_by_leader(
-        &self,
-        map: &ClusterMap,
-        queries: &[(PartitionId, Query)],
-        attempts: &[Attempts],
-        open: impl Iterator<Item = usize>,
-    ) -> Result<Vec<(NodeId, Vec<usize>)>, ClientError> {
+    /// What has no reply yet, by the node to ask.
+    fn batch_by_leader(&self, map: &ClusterMap, asks: &[Ask]) -> Result<Vec<Batch>, ClientError> {
         let mut by_node: BTreeMap<NodeId, Vec<usize>> = BTreeMap::new();
-        for index in open {
-            let node = self.leaders.guess(map, queries[index].0, attempts[index].tried, &self.peers.health);
-            by_node.entry(node.ok_or(ClientError::Refused(Refusal::NotHere))?).or_default().push(index);
+        for (place, ask) in asks.iter().enumerate().filter(|(_, ask)| ask.reply.is_none()) {
+            let node = self.leaders.guess(map, ask.partition, ask.attempts.tried, &self.peers.health);
+            by_node.entry(node.ok_or(ClientError::Refused(Refusal::NotHere))?).or_default().push(place);
         }
-        let batches = by_node.into_iter().flat_map(|(node, batch)| {
-            let split: Vec<Vec<usize>> = batch.chunks(QUERIES_PER_REQUEST_MAX).map(<[usize]>::to_vec).collect();
-            split.into_iter().map(move |batch| (node, batch))
-        });
-        Ok(batches.collect())
+        let mut batches = Vec::with_capacity(by_node.len());
+        for (node, places) in by_node {
+            let split = places.chunks(QUERIES_PER_REQUEST_MAX).map(<[usize]>::to_vec);
+            batches.extend(split.map(|places| Batch { node, places }));
+        }
+        Ok(batches)
     }
 
     /// One answer for each query of the batch.
     async fn query_at(
         &self,
         map: &ClusterMap,
-        node: NodeId,
-        batch: &[usize],
-        queries: &[(PartitionId, Query)],
+        batch: &Batch,
+        asks: &[Ask],
         retry: &Retry,
     ) -> Vec<Result<QueryReply, CallError>> {
-        let queries = batch.iter().map(|&index| queries[index].clone()).collect();
+        let queries = batch.places.iter().map(|&place| (asks[place].partition, asks[place].query.clone())).collect();
         let envelope = Envelope::from_header(encode(&Request::Query { epoch: map.epoch, queries }));
         let deadline = ATTEMPT_DEADLINE.min(retry.left());
-        let error = match self.peers.ask(map, node, Lane::Control, envelope, deadline).await {
-            Ok((Response::Queried(answers), _)) if answers.len() == batch.len() => {
+        let error = match self.peers.ask(map, batch.node, Lane::Control, envelope, deadline).await {
+            Ok((Response::Queried(answers), _)) if answers.len() == batch.places.len() => {
                 return answers.into_iter().map(|answer| answer.map_err(CallError::from)).collect();
             }
             Ok(_) => Refusal::Invalid("the answer is not one to these queries".into()).into(),
             Err(error) => error,
         };
-        batch.iter().map(|_| Err(error.clone())).collect()
+        batch.places.iter().map(|_| Err(error.clone())).collect()
+    }
+
+    fn note_answer(
+        &self,
+        node: NodeId,
+        ask: &mut Ask,
+        answer: Result<QueryReply, CallError>,
+    ) -> Result<Before, ClientError> {
+        match answer {
+            Ok(reply) => {
+                self.leaders.learn(ask.partition, node);
+                ask.reply = Some(reply);
+                Ok(Before::Nothing)
+            }
+            Err(error) => {
+                let before = self.note_failure(ask.partition, node, error, &mut ask.attempts)?;
+                // A query changes nothing, so nothing about it is uncertain.
+                ask.attempts.uncertain = false;
+                Ok(before)
+            }
+        }
     }
 
     /// Decides what a failed attempt means for the next one, or that there is none.
@@ -178,9 +193,13 @@ impl ClusterClient {
         error: CallError,
         attempts: &mut Attempts,
     ) -> Result<Before, ClientError> {
-        attempts.tried += 1;
         attempts.uncertain |= error.is_uncertain();
         attempts.last = error.to_string();
+        if matches!(error, CallError::Refused(Refusal::StaleEpoch(_))) {
+            // The right node: only what it was told is old.
+            return Ok(Before::Refresh);
+        }
+        attempts.tried += 1;
         self.leaders.forget(partition, node);
         match error {
             CallError::Refused(Refusal::NotLeader { leader: Some(leader) }) if leader != node => {
@@ -189,7 +208,7 @@ impl ClusterClient {
                 let quick = attempts.redirected <= QUICK_REDIRECTS_MAX;
                 Ok(if quick { Before::Nothing } else { Before::Pause })
             }
-            CallError::Refused(Refusal::StaleEpoch(_) | Refusal::NotHere) => Ok(Before::Refresh),
+            CallError::Refused(Refusal::NotHere) => Ok(Before::Refresh),
             CallError::Refused(Refusal::NotLeader { .. } | Refusal::NotReady(_)) => Ok(Before::Pause),
             CallError::Refused(Refusal::Uncertain | Refusal::Storage(_)) => Ok(Before::Pause),
             CallError::Refused(Refusal::Full) if !attempts.uncertain => Err(ClientError::Full),
@@ -198,7 +217,12 @@ impl ClusterClient {
         }
     }
 
-    async fn prepare(&self, before: Before, retry: &mut Retry, give_up: impl FnOnce() -> ClientError) -> Result<(), ClientError> {
+    async fn prepare(
+        &self,
+        before: Before,
+        retry: &mut Retry,
+        give_up: impl FnOnce() -> ClientError,
+    ) -> Result<(), ClientError> {
         if before == Before::Refresh {
             // Without a newer map the old one is tried again: the other side may be the one that lags behind.
             let _ = tokio::time::timeout(REFRESH_DEADLINE.min(retry.left()), self.watch.refresh()).await;
@@ -207,11 +231,18 @@ impl ClusterClient {
     }
 }
 
+impl Ask {
+    fn new((partition, query): (PartitionId, Query)) -> Self {
+        Self { partition, query, reply: None, attempts: Attempts::default() }
+    }
+}
+
 impl Attempts {
     fn give_up(&self, partition: PartitionId) -> ClientError {
-        if self.uncertain {
-            return ClientError::Uncertain;
-        }
+        if self.uncertain { ClientError::Uncertain } else { self.no_leader(partition) }
+    }
+
+    fn no_leader(&self, partition: PartitionId) -> ClientError {
         ClientError::NoLeader { partition, last: self.last.clone() }
     }
 }

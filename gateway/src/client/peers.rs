@@ -55,7 +55,9 @@ impl Peers {
         deadline: Duration,
     ) -> Result<(Response, Bytes), CallError> {
         let Some(addr) = map.addr(node) else {
-            return Err(RpcError::Unreachable { addr: node.to_string(), reason: "not in the cluster map".into() }.into());
+            return Err(
+                RpcError::Unreachable { addr: node.to_string(), reason: "not in the cluster map".into() }.into()
+            );
         };
         match self.transport.call(addr, lane, request, deadline).await {
             Ok(answer) => {

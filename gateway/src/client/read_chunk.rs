@@ -78,11 +78,12 @@ impl ClusterClient {
     ) -> Result<Bytes, CallError> {
         let begun = self.clock.monotonic();
         let envelope = Envelope::from_header(encode(&Request::GetChunk { id, from: range.start, to: range.end }));
-        let (response, payload) = self.peers.ask(map, node, Lane::Bulk, envelope, READ_DEADLINE).await.inspect_err(|error| {
-            if matches!(error, CallError::Refused(Refusal::CorruptChunk)) {
-                tracing::warn!(chunk = ?id, node = node.0, "a node's copy of a chunk is corrupt");
-            }
-        })?;
+        let (response, payload) =
+            self.peers.ask(map, node, Lane::Bulk, envelope, READ_DEADLINE).await.inspect_err(|error| {
+                if matches!(error, CallError::Refused(Refusal::CorruptChunk)) {
+                    tracing::warn!(chunk = ?id, node = node.0, "a node's copy of a chunk is corrupt");
+                }
+            })?;
         self.peers.health.read_took(self.clock.monotonic().saturating_sub(begun));
         verified(response, payload, &range, length).inspect_err(|_| {
             tracing::warn!(chunk = ?id, node = node.0, "a chunk came damaged");

@@ -11,6 +11,7 @@ use std::time::Duration;
 use annulus_common::chunk::{piece_bytes, piece_crcs, piece_range, verify_pieces};
 use annulus_common::clock::{Clock, SharedClock, SystemClock};
 use annulus_common::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId};
+use annulus_common::map::change::MapEntry;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, Node};
 use annulus_common::object::UserId;
@@ -200,7 +201,7 @@ impl FakeCluster {
     }
 
     /// Answers once the one watcher there is has the change.
-    async fn change_map(&self, entry: annulus_common::map::change::MapEntry) -> Answer {
+    async fn change_map(&self, entry: MapEntry) -> Answer {
         let (outcome, version) = {
             let mut state = self.state.lock();
             (state.map.apply(&entry), state.map.version)
@@ -324,7 +325,8 @@ fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
         zone: format!("z{id}"),
         capacity_bytes: 1 << 40,
     };
-    let set = |partition: u64| (0..u64::from(replication_factor)).map(|r| NodeId((partition + r) % nodes + 1)).collect();
+    let set =
+        |partition: u64| (0..u64::from(replication_factor)).map(|r| NodeId((partition + r) % nodes + 1)).collect();
     ClusterMap {
         cluster: ClusterId([1; 16]),
         version: MapVersion(1),

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use annulus_common::chunk::ChunkOwner;
 use annulus_common::condition::Conditions;
-use annulus_common::ids::{BucketId, ChunkId, NodeId, PartId, PartitionId, RequestId, ShardId};
-use annulus_common::ids::Epoch;
+use annulus_common::ids::{BucketId, ChunkId, Epoch, NodeId, PartId, PartitionId, RequestId, ShardId};
 use annulus_common::protocol::metadata::{Command, MetaReply, Query, QueryReply};
 use annulus_common::protocol::{Refusal, Request};
 use bytes::Bytes;
@@ -131,7 +130,7 @@ async fn full_nodes_are_stood_in_for_until_all_are_full() {
     write(&client).await.unwrap();
     assert!(cluster.holders(ID).contains(&NodeId(others[0])));
     cluster.fail(others[0], Fault::Full);
-    assert_eq!(client.write_chunk(ChunkId { index: 8, ..ID }, OWNER, data()).await.is_err(), true);
+    assert_eq!(write(&client).await, Err(ClientError::Full), "one node with space is no quorum");
     cluster.fail(holders[2], Fault::Full);
     assert_eq!(write(&client).await, Err(ClientError::Full));
 }
@@ -230,7 +229,9 @@ async fn a_dead_leader_is_outlived() {
 async fn an_uncertain_mutation_is_sent_again_under_the_same_name() {
     let cluster = FakeCluster::new(3, 3);
     let client = cluster.client().await;
-    for mishap in [Mishap::AnswerLost, Mishap::Refused(Refusal::Uncertain), Mishap::Refused(Refusal::NotReady("".into()))] {
+    for mishap in
+        [Mishap::AnswerLost, Mishap::Refused(Refusal::Uncertain), Mishap::Refused(Refusal::NotReady("".into()))]
+    {
         cluster.mishap(mishap);
         mutate(&client, 0).await.unwrap();
         let state = cluster.state.lock();

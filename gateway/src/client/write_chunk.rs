@@ -219,7 +219,11 @@ impl ChunkWrite {
     }
 
     fn failure(&self) -> ClientError {
-        if self.full { ClientError::Full } else { ClientError::NoQuorum { acked: self.acked.len(), needed: self.needed } }
+        if self.full {
+            ClientError::Full
+        } else {
+            ClientError::NoQuorum { acked: self.acked.len(), needed: self.needed }
+        }
     }
 }
 

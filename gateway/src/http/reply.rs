@@ -37,7 +37,10 @@ impl Drop for InFlight {
     }
 }
 
-/// A request while it is served.
+/// What the log says of a request whose client left before there was a reply.
+const CLIENT_LEFT: u16 = 499;
+
+/// A request while it is served: logged and counted when it is over, however that comes about.
 pub(super) struct Exchange {
     pub(super) method: Method,
     pub(super) path: String,
@@ -47,6 +50,10 @@ pub(super) struct Exchange {
     pub(super) started: Instant,
     pub(super) span: Span,
     pub(super) in_flight: InFlight,
+    /// The reply's status, once there is one.
+    pub(super) status: Option<StatusCode>,
+    /// Bytes of the reply's body so far.
+    pub(super) response_bytes: u64,
 }
 
 /// The body of a reply, wherever it comes from.
@@ -61,18 +68,16 @@ impl From<Bytes> for Content {
     }
 }
 
-/// A reply's body that is counted, and logged at its end however that comes about.
+/// A reply's body that is counted.
 pub(super) struct CountedBody {
     content: Content,
     exchange: Exchange,
-    status: StatusCode,
-    bytes: u64,
 }
 
 /// Gives a reply what every reply has.
 pub(super) fn finish(
     mut response: Response<Content>,
-    exchange: Exchange,
+    mut exchange: Exchange,
     host_id: &HeaderValue,
 ) -> Response<CountedBody> {
     if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
@@ -87,8 +92,8 @@ pub(super) fn finish(
     if let Ok(id) = HeaderValue::from_str(&exchange.request_id.0) {
         headers.insert("x-amz-request-id", id);
     }
-    let status = response.status();
-    response.map(|content| CountedBody { content, exchange, status, bytes: 0 })
+    exchange.status = Some(response.status());
+    response.map(|content| CountedBody { content, exchange })
 }
 
 fn is_error(status: StatusCode) -> bool {
@@ -124,7 +129,7 @@ impl Body for CountedBody {
             Content::Handler(body) => Pin::new(body).poll_frame(cx),
         };
         if let Poll::Ready(Some(Ok(frame))) = &polled {
-            self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            self.exchange.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
         polled
     }
@@ -144,25 +149,25 @@ impl Body for CountedBody {
     }
 }
 
-impl Drop for CountedBody {
+impl Drop for Exchange {
     fn drop(&mut self) {
-        let exchange = &self.exchange;
-        let duration = exchange.started.elapsed();
-        exchange.span.in_scope(|| {
+        let duration = self.started.elapsed();
+        let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
+        self.span.in_scope(|| {
             info!(
                 target: "annulus::access",
-                method = %exchange.method,
-                path = %exchange.path,
-                operation = exchange.operation.name(),
-                status = self.status.as_u16(),
+                method = %self.method,
+                path = %self.path,
+                operation = self.operation.name(),
+                status,
                 ms = duration.as_millis() as u64,
-                bytes = self.bytes,
+                bytes = self.response_bytes,
                 "served"
             );
         });
-        let metrics = &exchange.in_flight.0;
-        metrics.http_request(exchange.operation.name(), self.status.as_u16(), duration);
-        metrics.http_received_bytes.inc_by(exchange.request_bytes);
-        metrics.http_sent_bytes.inc_by(self.bytes);
+        let metrics = &self.in_flight.0;
+        metrics.http_request(self.operation.name(), status, duration);
+        metrics.http_received_bytes.inc_by(self.request_bytes);
+        metrics.http_sent_bytes.inc_by(self.response_bytes);
     }
 }

@@ -97,6 +97,8 @@ impl Shared {
             started: Instant::now(),
             span: span.clone(),
             in_flight: InFlight::begin(&self.metrics),
+            status: None,
+            response_bytes: 0,
         };
         let extensions = request.extensions_mut();
         extensions.insert(request_id);

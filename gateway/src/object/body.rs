@@ -117,7 +117,11 @@ impl<'a> Intake<'a> {
             let oldest = self.writes.pop_front().expect("as many as the maximum, which is not zero, are in flight");
             oldest.await?;
         }
-        let left = self.destination.length.announced.map_or(CHUNK_BYTES.into(), |announced| announced - self.length.min(announced));
+        let left = self
+            .destination
+            .length
+            .announced
+            .map_or(CHUNK_BYTES.into(), |announced| announced - self.length.min(announced));
         let capacity = left.max(BUFFER_BYTES_MIN).min(CHUNK_BYTES.into()) as usize;
         let chunk = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(capacity)).freeze();
         let id = ChunkId { part: self.destination.part, index: self.chunks };

@@ -4,10 +4,11 @@
 //! one, whose entity tag is the MD5 of its bytes.
 
 use annulus_common::checksum::ChecksumAlgorithm;
+use annulus_common::object::NewObject;
 
+use super::body::BodyLength;
 use super::digest::DEFAULT_ALGORITHM;
 use super::put::Naming;
-use super::body::BodyLength;
 use super::{BODY_BYTES_MAX, ChecksumRequest, CopyObject, Expected, ObjectError, Objects, Written};
 
 impl Objects {
@@ -25,13 +26,13 @@ impl Objects {
             headers: copy.headers.unwrap_or_else(|| source.headers.clone()),
             conditions: copy.conditions,
         };
-        let algorithm = copy.checksum.or_else(|| source_algorithm(&copy.source.object)).unwrap_or(DEFAULT_ALGORITHM);
+        let algorithm = copy.checksum.or_else(|| source_algorithm(source)).unwrap_or(DEFAULT_ALGORITHM);
         let digest = Expected { md5: None, checksum: ChecksumRequest::Compute(algorithm) };
         let length = BodyLength { announced: Some(source.size), bytes_max: BODY_BYTES_MAX };
         self.put_stream(naming, length, digest, body).await
     }
 }
 
-fn source_algorithm(source: &annulus_common::object::NewObject) -> Option<ChecksumAlgorithm> {
+fn source_algorithm(source: &NewObject) -> Option<ChecksumAlgorithm> {
     source.checksum.as_ref().map(|checksum| checksum.algorithm)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use annulus_common::condition::Conditions;
+use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::ShardId;
 use annulus_common::map::Bucket;
 use annulus_common::protocol::metadata::{Command, DeleteOutcome, MetaReply};
@@ -37,7 +37,8 @@ impl Objects {
                 Err(error) => outcomes[place] = Err(error),
             }
         }
-        let batches = by_shard.into_iter().flat_map(|(shard, batches)| batches.into_iter().map(move |batch| (shard, batch)));
+        let batches =
+            by_shard.into_iter().flat_map(|(shard, batches)| batches.into_iter().map(move |batch| (shard, batch)));
         let deletions = batches.map(|(shard, batch)| self.delete_batch(bucket, shard, batch));
         // Boxed: a closure that borrows the bucket is not general enough for the compiler to prove the stream `Send`.
         let deletions: Vec<_> = deletions.map(Box::pin).collect();
@@ -50,7 +51,12 @@ impl Objects {
         outcomes
     }
 
-    async fn delete_batch(&self, bucket: &Bucket, shard: ShardId, batch: Batch) -> Vec<(usize, Result<(), ObjectError>)> {
+    async fn delete_batch(
+        &self,
+        bucket: &Bucket,
+        shard: ShardId,
+        batch: Batch,
+    ) -> Vec<(usize, Result<(), ObjectError>)> {
         let places: Vec<usize> = batch.iter().map(|(place, ..)| *place).collect();
         let keys = batch.into_iter().map(|(_, key, conditions)| (key, conditions)).collect();
         let command = Command::Delete { bucket: bucket.id, shard, keys };
@@ -86,9 +92,9 @@ fn add(batches: &mut Vec<Batch>, entry: (usize, String, Conditions)) {
     }
 }
 
-fn tag_bytes(condition: &annulus_common::condition::ETagCondition) -> usize {
+fn tag_bytes(condition: &ETagCondition) -> usize {
     match condition {
-        annulus_common::condition::ETagCondition::Any => 0,
-        annulus_common::condition::ETagCondition::OneOf(tags) => tags.iter().map(|tag| tag.len() + 2).sum(),
+        ETagCondition::Any => 0,
+        ETagCondition::OneOf(tags) => tags.iter().map(|tag| tag.len() + 2).sum(),
     }
 }

@@ -41,7 +41,8 @@ impl Expected {
             return Err(ObjectError::BadDigest);
         }
         let stored = digests.get(store).ok_or_else(missing)?;
-        let answered = self.checksum.algorithm().map_or(Some(stored), |algorithm| digests.get(algorithm)).ok_or_else(missing)?;
+        let answered =
+            self.checksum.algorithm().map_or(Some(stored), |algorithm| digests.get(algorithm)).ok_or_else(missing)?;
         match self.checksum.promised()? {
             Some(promised) if promised != answered => {
                 Err(ObjectError::ChecksumMismatch { algorithm: promised.algorithm() })

@@ -37,7 +37,12 @@ enum Fence {
 
 impl Objects {
     /// Carries out a command in an index shard. Never answers [`MetaReply::Fenced`].
-    pub(super) async fn mutate(&self, bucket: &Bucket, shard: ShardId, command: Command) -> Result<MetaReply, ObjectError> {
+    pub(super) async fn mutate(
+        &self,
+        bucket: &Bucket,
+        shard: ShardId,
+        command: Command,
+    ) -> Result<MetaReply, ObjectError> {
         let partition = self.client.watch().latest().partition_of_shard(bucket.id, shard);
         // The same mutation after a fence as before it: an earlier copy that is still under way must not count twice.
         let mutation = self.client.mutation(command);

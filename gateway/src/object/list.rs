@@ -1,6 +1,6 @@
 //! Listings of objects and uploads: every shard of the bucket asked at once, merged, refilled only where a shard has run dry.
 
-use annulus_common::ids::ShardId;
+use annulus_common::ids::{ShardId, UploadId};
 use annulus_common::map::Bucket;
 use annulus_common::object::ListedObject;
 use annulus_common::protocol::metadata::{Entry, LIST_ENTRIES_MAX, ListedUpload, Page, Query, QueryReply};
@@ -19,7 +19,8 @@ impl Objects {
     pub async fn list(&self, list: ListObjects<'_>) -> Result<ObjectPage, ObjectError> {
         let scope = Scope::new(list.bucket, list.prefix, list.delimiter, list.max_keys);
         let after = list.after.map(|after| (after, None));
-        let (entries, more) = self.page(&scope, after, |shard, from, limit| scope.objects(shard, from, limit), objects_reply).await?;
+        let (entries, more) =
+            self.page(&scope, after, |shard, from, limit| scope.objects(shard, from, limit), objects_reply).await?;
         let next = entries.last().filter(|_| more).map(name::<ListedObject>);
         Ok(ObjectPage { entries, next })
     }
@@ -28,7 +29,8 @@ impl Objects {
     pub async fn list_uploads(&self, list: ListUploads<'_>) -> Result<UploadPage, ObjectError> {
         let scope = Scope::new(list.bucket, list.prefix, list.delimiter, list.max_uploads);
         let after = list.after_key.map(|after| (after, list.after_upload));
-        let (entries, more) = self.page(&scope, after, |shard, from, limit| scope.uploads(shard, from, limit), uploads_reply).await?;
+        let (entries, more) =
+            self.page(&scope, after, |shard, from, limit| scope.uploads(shard, from, limit), uploads_reply).await?;
         let next = entries.last().filter(|_| more).map(|last| match last {
             Entry::Item(upload) => (upload.key.clone(), Some(upload.id)),
             Entry::Prefix(prefix) => (prefix.clone(), None),
@@ -40,7 +42,7 @@ impl Objects {
     async fn page<T: Listed>(
         &self,
         scope: &Scope<'_>,
-        after: Option<(&str, Option<annulus_common::ids::UploadId>)>,
+        after: Option<(&str, Option<UploadId>)>,
         query: impl Fn(u16, Cursor, u32) -> Query,
         page_of: fn(QueryReply) -> Option<Page<T>>,
     ) -> Result<(Vec<Entry<T>>, bool), ObjectError> {

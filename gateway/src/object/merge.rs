@@ -58,7 +58,11 @@ impl Cursor {
     }
 
     /// Where a listing begins that wants only what comes after `after`; nowhere when nothing can come.
-    pub(super) fn start(prefix: &str, delimiter: Option<&str>, after: Option<(&str, Option<UploadId>)>) -> Option<Self> {
+    pub(super) fn start(
+        prefix: &str,
+        delimiter: Option<&str>,
+        after: Option<(&str, Option<UploadId>)>,
+    ) -> Option<Self> {
         let Some((after, upload)) = after else { return Some(Self::at(prefix)) };
         if after < prefix {
             return Some(Self::at(prefix));
@@ -139,7 +143,8 @@ impl<T: Listed> Merge<T> {
 
     /// The smallest of all first entries; a common prefix is taken from every shard that has it.
     fn take_smallest(&mut self) -> Option<Entry<T>> {
-        let heads = self.shards.iter().enumerate().filter_map(|(place, shard)| Some((order(shard.entries.front()?), place)));
+        let heads =
+            self.shards.iter().enumerate().filter_map(|(place, shard)| Some((order(shard.entries.front()?), place)));
         let place = heads.min()?.1;
         let smallest = self.shards[place].entries.pop_front()?;
         if let Entry::Prefix(prefix) = &smallest {

@@ -27,7 +27,9 @@ use annulus_common::clock::SharedClock;
 use annulus_common::condition::Conditions;
 use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
-use annulus_common::object::{ETag, ListedObject, ObjectChecksum, ObjectHeaders, ObjectVersion, Upload, UploadedPart, UserId};
+use annulus_common::object::{
+    ETag, ListedObject, ObjectChecksum, ObjectHeaders, ObjectVersion, Upload, UploadedPart, UserId,
+};
 use annulus_common::protocol::metadata::{Entry, ListedUpload};
 use bytes::Bytes;
 use futures::Stream;

@@ -46,8 +46,7 @@ impl Objects {
     ) -> Result<Written, ObjectError> {
         let path = key_path(naming.bucket, naming.key)?;
         let part = PartId::generate(self.clock.now_ms());
-        let destination =
-            Destination { part, owner: owner_of(&path), length, inline_bytes_max: INLINE_BYTES_MAX };
+        let destination = Destination { part, owner: owner_of(&path), length, inline_bytes_max: INLINE_BYTES_MAX };
         let algorithm = digest.checksum.algorithm().unwrap_or(DEFAULT_ALGORITHM);
         let stored = store(&self.client, destination, digest.hasher(algorithm), body).await?;
         let verified = digest.verify(&stored.digests, algorithm)?;

@@ -143,7 +143,9 @@ impl Reader {
     }
 
     async fn begin(&mut self) -> Result<(), ReadError> {
-        let Some(ChunkRange { id, length, range }) = self.chunks.as_mut().and_then(ChunkRanges::next) else { return Ok(()) };
+        let Some(ChunkRange { id, length, range }) = self.chunks.as_mut().and_then(ChunkRanges::next) else {
+            return Ok(());
+        };
         self.read_ahead();
         self.bytes = self.client.read_chunk(id, range, length).await.map_err(|error| read_error(error, id))?;
         Ok(())
@@ -151,7 +153,9 @@ impl Reader {
 
     fn read_ahead(&mut self) {
         while self.ahead.len() < READ_AHEAD_CHUNKS {
-            let Some(ChunkRange { id, length, range }) = self.chunks.as_mut().and_then(ChunkRanges::next) else { return };
+            let Some(ChunkRange { id, length, range }) = self.chunks.as_mut().and_then(ChunkRanges::next) else {
+                return;
+            };
             let client = Arc::clone(&self.client);
             let read = tokio::spawn(async move { client.read_chunk(id, range, length).await });
             self.ahead.push_back(Ahead(read, id));

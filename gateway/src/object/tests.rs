@@ -14,7 +14,10 @@ use annulus_common::object::{ObjectHeaders, ObjectVersion};
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::{BODY_BYTES_MAX, BodyError, BodyStream, ChecksumRequest, ChecksumValue, Expected, ObjectError, Objects, PutObject, Written};
+use super::{
+    BODY_BYTES_MAX, BodyError, BodyStream, ChecksumRequest, ChecksumValue, Expected, ObjectError, Objects, PutObject,
+    Written,
+};
 use crate::client::testing::{FakeCluster, OWNER, TestClock};
 
 /// A cluster of three nodes with one bucket.

@@ -19,7 +19,16 @@ pub(super) async fn put_object(
     let headers = headers::of_request(&req.headers, input.metadata)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
-    let put = PutObject { bucket: &bucket, key: &input.key, owner, headers, conditions, content_length, bytes_max: BODY_BYTES_MAX, digest };
+    let put = PutObject {
+        bucket: &bucket,
+        key: &input.key,
+        owner,
+        headers,
+        conditions,
+        content_length,
+        bytes_max: BODY_BYTES_MAX,
+        digest,
+    };
     let written = gateway.objects.put(put, body::stream(input.body)).await.map_err(s3_error)?;
     let mut output = PutObjectOutput { e_tag: Some(dto_etag(&written.etag)), ..Default::default() };
     if let Some(checksum) = &written.checksum {

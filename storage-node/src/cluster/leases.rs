@@ -51,6 +51,11 @@ impl Leases {
         }
     }
 
+    /// This node leads, whatever the term: who was not seen leading before leads from now on.
+    pub fn lead_at_least(&mut self, now: Duration) {
+        self.reign.get_or_insert(Reign { term: 0, since: now });
+    }
+
     /// A watcher says what it has.
     pub fn confirm(&mut self, watcher: InstanceId, has: Option<MapVersion>) {
         if let (Some(watcher), Some(has)) = (self.watchers.get_mut(&watcher), has) {
@@ -76,7 +81,7 @@ impl Leases {
     /// How long it takes at most until `version` is in force everywhere, unless more watchers confirm it; nothing when it is.
     pub fn outstanding(&self, version: MapVersion, now: Duration) -> Option<Duration> {
         let behind = self.watchers.values().filter(|watcher| watcher.has < version).map(|watcher| watcher.until);
-        // Who does not know since when it leads waits a whole lease.
+        // What leaders before this one promised, it does not know.
         let unknown = self.reign.map_or(now, |reign| reign.since) + LEASE;
         let until = behind.chain([unknown]).max()?;
         until.checked_sub(now).filter(|left| !left.is_zero())
@@ -123,6 +128,15 @@ mod tests {
         assert_eq!(leases.outstanding(MapVersion(1), START + LEASE), None);
         leases.lead(4, START + LEASE);
         assert_eq!(leases.outstanding(MapVersion(1), START + LEASE), Some(LEASE));
+    }
+
+    #[test]
+    fn who_was_never_seen_leading_waits_one_lease_and_no_longer() {
+        let mut leases = Leases::default();
+        leases.lead_at_least(START);
+        leases.lead_at_least(START + STEP);
+        assert_eq!(leases.outstanding(MapVersion(1), START + STEP), Some(LEASE - STEP));
+        assert_eq!(leases.outstanding(MapVersion(1), START + LEASE), None);
     }
 
     #[test]

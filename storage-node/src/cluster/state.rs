@@ -20,7 +20,7 @@ use crate::kv::{Batch, Kv, KvError, Table};
 use crate::raft::StateMachine;
 
 /// Changes that one update carries at most; who is further behind gets the whole map, which is then hardly larger.
-const UPDATE_CHANGES_MAX: u64 = 512;
+const UPDATE_CHANGES_MAX: u64 = 256;
 
 /// What the state machine answers to a change.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::{GroupId, InstanceId};
-use annulus_common::map::change::{MapEntry, MapRefusal, MapReply};
+use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::POLL_HOLD;
 use annulus_common::map::{ClusterMap, MapVersion};
 use annulus_common::protocol::{MapUpdate, Refusal};
@@ -20,6 +20,12 @@ use crate::refusal;
 
 /// How often waiting for leases looks at the clock without being told of anything.
 const RECHECK: Duration = Duration::from_millis(50);
+
+/// The largest change: names, keys and addresses are far smaller, and an update carries up to 256.
+const CHANGE_BYTES_MAX: usize = 4 << 10;
+
+/// Buckets, accounts and keys together, about 150 bytes each: a map that is larger than a payload could not be sent.
+const RECORDS_MAX: usize = 32_000;
 
 /// Group 0's service on this node. It answers only while the node leads the group.
 pub struct MapService {
@@ -57,9 +63,10 @@ impl MapService {
 
     /// Carries out a change; returns when no watcher serves from a map without it any more.
     pub async fn change(&self, entry: &MapEntry) -> Result<Result<MapReply, MapRefusal>, Refusal> {
+        let command = state::encode_command(entry);
+        self.check_bounds(entry, &command)?;
         // Noted before the change, so that the wait below is counted from as early as is true.
         let _ = self.term_led().map(|term| self.registry.lead(term));
-        let command = state::encode_command(entry);
         let reply = self.raft.propose(GroupId::CLUSTER_MAP, command).await.map_err(refusal::of_proposal)?;
         let outcome = state::decode_outcome(&reply).map_err(|error| Refusal::Storage(error.to_string()))?;
         if outcome.result.is_ok() {
@@ -69,6 +76,22 @@ impl MapService {
             self.registry.in_force(outcome.version).await;
         }
         Ok(outcome.result)
+    }
+
+    /// Watchers must be able to take what is told to them: each change in a message with others, the map in one payload.
+    fn check_bounds(&self, entry: &MapEntry, command: &[u8]) -> Result<(), Refusal> {
+        if command.len() > CHANGE_BYTES_MAX {
+            return Err(Refusal::Invalid(format!("a change of the cluster map has at most {CHANGE_BYTES_MAX} bytes")));
+        }
+        let grows = matches!(
+            entry.change,
+            MapChange::CreateBucket { .. } | MapChange::CreateUser { .. } | MapChange::CreateKey { .. }
+        );
+        let full = |map: Arc<ClusterMap>| map.buckets.len() + map.users.len() + map.keys.len() >= RECORDS_MAX;
+        if grows && self.state.map().is_some_and(full) {
+            return Err(Refusal::Full);
+        }
+        Ok(())
     }
 
     fn term_led(&self) -> Result<u64, Refusal> {
@@ -118,6 +141,7 @@ impl Registry {
 
     /// Returns when no watcher may serve from a map that is older than `version`.
     async fn in_force(&self, version: MapVersion) {
+        self.leases.lock().lead_at_least(self.clock.monotonic());
         loop {
             let mut confirmed = std::pin::pin!(self.confirmed.notified());
             confirmed.as_mut().enable();

@@ -14,9 +14,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::input::Input;
 use super::queue::Queue;
-use super::types::count;
-use super::worker::{Input, StoragePatience, Worker, WorkerConfig, WorkerShared};
+use super::types::{Limits, count};
+use super::worker::{StoragePatience, Worker, WorkerConfig, WorkerShared};
 use super::{Fetch, RaftConfig, RaftError, RaftSeams, Shared, SnapshotSource, frame};
 use crate::kv::KvError;
 
@@ -38,7 +39,8 @@ pub(super) struct Driver {
 /// Starts the threads.
 pub(super) fn start(config: RaftConfig, seams: RaftSeams) -> Result<Shared, RaftError> {
     let workers = config.workers.clamp(1, WORKERS_MAX);
-    let worker_shared = WorkerShared::new(Arc::clone(&seams.kv));
+    let limits = Limits::default();
+    let worker_shared = WorkerShared::new(Arc::clone(&seams.kv), &limits);
     let shared = Shared {
         node: config.node,
         queues: (0..workers).map(|_| Arc::default()).collect(),
@@ -49,7 +51,7 @@ pub(super) fn start(config: RaftConfig, seams: RaftSeams) -> Result<Shared, Raft
     };
     let runtime = Handle::try_current().map_err(|_| RaftError::Refused { reason: "there is no tokio runtime" })?;
     for (index, queue) in shared.queues.iter().enumerate() {
-        let worker_config = WorkerConfig { node: config.node, seed: config.seed, index, workers };
+        let worker_config = WorkerConfig { node: config.node, seed: config.seed, index, workers, limits };
         let (kv, outbox) = (Arc::clone(&seams.kv), seams.outbox.clone());
         let worker = Worker::with_shared(worker_config, kv, outbox, patience(Arc::clone(queue)), worker_shared.clone());
         let queues = shared.queues.clone();

@@ -137,7 +137,7 @@ mod tests {
     use proptest::prelude::{any, prop, proptest};
     use raft::eraftpb::{Entry, Message};
 
-    use super::{FRAME_BYTES_MAX, FrameError, Mail, decode};
+    use super::{FRAME_BYTES_MAX, FrameError, Mail, decode, split};
     use crate::raft::Outbox;
 
     fn posted(messages: &[(u32, Message)]) -> Vec<(NodeId, Bytes)> {
@@ -165,6 +165,24 @@ mod tests {
         let (messages, result) = decode(sent[0].1.clone());
         assert_eq!(result, Ok(()));
         assert_eq!(messages, vec![(GroupId(1), message(2, 1, 10)), (GroupId(3), message(2, 3, 10))]);
+    }
+
+    /// Nodes of this and of the next version talk to each other: a change of these bytes needs a new version.
+    #[test]
+    fn the_bytes_stay_what_they_are() {
+        let (_, frame) = posted(&[(7, message(2, 9, 2))]).remove(0);
+        let expected = b"\x01\x00\x00\x00\x07\x00\x00\x00\x0e\x10\x02\x18\x01\x30\x09\x3a\x06\x18\x09\x22\x02\x07\x07";
+        assert_eq!(frame, &expected[..]);
+    }
+
+    #[test]
+    fn a_frame_is_divided_among_workers() {
+        let (_, frame) = posted(&[(1, message(2, 1, 3)), (4, message(2, 2, 3)), (3, message(2, 3, 3))]).remove(0);
+        let parts = split(frame.clone(), 2);
+        let groups =
+            |worker: usize| decode(parts[worker].1.clone()).0.into_iter().map(|(group, _)| group.0).collect::<Vec<_>>();
+        assert_eq!((groups(0), groups(1)), (vec![4], vec![1, 3]));
+        assert_eq!(split(frame.clone(), 1), vec![(0, frame)]);
     }
 
     #[test]
@@ -195,6 +213,7 @@ mod tests {
             if let Some(version) = bytes.first_mut() {
                 *version = 1;
             }
+            drop(split(bytes.clone().into(), 3));
             drop(decode(bytes.into()));
         }
     }

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use annulus_common::ids::{GroupId, NodeId};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use prost::Message as _;
-use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
-use raft::{Config, ProgressState, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole};
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use raft::{Config, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::frame::Mail;
+use super::input::{Fetch, Reply};
 use super::install::Transfer;
-use super::membership::{self, is_joint};
-use super::proposals::{Proposals, UNCOMMITTED_BYTES_MAX, answer, not_leader};
+use super::membership;
+use super::proposals::{Proposals, UNCOMMITTED_BYTES_MAX, not_leader};
 use super::reads::Reads;
 use super::snapshot::{KeyRange, Outcome, SnapshotStore};
 use super::storage::{BOOTSTRAP, GroupStorage, Position};
-use super::types::{CounterCells, GroupSpec, GroupStatus, MembershipChange, PeerProgress, Role, StatusCell, count};
-use super::worker::{Fetch, Reply, Writer};
-use super::{RaftError, StateMachine, guard, logger};
+use super::types::{CounterCells, GroupSpec, Limits, StatusCell, count};
+use super::worker::Writer;
+use super::{RaftError, StateMachine, guard, logger, status};
 use crate::kv::{Batch, Durability, Kv};
 
 /// Ticks between heartbeats: 400 ms.
@@ -66,8 +66,8 @@ pub(super) struct Group {
     pub(super) transfer: Option<Transfer>,
     proposals: Proposals,
     reads: Reads,
-    membership: Option<membership::Waiting>,
-    status: StatusCell,
+    pub(super) membership: Option<membership::Waiting>,
+    pub(super) status: StatusCell,
     /// Odd while the state is incomplete; see [`GroupStatus::generation`].
     pub(super) generation: u64,
     created: u64,
@@ -101,7 +101,7 @@ impl Group {
         let is_first_leader = first == Some(&home.node) && storage.last() == BOOTSTRAP;
         let generation = u64::from(storage.installing());
         let raw = new_core(&home, spec.group, storage)?;
-        let status = Arc::new(Mutex::new(initial_status()));
+        let status = Arc::new(Mutex::new(status::initial()));
         let mut group = Self {
             id: spec.group,
             home,
@@ -166,11 +166,11 @@ impl Group {
         match message.get_msg_type() {
             MessageType::MsgSnapshot => return self.offered_snapshot(message, context),
             MessageType::MsgTimeoutNow if self.is_incomplete() || context.draining => return,
-            MessageType::MsgAppendResponse if message.reject && message.request_snapshot != 0 => {
-                // The follower has lost the snapshot that it was sent, and knows it before our idle time is over.
-                if self.home.outgoing.cancel(self.id, from) {
-                    self.raw.report_snapshot(from.0, SnapshotStatus::Failure);
-                }
+            // The follower has lost the snapshot that it was sent, and knows it before our idle time is over.
+            MessageType::MsgAppendResponse
+                if message.reject && message.request_snapshot != 0 && self.home.outgoing.cancel(self.id, from) =>
+            {
+                self.raw.report_snapshot(from.0, SnapshotStatus::Failure);
             }
             _ => {}
         }
@@ -206,29 +206,6 @@ impl Group {
         }
         self.raw.transfer_leader(to.0);
         Ok(())
-    }
-
-    /// Proposes a change of the members; `reply` is answered when it is done.
-    pub(super) fn change_membership(&mut self, change: &MembershipChange, reply: Reply<()>, now: u64) {
-        match self.propose_change(change) {
-            Ok(Position { index, term }) => self.membership = Some(membership::Waiting::new(index, term, now, reply)),
-            Err(error) => answer(reply, Err(error)),
-        }
-    }
-
-    fn propose_change(&mut self, change: &MembershipChange) -> Result<Position, RaftError> {
-        if !self.leads() {
-            return Err(not_leader(&self.raw));
-        }
-        if self.membership.is_some() || self.raw.raft.has_pending_conf() {
-            return Err(RaftError::Dropped);
-        }
-        let matched = |node: NodeId| self.raw.raft.prs().get(node.0).map_or(0, |progress| progress.matched);
-        let last_index = self.raw.raft.raft_log.last_index();
-        let (node, conf) = (self.home.node, self.raw.store().conf());
-        let plan = membership::plan(change, &membership::View { node, conf, last_index, matched: &matched })?;
-        self.raw.propose_conf_change(Vec::new(), plan).map_err(|_| RaftError::Dropped)?;
-        Ok(Position { index: self.raw.raft.raft_log.last_index(), term: self.raw.raft.term })
     }
 
     // Time.
@@ -301,11 +278,7 @@ impl Group {
 
     /// Gives the core what has gathered, before it is asked what to do.
     pub(super) fn submit(&mut self, now: u64) {
-        let raft = &self.raw.raft;
-        let kept = |waiting: &membership::Waiting| raft.state == StateRole::Leader && raft.term == waiting.term;
-        if self.membership.as_ref().is_some_and(|waiting| !kept(waiting)) {
-            self.answer_membership(Err(RaftError::Uncertain));
-        }
+        self.check_change();
         self.proposals.submit(&mut self.raw, now);
         self.reads.submit(&mut self.raw);
         self.leave_joint();
@@ -353,11 +326,11 @@ impl Group {
     }
 
     /// The turn is over: publishes, cuts the log, and answers those who wait for a leadership that is gone.
-    pub(super) fn settle(&mut self, batch: &mut Batch) -> Result<(), RaftError> {
+    pub(super) fn settle(&mut self, limits: &Limits, batch: &mut Batch) -> Result<(), RaftError> {
         self.proposals.check_leadership(&self.raw);
         self.publish();
         let needed_after = self.needed_after();
-        let cut = self.raw.mut_store().compact(needed_after, batch);
+        let cut = self.raw.mut_store().compact(limits, needed_after, batch);
         cut.map(|_| ()).map_err(|error| RaftError::Storage { reason: error.to_string() })
     }
 
@@ -389,118 +362,6 @@ impl Group {
         }
         self.raw.advance_apply_to(last);
         Ok(())
-    }
-
-    // Membership.
-
-    /// Every replica comes to the same result, an error included: then nothing changes.
-    fn apply_membership(&mut self, entry: &Entry, batch: &mut Batch) {
-        let change = ConfChangeV2::decode(entry.data.as_slice());
-        let conf = change
-            .map_err(|error| error.to_string())
-            .and_then(|change| self.raw.apply_conf_change(&change).map_err(|error| error.to_string()));
-        match conf {
-            Ok(conf) => {
-                tracing::info!(group = self.id.0, index = entry.index, ?conf, "raft membership changed");
-                let is_voter =
-                    conf.voters.contains(&self.home.node.0) || conf.voters_outgoing.contains(&self.home.node.0);
-                self.raw.mut_store().set_conf(conf, batch);
-                if self.leads() && !is_voter {
-                    // The core would go on leading, and panic: it does not expect to be without a vote.
-                    let term = self.raw.raft.term;
-                    self.raw.raft.become_follower(term, 0);
-                }
-            }
-            Err(error) => {
-                tracing::error!(group = self.id.0, index = entry.index, error, "raft membership change impossible")
-            }
-        }
-    }
-
-    fn membership_applied(&mut self, entry: &Entry) {
-        let Some(waiting) = &self.membership else { return };
-        if entry.index < waiting.index {
-            return;
-        }
-        if entry.index == waiting.index
-            && (entry.term != waiting.term || entry.get_entry_type() == EntryType::EntryNormal)
-        {
-            self.answer_membership(Err(RaftError::Dropped));
-        } else if !is_joint(self.raw.store().conf()) {
-            self.answer_membership(Ok(()));
-        }
-    }
-
-    /// Leaves a joint configuration as soon as it is in force. A leader that will have no vote then passes on first.
-    fn leave_joint(&mut self) {
-        if !self.leads() || !is_joint(self.raw.store().conf()) || self.raw.raft.has_pending_conf() {
-            return;
-        }
-        if !self.raw.store().conf().voters.contains(&self.home.node.0) {
-            self.hand_over();
-        } else if let Err(error) = self.raw.propose_conf_change(Vec::new(), membership::leave()) {
-            tracing::debug!(group = self.id.0, %error, "raft joint configuration not left yet");
-        }
-    }
-
-    fn answer_membership(&mut self, result: Result<(), RaftError>) {
-        if let Some(waiting) = self.membership.take() {
-            waiting.answer(result);
-        }
-    }
-
-    // What is told.
-
-    /// The index up to which everyone who is catching up has the log.
-    fn needed_after(&self) -> Option<u64> {
-        let outgoing = self.home.outgoing.lowest_index(self.id);
-        if !self.leads() {
-            return outgoing;
-        }
-        let others =
-            self.raw.raft.prs().iter().filter(|(id, progress)| **id != self.home.node.0 && progress.recent_active);
-        let needed = others.map(|(_, progress)| progress.matched.max(progress.pending_snapshot));
-        needed.chain(outgoing).min()
-    }
-
-    /// The state becomes incomplete, or whole again. Readers must know before the first key is gone.
-    pub(super) fn turn_generation(&mut self) {
-        self.generation += 1;
-        self.publish();
-    }
-
-    fn publish(&self) {
-        let raft = &self.raw.raft;
-        let storage = self.raw.store();
-        let conf = storage.conf();
-        let mut status = self.status.lock();
-        status.role = match raft.state {
-            StateRole::Leader => Role::Leader,
-            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
-            StateRole::Follower if raft.promotable() => Role::Follower,
-            StateRole::Follower => Role::Learner,
-        };
-        status.leader = (raft.leader_id != 0).then_some(NodeId(raft.leader_id));
-        status.term = raft.term;
-        status.committed = raft.raft_log.committed;
-        status.applied = storage.applied().index;
-        status.last_index = raft.raft_log.last_index();
-        status.joint = is_joint(conf);
-        status.installing = storage.installing();
-        status.generation = self.generation;
-        publish_members(&mut status.voters, &conf.voters);
-        publish_members(&mut status.learners, &conf.learners);
-        status.progress.clear();
-        if raft.state == StateRole::Leader {
-            let others = raft.prs().iter().filter(|(id, _)| **id != self.home.node.0);
-            status.progress.extend(others.map(|(id, progress)| PeerProgress {
-                node: NodeId(*id),
-                matched: progress.matched,
-                active: progress.recent_active,
-                in_snapshot: progress.state == ProgressState::Snapshot,
-            }));
-            status.progress.sort_unstable_by_key(|progress| progress.node);
-        }
     }
 
     /// Starts the core anew from what is stored, as after a restart.
@@ -545,27 +406,4 @@ fn election_ticks(home: &Home, group: GroupId, term: u64) -> usize {
     bytes[20..].copy_from_slice(&term.to_be_bytes());
     let spread = (ELECTION_TICKS_MAX - ELECTION_TICKS_MIN) as u64;
     ELECTION_TICKS_MIN + (xxh3_64(&bytes) % spread) as usize
-}
-
-fn publish_members(published: &mut Vec<NodeId>, members: &[u64]) {
-    published.clear();
-    published.extend(members.iter().map(|id| NodeId(*id)));
-    published.sort_unstable();
-}
-
-fn initial_status() -> GroupStatus {
-    GroupStatus {
-        role: Role::Learner,
-        leader: None,
-        term: 0,
-        committed: 0,
-        applied: 0,
-        last_index: 0,
-        voters: Vec::new(),
-        learners: Vec::new(),
-        joint: false,
-        installing: false,
-        generation: 0,
-        progress: Vec::new(),
-    }
 }

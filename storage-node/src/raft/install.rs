@@ -13,10 +13,10 @@ use raft::eraftpb::{Message, MessageType};
 
 use super::RaftError;
 use super::group::{Context, Group};
+use super::input::{Fetch, PieceResult};
 use super::snapshot::{PieceReply, PieceRequest, PieceStep};
 use super::storage::Position;
 use super::types::count;
-use super::worker::{Fetch, PieceResult};
 use crate::kv::{Batch, Durability};
 
 /// Ticks after which a fetch that neither succeeded nor failed is taken for failed: 15 s.
@@ -74,7 +74,12 @@ impl Group {
         let transfer = Transfer { from, offer, after: Bytes::new(), is_begun: false, attempts: 0, state };
         let position = transfer.position();
         if !self.needs(position) {
-            return self.step_core(transfer.offer);
+            let log = &self.raw.raft.raft_log;
+            // The core then only learns how far the group has come. It must not see an offer that contradicts its log.
+            if position.index < log.committed || log.match_term(position.index, position.term) {
+                self.step_core(transfer.offer);
+            }
+            return;
         }
         let goes_on = |current: &Transfer| {
             current.offer.term > transfer.offer.term
@@ -131,11 +136,13 @@ impl Group {
 
     /// Whether a snapshot would bring this replica forward.
     fn needs(&self, position: Position) -> bool {
-        if self.is_incomplete() {
-            return position.index >= self.raw.store().truncated().index;
-        }
         let log = &self.raw.raft.raft_log;
-        position.index > log.committed && !log.match_term(position.index, position.term)
+        let is_new = position.index > log.committed;
+        let is_in_log = log.match_term(position.index, position.term);
+        if self.is_incomplete() {
+            return position.index >= self.raw.store().truncated().index && (is_new || is_in_log);
+        }
+        is_new && !is_in_log
     }
 
     fn fetch_next(&mut self, context: &mut Context<'_>) {

@@ -1,11 +1,19 @@
 //! Membership changes: which are sensible, and how they are told to the Raft core. Whether to change is the caller's to say.
 
 use annulus_common::ids::NodeId;
-use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState};
+use prost::Message as _;
+use raft::StateRole;
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType,
+};
 
+use super::RaftError;
+use super::group::Group;
+use super::input::Reply;
+use super::proposals::{answer, not_leader};
+use super::storage::Position;
 use super::types::{MembershipChange, MembershipStep};
-use super::worker::Reply;
-use super::{RaftError, proposals};
+use crate::kv::Batch;
 
 /// Steps of one change: more than any move of a partition needs.
 const STEPS_MAX: usize = 16;
@@ -14,18 +22,108 @@ const PROMOTE_LAG_MAX: u64 = 1_000;
 /// Ticks until a change is reported as timed out: 10 s.
 const TICKS_MAX: u64 = 100;
 
+impl Group {
+    /// Proposes a change of the members; `reply` is answered when it is done.
+    pub(super) fn change_membership(&mut self, change: &MembershipChange, reply: Reply<()>, now: u64) {
+        match self.propose_change(change) {
+            Ok(Position { index, term }) => self.membership = Some(Waiting::new(index, term, now, reply)),
+            Err(error) => answer(reply, Err(error)),
+        }
+    }
+
+    /// Without the leadership of the term it was proposed in, what becomes of a change is not known here.
+    pub(super) fn check_change(&mut self) {
+        let raft = &self.raw.raft;
+        let kept = |waiting: &Waiting| raft.state == StateRole::Leader && raft.term == waiting.term;
+        if self.membership.as_ref().is_some_and(|waiting| !kept(waiting)) {
+            self.answer_membership(Err(RaftError::Uncertain));
+        }
+    }
+
+    fn propose_change(&mut self, change: &MembershipChange) -> Result<Position, RaftError> {
+        if !self.leads() {
+            return Err(not_leader(&self.raw));
+        }
+        if self.membership.is_some() || self.raw.raft.has_pending_conf() {
+            return Err(RaftError::Dropped);
+        }
+        let matched = |node: NodeId| self.raw.raft.prs().get(node.0).map_or(0, |progress| progress.matched);
+        let last_index = self.raw.raft.raft_log.last_index();
+        let (node, conf) = (self.home.node, self.raw.store().conf());
+        let plan = plan(change, &View { node, conf, last_index, matched: &matched })?;
+        self.raw.propose_conf_change(Vec::new(), plan).map_err(|_| RaftError::Dropped)?;
+        Ok(Position { index: self.raw.raft.raft_log.last_index(), term: self.raw.raft.term })
+    }
+
+    /// Every replica comes to the same result, an error included: then nothing changes.
+    pub(super) fn apply_membership(&mut self, entry: &Entry, batch: &mut Batch) {
+        let change = ConfChangeV2::decode(entry.data.as_slice());
+        let conf = change
+            .map_err(|error| error.to_string())
+            .and_then(|change| self.raw.apply_conf_change(&change).map_err(|error| error.to_string()));
+        match conf {
+            Ok(conf) => {
+                tracing::info!(group = self.id.0, index = entry.index, ?conf, "raft membership changed");
+                let is_voter =
+                    conf.voters.contains(&self.home.node.0) || conf.voters_outgoing.contains(&self.home.node.0);
+                self.raw.mut_store().set_conf(conf, batch);
+                if self.leads() && !is_voter {
+                    // The core would go on leading, and panic: it does not expect to be without a vote.
+                    let term = self.raw.raft.term;
+                    self.raw.raft.become_follower(term, 0);
+                }
+            }
+            Err(error) => {
+                tracing::error!(group = self.id.0, index = entry.index, error, "raft membership change impossible")
+            }
+        }
+    }
+
+    pub(super) fn membership_applied(&mut self, entry: &Entry) {
+        let Some(waiting) = &self.membership else { return };
+        if entry.index < waiting.index {
+            return;
+        }
+        if entry.index == waiting.index
+            && (entry.term != waiting.term || entry.get_entry_type() == EntryType::EntryNormal)
+        {
+            self.answer_membership(Err(RaftError::Dropped));
+        } else if !is_joint(self.raw.store().conf()) {
+            self.answer_membership(Ok(()));
+        }
+    }
+
+    /// Leaves a joint configuration as soon as it is in force. A leader that will have no vote then passes on first.
+    pub(super) fn leave_joint(&mut self) {
+        if !self.leads() || !is_joint(self.raw.store().conf()) || self.raw.raft.has_pending_conf() {
+            return;
+        }
+        if !self.raw.store().conf().voters.contains(&self.home.node.0) {
+            self.hand_over();
+        } else if let Err(error) = self.raw.propose_conf_change(Vec::new(), leave()) {
+            tracing::debug!(group = self.id.0, %error, "raft joint configuration not left yet");
+        }
+    }
+
+    pub(super) fn answer_membership(&mut self, result: Result<(), RaftError>) {
+        if let Some(waiting) = self.membership.take() {
+            waiting.answer(result);
+        }
+    }
+}
+
 /// What a change is judged by: the leader's view.
-pub(super) struct View<'a> {
-    pub(super) node: NodeId,
-    pub(super) conf: &'a ConfState,
-    pub(super) last_index: u64,
+struct View<'a> {
+    node: NodeId,
+    conf: &'a ConfState,
+    last_index: u64,
     /// The last index known to be in a member's log.
-    pub(super) matched: &'a dyn Fn(NodeId) -> u64,
+    matched: &'a dyn Fn(NodeId) -> u64,
 }
 
 /// The change in the core's words. One step is a simple change; several enter joint consensus, which the leader leaves as
 /// soon as it is entered (the core's own way of leaving is lost with the leadership).
-pub(super) fn plan(change: &MembershipChange, view: &View<'_>) -> Result<ConfChangeV2, RaftError> {
+fn plan(change: &MembershipChange, view: &View<'_>) -> Result<ConfChangeV2, RaftError> {
     if change.steps.is_empty() || change.steps.len() > STEPS_MAX {
         return Err(RaftError::Refused { reason: "a change has at least one step, and not many" });
     }
@@ -47,7 +145,7 @@ pub(super) fn plan(change: &MembershipChange, view: &View<'_>) -> Result<ConfCha
 }
 
 /// The change that leaves a joint configuration.
-pub(super) fn leave() -> ConfChangeV2 {
+fn leave() -> ConfChangeV2 {
     ConfChangeV2::default()
 }
 
@@ -87,14 +185,14 @@ fn plan_step(step: MembershipStep, view: &View<'_>) -> Result<ConfChangeSingle, 
 /// The one who waits for a change; there is at most one change at a time.
 pub(super) struct Waiting {
     /// The entry of the change.
-    pub(super) index: u64,
-    pub(super) term: u64,
+    index: u64,
+    term: u64,
     deadline: u64,
     reply: Reply<()>,
 }
 
 impl Waiting {
-    pub(super) fn new(index: u64, term: u64, now: u64, reply: Reply<()>) -> Self {
+    fn new(index: u64, term: u64, now: u64, reply: Reply<()>) -> Self {
         Self { index, term, deadline: now + TICKS_MAX, reply }
     }
 
@@ -102,8 +200,8 @@ impl Waiting {
         self.deadline <= now
     }
 
-    pub(super) fn answer(self, result: Result<(), RaftError>) {
-        proposals::answer(self.reply, result);
+    fn answer(self, result: Result<(), RaftError>) {
+        answer(self.reply, result);
     }
 }
 

@@ -25,15 +25,16 @@
 //! process must end, because a replica that has lost track of its own promises must not vote.
 //!
 //! Roles: [`worker`](Worker) is the steppable core (no thread, no time, no randomness beyond the seed), `group` drives one
-//! group, `storage` and `log_cache` are its log, `snapshot` and `install` move state to a follower that is too far behind,
-//! `frame` and `guard` are the wire and the gate behind it, `proposals`, `reads` and
-//! `membership` keep what waits for an answer, `queue` and `driver` make threads of workers.
+//! group (`membership` and `status` are parts of it), `storage` and `log_cache` are its log, `snapshot` and `install` move state to a follower that is too far behind,
+//! `frame` and `guard` are the wire and the gate behind it, `proposals` and `reads`
+//! keep what waits for an answer, `queue` and `driver` make threads of workers.
 
 mod driver;
 mod error;
 mod frame;
 mod group;
 mod guard;
+mod input;
 mod install;
 mod log_cache;
 mod logger;
@@ -42,6 +43,7 @@ mod proposals;
 mod queue;
 mod reads;
 mod snapshot;
+mod status;
 mod storage;
 mod types;
 mod worker;
@@ -61,9 +63,10 @@ use tokio::sync::oneshot;
 use crate::kv::{Batch, Kv, Table};
 
 pub use error::RaftError;
+pub use input::{Fetch, Input, PieceResult, Reply};
 pub use snapshot::{FetchError, SnapshotSource};
-pub use types::{GroupSpec, GroupStatus, MembershipChange, MembershipStep, PeerProgress, RaftCounters, Role};
-pub use worker::{Fetch, Input, PieceResult, Reply, StoragePatience, Worker, WorkerConfig};
+pub use types::{GroupSpec, GroupStatus, Limits, MembershipChange, MembershipStep, PeerProgress, RaftCounters, Role};
+pub use worker::{StoragePatience, Worker, WorkerConfig};
 
 use driver::Driver;
 use queue::Queue;

@@ -9,8 +9,8 @@ use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{RawNode, StateRole};
 
 use super::RaftError;
+use super::input::Reply;
 use super::storage::GroupStorage;
-use super::worker::Reply;
 
 /// Bytes of commands of one group that are not yet committed: memory, and what a new leader may have to resend.
 pub(super) const UNCOMMITTED_BYTES_MAX: usize = 16 << 20;

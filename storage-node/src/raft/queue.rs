@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::RaftError;
-use super::worker::Input;
+use super::input::Input;
 
 /// Requests that may wait. At tens of thousands of commands a second this is a fraction of a second.
 const REQUESTS_MAX: usize = 8192;

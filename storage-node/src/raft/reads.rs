@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use raft::{RawNode, ReadState, StateRole};
 
 use super::RaftError;
+use super::input::Reply;
 use super::proposals::{answer, not_leader};
 use super::storage::GroupStorage;
-use super::worker::Reply;
 
 /// Readers of one group that may wait.
 const WAITING_MAX: usize = 16_384;
@@ -76,10 +76,9 @@ impl Reads {
     /// A quorum answered.
     pub(super) fn confirm(&mut self, state: &ReadState) {
         let Ok(context) = state.request_ctx.as_slice().try_into().map(u64::from_be_bytes) else { return };
-        if let Some(at) = self.asked.iter().position(|asked| asked.context == context) {
-            if let Some(asked) = self.asked.remove(at) {
-                self.confirmed.push((state.index, asked.readers));
-            }
+        let at = self.asked.iter().position(|asked| asked.context == context);
+        if let Some(asked) = at.and_then(|at| self.asked.remove(at)) {
+            self.confirmed.push((state.index, asked.readers));
         }
     }
 

@@ -24,8 +24,6 @@ use tokio::sync::oneshot;
 use crate::kv::{Kv, KvError, KvRead, Table};
 
 const VERSION: u8 = 1;
-/// What one piece holds at most, unless a single pair is larger.
-const PIECE_BYTES: usize = 1 << 20;
 /// What a reply may be at most: a full piece and one pair that is larger than any entry.
 const REPLY_BYTES_MAX: usize = 8 << 20;
 /// Snapshots that are held at once: each keeps the database from dropping what was deleted since.
@@ -178,6 +176,7 @@ pub struct Outcome {
 /// The snapshots that a node is serving.
 pub(super) struct SnapshotStore {
     kv: Arc<dyn Kv>,
+    piece_bytes: usize,
     sessions: Mutex<BTreeMap<(GroupId, NodeId), Session>>,
 }
 
@@ -194,8 +193,8 @@ struct Ask {
 }
 
 impl SnapshotStore {
-    pub(super) fn new(kv: Arc<dyn Kv>) -> Self {
-        Self { kv, sessions: Mutex::default() }
+    pub(super) fn new(kv: Arc<dyn Kv>, piece_bytes: usize) -> Self {
+        Self { kv, piece_bytes, sessions: Mutex::default() }
     }
 
     /// Begins to hold the state of this moment for a follower, in place of what was held for it before. The caller is the
@@ -208,9 +207,10 @@ impl SnapshotStore {
         }
         let (asks, waiting) = mpsc::sync_channel(ASKS_WAITING_MAX);
         let (taken, is_taken) = mpsc::sync_channel(1);
-        let (kv, range) = (Arc::clone(&self.kv), range.clone());
+        let (kv, range, piece_bytes) = (Arc::clone(&self.kv), range.clone(), self.piece_bytes);
         let thread = thread::Builder::new().name("raft-snapshot".into());
-        if thread.spawn(move || hold(&*kv, &range, &taken, &waiting)).is_err() || is_taken.recv().is_err() {
+        if thread.spawn(move || hold(&*kv, &range, piece_bytes, &taken, &waiting)).is_err() || is_taken.recv().is_err()
+        {
             return false;
         }
         sessions.insert((group, to), Session { index, asks, idle_ticks: 0 });
@@ -284,13 +284,13 @@ impl SnapshotStore {
 }
 
 /// The thread of one snapshot: takes it, says so, and answers until nobody can ask any more.
-fn hold(kv: &dyn Kv, range: &KeyRange, taken: &mpsc::SyncSender<()>, asks: &mpsc::Receiver<Ask>) {
+fn hold(kv: &dyn Kv, range: &KeyRange, piece_bytes: usize, taken: &mpsc::SyncSender<()>, asks: &mpsc::Receiver<Ask>) {
     let snapshot = kv.snapshot();
     if taken.send(()).is_err() {
         return;
     }
     while let Ok(ask) = asks.recv() {
-        let reply = read_piece(&*snapshot, range, &ask.after).unwrap_or_else(|error| {
+        let reply = read_piece(&*snapshot, range, piece_bytes, &ask.after).unwrap_or_else(|error| {
             tracing::error!(%error, "a snapshot cannot be read");
             PieceReply::Failed.encode_empty()
         });
@@ -299,15 +299,15 @@ fn hold(kv: &dyn Kv, range: &KeyRange, taken: &mpsc::SyncSender<()>, asks: &mpsc
     }
 }
 
-fn read_piece(snapshot: &dyn KvRead, range: &KeyRange, after: &Bytes) -> Result<Bytes, KvError> {
-    let mut piece = BytesMut::with_capacity(PIECE_BYTES);
+fn read_piece(snapshot: &dyn KvRead, range: &KeyRange, piece_bytes: usize, after: &Bytes) -> Result<Bytes, KvError> {
+    let mut piece = BytesMut::with_capacity(piece_bytes);
     piece.put_u8(VERSION);
     piece.put_u8(1);
     let mut cursor = snapshot.cursor(range.table, &range.lower, &range.upper)?;
     cursor.seek(after.max(&range.lower))?;
     while let Some((key, value)) = cursor.entry() {
         if key > after.as_ref() || after.is_empty() {
-            if piece.len() >= PIECE_BYTES {
+            if piece.len() >= piece_bytes {
                 piece[1] = 0;
                 break;
             }

@@ -21,7 +21,7 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::log_cache::{LogCache, LogWeight};
 use super::snapshot::{KeyRange, SnapshotStore};
-use super::types::GroupSpec;
+use super::types::{GroupSpec, Limits};
 use crate::kv::{Batch, Kv, KvError, Table};
 
 /// Where the log of a new group begins. Not zero: a node that joins later has nothing, so it cannot mistake the first entries
@@ -29,19 +29,6 @@ use crate::kv::{Batch, Kv, KvError, Table};
 pub(super) const BOOTSTRAP: Position = Position { index: 1, term: 1 };
 
 const ENTRY_VERSION: u8 = 1;
-
-/// The log is cut when it holds more entries than this behind the applied one...
-const LOG_ENTRIES_MAX: u64 = 10_000;
-/// ... or more bytes than this.
-const LOG_BYTES_MAX: u64 = 8 << 20;
-/// What a cut leaves for followers that are a little slow, in entries...
-const TAIL_ENTRIES: u64 = 2_000;
-/// ... and in bytes.
-const TAIL_BYTES: u64 = 4 << 20;
-/// A follower that is catching up holds the log back, up to this many entries...
-const HELD_ENTRIES_MAX: u64 = 100_000;
-/// ... and bytes; beyond them it needs a snapshot.
-const HELD_BYTES_MAX: u64 = 64 << 20;
 
 /// A place in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -220,19 +207,24 @@ impl GroupStorage {
     }
 
     /// Cuts the log if it has grown long. `needed_after` is the lowest index up to which everybody else has it.
-    pub(super) fn compact(&mut self, needed_after: Option<u64>, batch: &mut Batch) -> raft::Result<bool> {
+    pub(super) fn compact(
+        &mut self,
+        limits: &Limits,
+        needed_after: Option<u64>,
+        batch: &mut Batch,
+    ) -> raft::Result<bool> {
         if self.installing {
             return Ok(false);
         }
         let entries = self.applied.index - self.truncated.index;
         let bytes = self.weight.bytes();
-        if entries <= LOG_ENTRIES_MAX && bytes <= LOG_BYTES_MAX {
+        if entries <= limits.log_entries && bytes <= limits.log_bytes {
             return Ok(false);
         }
-        let by_entries = self.applied.index.saturating_sub(TAIL_ENTRIES);
-        let by_bytes = self.weight.index_before_last(TAIL_BYTES).unwrap_or(0);
+        let by_entries = self.applied.index.saturating_sub(limits.tail_entries);
+        let by_bytes = self.weight.index_before_last(limits.tail_bytes).unwrap_or(0);
         let mut cut = by_entries.max(by_bytes).min(self.applied.index);
-        if entries <= HELD_ENTRIES_MAX && bytes <= HELD_BYTES_MAX {
+        if entries <= limits.held_entries && bytes <= limits.held_bytes {
             cut = cut.min(needed_after.unwrap_or(u64::MAX));
         }
         if cut <= self.truncated.index {

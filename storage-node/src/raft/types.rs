@@ -15,6 +15,39 @@ pub struct GroupSpec {
     pub voters: Vec<NodeId>,
 }
 
+/// How much a replica keeps for others that are behind. The defaults are for real nodes; a test takes smaller ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The log is cut when it holds more entries than this...
+    pub log_entries: u64,
+    /// ... or more bytes.
+    pub log_bytes: u64,
+    /// What a cut leaves behind the applied entry, for followers that are a little slow: at most so many entries...
+    pub tail_entries: u64,
+    /// ... and bytes.
+    pub tail_bytes: u64,
+    /// A follower that is catching up holds the log back, up to so many entries...
+    pub held_entries: u64,
+    /// ... and bytes; beyond them it needs a snapshot.
+    pub held_bytes: u64,
+    /// What one piece of a snapshot holds, unless a single pair is larger.
+    pub piece_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            log_entries: 10_000,
+            log_bytes: 8 << 20,
+            tail_entries: 2_000,
+            tail_bytes: 4 << 20,
+            held_entries: 100_000,
+            held_bytes: 64 << 20,
+            piece_bytes: 1 << 20,
+        }
+    }
+}
+
 /// What a replica is at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {

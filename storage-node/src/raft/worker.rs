@@ -11,14 +11,13 @@ use std::sync::Arc;
 use annulus_common::ids::{GroupId, NodeId};
 use bytes::Bytes;
 use raft::Ready;
-use tokio::sync::oneshot;
 
 use super::frame::{self, Mail};
 use super::group::{Context, Group, Home};
 use super::proposals::answer;
-use super::snapshot::{Outcome, SnapshotStore};
-use super::types::{CounterCells, GroupSpec, MembershipChange, count};
-use super::{FetchError, GroupStatus, Outbox, RaftCounters, RaftError, StateMachine, Statuses};
+use super::snapshot::SnapshotStore;
+use super::types::{CounterCells, GroupSpec, Limits, count};
+use super::{Fetch, GroupStatus, Input, Outbox, RaftCounters, RaftError, Reply, StateMachine, Statuses};
 use crate::kv::{Batch, Durability, Kv, KvError};
 
 /// Cycles of the cores in one turn: then new inputs have their chance, so that nothing can hold up time.
@@ -26,137 +25,8 @@ const ROUNDS_MAX: usize = 16;
 /// Ticks that a stopping node gives others to take over its leaderships: 2 s.
 const DRAIN_TICKS_MAX: u64 = 20;
 
-/// Where an answer goes.
-pub type Reply<T> = oneshot::Sender<Result<T, RaftError>>;
-
-/// What came of asking for a piece of a snapshot.
-pub type PieceResult = Result<Bytes, FetchError>;
-
 /// Told of a failed write, and how often it failed: pauses and says whether to try again. Without it, the worker ends.
 pub type StoragePatience = Box<dyn FnMut(&KvError, u32) -> bool + Send>;
-
-/// What happens to a worker.
-pub enum Input {
-    /// A group is to be started.
-    Create {
-        /// What it begins as.
-        spec: GroupSpec,
-        /// Its state machine.
-        machine: Box<dyn StateMachine>,
-        /// Answered when it runs.
-        reply: Reply<()>,
-    },
-    /// A group is to be removed from this node.
-    Destroy {
-        /// The group.
-        group: GroupId,
-        /// Answered when nothing of it is left.
-        reply: Reply<()>,
-    },
-    /// A command.
-    Propose {
-        /// For which group.
-        group: GroupId,
-        /// What to agree on; neither empty nor larger than [`super::COMMAND_BYTES_MAX`].
-        command: Bytes,
-        /// Answered when it is applied.
-        reply: Reply<Bytes>,
-    },
-    /// A reader.
-    Read {
-        /// Of which group.
-        group: GroupId,
-        /// Answered when the state is recent enough.
-        reply: Reply<()>,
-    },
-    /// A change of the members.
-    ChangeMembership {
-        /// Of which group.
-        group: GroupId,
-        /// The change.
-        change: MembershipChange,
-        /// Answered when it is in force.
-        reply: Reply<()>,
-    },
-    /// A leadership is to be passed on.
-    TransferLeader {
-        /// Of which group.
-        group: GroupId,
-        /// To whom.
-        to: NodeId,
-        /// Answered when it has been asked.
-        reply: Reply<()>,
-    },
-    /// A peer's frame.
-    Frame {
-        /// The peer.
-        from: NodeId,
-        /// Its bytes.
-        frame: Bytes,
-    },
-    /// A peer cannot be reached.
-    Unreachable {
-        /// The peer.
-        peer: NodeId,
-    },
-    /// What came of a [`Fetch`].
-    Fetched {
-        /// As in the `Fetch`.
-        group: GroupId,
-        /// As in the `Fetch`.
-        index: u64,
-        /// As in the `Fetch`.
-        after: Bytes,
-        /// The reply, if there was one.
-        result: PieceResult,
-    },
-    /// A transfer to another node has ended.
-    #[doc(hidden)]
-    SnapshotEnded(Outcome),
-    /// 100 ms have passed.
-    Tick,
-    /// The node is about to stop: leaderships go to others.
-    Drain,
-}
-
-impl Input {
-    /// Answers a request that will not be carried out.
-    pub(super) fn refuse(self, error: RaftError) {
-        match self {
-            Self::Create { reply, .. }
-            | Self::Destroy { reply, .. }
-            | Self::Read { reply, .. }
-            | Self::ChangeMembership { reply, .. }
-            | Self::TransferLeader { reply, .. } => answer(reply, Err(error)),
-            Self::Propose { reply, .. } => answer(reply, Err(error)),
-            Self::Frame { .. }
-            | Self::Unreachable { .. }
-            | Self::Fetched { .. }
-            | Self::SnapshotEnded(_)
-            | Self::Tick
-            | Self::Drain => {}
-        }
-    }
-
-    pub(super) fn command_bytes(&self) -> usize {
-        if let Self::Propose { command, .. } = self { command.len() } else { 0 }
-    }
-}
-
-/// A request that must go to another node, beside Raft.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetch {
-    /// The node to ask.
-    pub from: NodeId,
-    /// The group whose snapshot it is.
-    pub group: GroupId,
-    /// The index of the snapshot.
-    pub index: u64,
-    /// The key after which the piece begins. Without it the request only tells something, and no [`Input::Fetched`] is awaited.
-    pub after: Option<Bytes>,
-    /// What to ask.
-    pub request: Bytes,
-}
 
 /// What a worker is.
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +39,8 @@ pub struct WorkerConfig {
     pub index: usize,
     /// ... of how many.
     pub workers: usize,
+    /// What it keeps for others.
+    pub limits: Limits,
 }
 
 /// What the workers of a node share with its handle.
@@ -180,8 +52,8 @@ pub(super) struct WorkerShared {
 }
 
 impl WorkerShared {
-    pub(super) fn new(kv: Arc<dyn Kv>) -> Self {
-        let outgoing = Arc::new(SnapshotStore::new(kv));
+    pub(super) fn new(kv: Arc<dyn Kv>, limits: &Limits) -> Self {
+        let outgoing = Arc::new(SnapshotStore::new(kv, limits.piece_bytes));
         Self { statuses: Statuses::default(), counters: Arc::default(), outgoing }
     }
 }
@@ -230,7 +102,7 @@ pub struct Worker {
 impl Worker {
     /// A worker without groups.
     pub fn new(config: WorkerConfig, kv: Arc<dyn Kv>, outbox: Outbox, patience: StoragePatience) -> Self {
-        let shared = WorkerShared::new(Arc::clone(&kv));
+        let shared = WorkerShared::new(Arc::clone(&kv), &config.limits);
         Self::with_shared(config, kv, outbox, patience, shared)
     }
 
@@ -417,7 +289,7 @@ impl Worker {
         let mut batch = Batch::default();
         for id in &self.touched {
             if let Some(group) = self.groups.get_mut(id) {
-                group.settle(&mut batch)?;
+                group.settle(&self.config.limits, &mut batch)?;
             }
         }
         let groups = &self.groups;

@@ -8,7 +8,8 @@
 //! Nothing that is referred to is removed. An entry is made in the same step in which the reference goes, and the reference is
 //! looked for again, at the leader, in the same moment's state, before anything is removed.
 //!
-//! Not here: chunks without an entry (orphans), and copies that a stand-in keeps which is down now; it will ask by itself.
+//! Not here: chunks without an entry (orphans). Such is also what remains of a chunk when a stand-in that has it is down
+//! while it is collected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,6 +48,9 @@ const COLLECTED_PER_COMMAND_MAX: usize = 1_000;
 /// Nodes behind the replica set in ring order that a writer may have gone to.
 const STAND_INS_MAX: usize = 8;
 
+/// A partition whose garbage all waits is looked at this many times less often.
+const STALLED_PAUSES: u32 = 6;
+
 /// Entries per partition that are remembered to wait for a node that is down. What is not remembered is asked for again in
 /// every turn, which costs time and nothing else.
 const WAITING_MAX: usize = 16_384;
@@ -63,8 +67,18 @@ pub(super) struct Collection {
     grace: Duration,
     pause: Duration,
     throttle: Throttle,
+    partitions: BTreeMap<PartitionId, Progress>,
+}
+
+/// How far a partition is.
+#[derive(Debug, Default)]
+struct Progress {
     /// Parts whose chunks were removed where that was possible.
-    waiting: BTreeMap<PartitionId, BTreeSet<PartId>>,
+    waiting: BTreeSet<PartId>,
+    /// Where the next turn goes on, if this one did not come to the end: what waits must not hide what follows.
+    place: Option<(u64, PartId)>,
+    /// Until when there is nothing but what waits.
+    stalled_until: Duration,
 }
 
 /// Why a partition's garbage is left for the next turn.
@@ -102,7 +116,7 @@ impl Collection {
             grace: seams.settings.collect_grace,
             pause: seams.settings.collect_pause,
             throttle: Throttle::new(seams.settings.collect_chunks_per_second),
-            waiting: BTreeMap::new(),
+            partitions: BTreeMap::new(),
         }
     }
 
@@ -118,7 +132,7 @@ impl Collection {
     /// Goes once through the partitions that this node leads. Tells whether there is more to do at once.
     async fn turn(&mut self) -> bool {
         let led = self.led();
-        self.waiting.retain(|partition, _| led.contains(partition));
+        self.partitions.retain(|partition, _| led.contains(partition));
         let mut reachable = None;
         let mut more = false;
         for partition in led {
@@ -142,29 +156,50 @@ impl Collection {
         partition: PartitionId,
         reachable: &mut Option<BTreeSet<NodeId>>,
     ) -> Result<bool, Interruption> {
-        let before_ms = self.clock.now_ms().saturating_sub(self.grace.as_millis() as u64);
-        if !self.has_garbage(partition, before_ms).await? {
-            self.waiting.remove(&partition);
+        let progress = self.partitions.entry(partition).or_default();
+        if self.clock.monotonic() < progress.stalled_until {
             return Ok(false);
         }
-        let mut after = None;
+        let mut after = progress.place.take();
+        let before_ms = self.clock.now_ms().saturating_sub(self.grace.as_millis() as u64);
+        if !self.has_garbage(partition, before_ms).await? {
+            self.partitions.remove(&partition);
+            return Ok(false);
+        }
         let mut collected = 0;
         for _ in 0..PAGES_PER_TURN_MAX {
             let page = self.page(partition, before_ms, after).await?;
-            let Some(last) = page.entries.last() else { return Ok(false) };
-            after = Some((last.since_ms, last.part));
-            let map = self.map.current().ok_or(Interruption::NoMap)?;
-            let reachable = match reachable {
-                Some(reachable) => reachable,
-                None => reachable.insert(self.reachable(&map).await),
-            };
-            for batch in batches(&page) {
-                collected += self.collect_batch(partition, &map, reachable, batch).await?;
+            after = page.entries.last().map(|last| (last.since_ms, last.part));
+            if after.is_none() {
+                break;
             }
-            self.forget_referenced(partition, &page).await?;
+            collected += self.collect_page(partition, page, reachable).await?;
         }
-        // With nothing collected in so many pages, what waits is looked at again after the pause.
+        let progress = self.partitions.entry(partition).or_default();
+        progress.place = after;
+        if collected == 0 && after.is_none() {
+            progress.stalled_until = self.clock.monotonic() + STALLED_PAUSES * self.pause;
+        }
         Ok(collected > 0)
+    }
+
+    async fn collect_page(
+        &mut self,
+        partition: PartitionId,
+        page: Page,
+        reachable: &mut Option<BTreeSet<NodeId>>,
+    ) -> Result<usize, Interruption> {
+        let map = self.map.current().ok_or(Interruption::NoMap)?;
+        let reachable = match reachable {
+            Some(reachable) => reachable,
+            None => reachable.insert(self.reachable(&map).await),
+        };
+        let mut collected = 0;
+        for batch in batches(&page) {
+            collected += self.collect_batch(partition, &map, reachable, batch).await?;
+        }
+        self.forget_referenced(partition, &page).await?;
+        Ok(collected)
     }
 
     /// A look at what is applied here, which costs no round to the others.
@@ -209,8 +244,8 @@ impl Collection {
         reachable: &mut BTreeSet<NodeId>,
         batch: Vec<Garbage>,
     ) -> Result<usize, Interruption> {
-        let waiting = self.waiting.entry(partition).or_default();
-        let plan = plan(map, reachable, waiting, batch);
+        let progress = self.partitions.entry(partition).or_default();
+        let plan = plan(map, reachable, &progress.waiting, batch);
         if plan.parts.is_empty() {
             return Ok(0);
         }
@@ -224,7 +259,7 @@ impl Collection {
         reachable.retain(|node| outcomes.get(node) != Some(&false));
         let confirmed = |node: &NodeId| outcomes.get(node) == Some(&true);
         let (done, kept): (Vec<_>, Vec<_>) = plan.parts.into_iter().partition(|part| part.needs.iter().all(confirmed));
-        let waiting = self.waiting.entry(partition).or_default();
+        let waiting = &mut self.partitions.entry(partition).or_default().waiting;
         for part in &done {
             waiting.remove(&part.garbage.part);
         }

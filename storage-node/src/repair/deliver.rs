@@ -34,13 +34,13 @@ use crate::kv::KvError;
 /// Hints that are worked on together: one question to the node.
 const PAGE_HINTS: usize = 256;
 
-/// Pages of one node in one turn: the map is looked at again after them.
-const PAGES_PER_TURN_MAX: usize = 16;
+/// Pages of one node in one turn, which the nodes that are due next wait for: at most a minute at the default rate.
+const PAGES_PER_TURN_MAX: usize = 4;
 
 /// Chunks that are on their way at once: enough to keep a link busy, and 16 MiB of memory.
 const CHUNKS_AT_ONCE: usize = 4;
 
-/// How long the leader of the map may take to confirm it before a turn goes on with what is known.
+/// How long the leader of the map may take to confirm it before delivery goes on with what is known.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The loop and what it remembers.
@@ -59,11 +59,11 @@ pub(super) struct Delivery {
     places: BTreeMap<NodeId, ChunkId>,
 }
 
-/// The map of one turn.
+/// The map by which a page of hints is judged.
 struct Ground {
     map: Arc<ClusterMap>,
-    /// Whether it is newer than every hint that was there when the turn began: only then does a hint that does not fit the
-    /// placement mean that the placement has changed, and not that this copy of it is old.
+    /// Whether it is newer than each of the hints: only then does a hint that does not fit the placement mean that the
+    /// placement has changed, and not that this copy of it is old.
     certain: bool,
 }
 
@@ -72,8 +72,13 @@ struct Ground {
 enum Served {
     /// All that is left were additions meanwhile, or lies before where the turn began.
     All,
-    /// There is more, after this chunk.
-    Until(ChunkId),
+    /// There is more.
+    Until {
+        /// After this chunk.
+        place: ChunkId,
+        /// Whether a hint was closed on the way.
+        progress: bool,
+    },
     /// It cannot go on now.
     Stuck,
 }
@@ -81,6 +86,9 @@ enum Served {
 /// Why a node's turn ended early.
 #[derive(Debug, thiserror::Error)]
 enum Interruption {
+    /// Whoever gave the hint knows a newer one.
+    #[error("the node is not in the cluster map yet")]
+    MapTooOld,
     #[error(transparent)]
     Peer(#[from] PeerError),
     #[error(transparent)]
@@ -137,18 +145,17 @@ impl Delivery {
         if due.is_empty() {
             return false;
         }
-        let ground = self.ground().await;
-        let served = join_all(due.iter().map(|&node| self.serve(&ground, node))).await;
+        let served = join_all(due.iter().map(|&node| self.serve(node))).await;
         let now = self.clock.monotonic();
         let mut more = false;
         for (node, served) in due.into_iter().zip(served) {
             self.places.remove(&node);
             match served {
                 Served::All => self.back_off.succeeded(node),
-                Served::Until(place) => {
+                Served::Until { place, progress } => {
                     self.back_off.succeeded(node);
                     self.places.insert(node, place);
-                    more = true;
+                    more |= progress;
                 }
                 Served::Stuck => self.back_off.failed(node, now),
             }
@@ -163,15 +170,11 @@ impl Delivery {
         }
     }
 
-    async fn serve(&self, ground: &Ground, node: NodeId) -> Served {
-        // Who gave the hint knows a newer map.
-        if node >= ground.map.next_node {
-            return Served::Stuck;
-        }
+    async fn serve(&self, node: NodeId) -> Served {
         let mut after = self.places.get(&node).copied();
         let mut kept = 0;
         for _ in 0..PAGES_PER_TURN_MAX {
-            match self.serve_page(ground, node, after).await {
+            match self.serve_page(node, after).await {
                 Ok(None) => return if kept == 0 { Served::All } else { Served::Stuck },
                 Ok(Some((last, kept_of_page))) => {
                     after = Some(last);
@@ -183,18 +186,18 @@ impl Delivery {
                 }
             }
         }
-        after.map_or(Served::All, Served::Until)
+        let progress = kept < PAGES_PER_TURN_MAX * PAGE_HINTS;
+        after.map_or(Served::All, |place| Served::Until { place, progress })
     }
 
     /// Works on the next hints; nothing when there are none. Returns the last one and how many were left as they are.
-    async fn serve_page(
-        &self,
-        ground: &Ground,
-        node: NodeId,
-        after: Option<ChunkId>,
-    ) -> Result<Option<(ChunkId, usize)>, Interruption> {
+    async fn serve_page(&self, node: NodeId, after: Option<ChunkId>) -> Result<Option<(ChunkId, usize)>, Interruption> {
         let page = self.hints.page(node, after, PAGE_HINTS).await?;
         let Some(&last) = page.last() else { return Ok(None) };
+        let ground = self.ground().await;
+        if node >= ground.map.next_node {
+            return Err(Interruption::MapTooOld);
+        }
         let Sorted { owed, stray } = sort(&ground.map, node, page);
         let mut sending = Sending::default();
         if !owed.is_empty() {
@@ -208,7 +211,7 @@ impl Delivery {
             tracing::info!(node = node.0, chunks = there.len(), "owed chunks are in place");
         }
         self.hints.remove(node, gone).await?;
-        kept += self.settle(ground, node, there, stray).await?;
+        kept += self.settle(&ground, node, there, stray).await?;
         match failure {
             Some(failure) => Err(failure.into()),
             None => Ok(Some((last, kept))),
@@ -313,7 +316,8 @@ impl Delivery {
                 Err(error) => return Err(error.into()),
             }
         }
-        if !ground.certain {
+        let is_newest = || self.map.latest().epoch == ground.map.epoch;
+        if !ground.certain || !is_newest() {
             self.hints.remove(node, closed).await?;
             return Ok(open.len());
         }

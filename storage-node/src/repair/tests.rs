@@ -23,7 +23,7 @@ use crate::chunk::Execution;
 use crate::cluster::formation::FormationSettings;
 use crate::kv::identity::NodeIdentity;
 use crate::kv::memory::MemoryKv;
-use crate::kv::{Batch, Cursor, Durability, Kv, KvRead, Table};
+use crate::kv::{Batch, Durability, Kv, KvRead, Table};
 use crate::node::{NodeConfig, NodeData, StorageNode};
 
 /// Longer than everything here takes, elections included.

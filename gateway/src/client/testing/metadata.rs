@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use annulus_common::condition::{Conditions, Verdict};
 use annulus_common::ids::{BucketId, RequestId, ShardId, UploadId};
-use annulus_common::object::{
-    Data, KeyPath, ListedObject, NewObject, ObjectVersion, Upload, UploadedPart, VersionId,
-};
+use annulus_common::object::{Data, KeyPath, ListedObject, NewObject, ObjectVersion, Upload, UploadedPart, VersionId};
 use annulus_common::protocol::metadata::{
     Command, DeleteOutcome, Entry, ListedUpload, MetaReply, Mutation, Page, Query, QueryReply, parts_fingerprint,
 };
 
 type Shelf = (BucketId, ShardId);
 
+type Parts = BTreeMap<u16, UploadedPart>;
+
 #[derive(Default)]
 pub(crate) struct Metadata {
     pub(crate) objects: BTreeMap<(Shelf, String), ObjectVersion>,
-    pub(crate) uploads: BTreeMap<(Shelf, String, UploadId), (Upload, BTreeMap<u16, UploadedPart>)>,
+    pub(crate) uploads: BTreeMap<(Shelf, String, UploadId), (Upload, Parts)>,
     pub(crate) fences: HashMap<Shelf, RequestId>,
     answers: HashMap<RequestId, MetaReply>,
     sequence: u64,
@@ -136,7 +136,9 @@ impl Metadata {
 
     pub(crate) fn answer(&self, query: Query) -> QueryReply {
         match query {
-            Query::Object(path) => QueryReply::Object(self.objects.get(&(shelf(&path), path.key)).cloned().map(Box::new)),
+            Query::Object(path) => {
+                QueryReply::Object(self.objects.get(&(shelf(&path), path.key)).cloned().map(Box::new))
+            }
             Query::List { bucket, shard, prefix, delimiter, from, limit } => {
                 let held = self.objects.iter().filter(|((shelf, _), _)| *shelf == (bucket, shard));
                 let items = held.map(|((_, key), version)| (key.as_str(), None, listed_object(key, version)));
@@ -144,12 +146,13 @@ impl Metadata {
             }
             Query::Uploads { bucket, shard, prefix, delimiter, from, after_upload, limit } => {
                 let held = self.uploads.iter().filter(|((shelf, ..), _)| *shelf == (bucket, shard));
-                let items = held.map(|((_, key, id), (upload, _))| (key.as_str(), Some(*id), listed_upload(key, upload)));
+                let items =
+                    held.map(|((_, key, id), (upload, _))| (key.as_str(), Some(*id), listed_upload(key, upload)));
                 QueryReply::Uploads(self.page(items, &prefix, delimiter.as_deref(), (&from, after_upload), limit))
             }
-            Query::Upload { path, upload } => {
-                QueryReply::Upload(self.uploads.get(&(shelf(&path), path.key, upload)).map(|(upload, _)| upload.clone()))
-            }
+            Query::Upload { path, upload } => QueryReply::Upload(
+                self.uploads.get(&(shelf(&path), path.key, upload)).map(|(upload, _)| upload.clone()),
+            ),
             Query::Parts { path, upload, after, limit } => {
                 let found = self.uploads.get(&(shelf(&path), path.key, upload));
                 QueryReply::Parts(found.map(|(upload, parts)| {

@@ -66,7 +66,8 @@ fn find<'a>(
     algorithm: ChecksumAlgorithm,
 ) -> Result<&'a Part, ObjectError> {
     let invalid = || ObjectError::InvalidPart { number: listed.number };
-    let place = uploaded.binary_search_by_key(&listed.number, |uploaded| uploaded.part.number).map_err(|_| invalid())?;
+    let place =
+        uploaded.binary_search_by_key(&listed.number, |uploaded| uploaded.part.number).map_err(|_| invalid())?;
     let part = &uploaded[place].part;
     let etag_fits = hex::encode(part.md5).eq_ignore_ascii_case(&listed.etag);
     let checksum_fits = match listed.checksum {
@@ -97,7 +98,11 @@ fn etag(parts: &[&Part]) -> ETag {
 }
 
 /// The object's checksum, when every part has one.
-fn combine(parts: &[&Part], algorithm: ChecksumAlgorithm, kind: ChecksumType) -> Result<Option<ObjectChecksum>, ObjectError> {
+fn combine(
+    parts: &[&Part],
+    algorithm: ChecksumAlgorithm,
+    kind: ChecksumType,
+) -> Result<Option<ObjectChecksum>, ObjectError> {
     let value = |part: &&Part| {
         let bytes = part.checksum.as_deref()?;
         Some((ChecksumValue::from_bytes(algorithm, bytes).ok()?, part.length))

@@ -17,10 +17,8 @@ const PARTS_PER_QUERY_MAX: u16 = 2_500;
 impl Objects {
     /// Begins an upload.
     pub async fn create_upload(&self, create: CreateUpload<'_>) -> Result<Upload, ObjectError> {
-        if let Some((algorithm, kind)) = create.checksum {
-            if !algorithm.supports(kind) {
-                return Err(ObjectError::ChecksumTypeUnsupported { algorithm, kind });
-            }
+        if let Some((algorithm, kind)) = create.checksum.filter(|(algorithm, kind)| !algorithm.supports(*kind)) {
+            return Err(ObjectError::ChecksumTypeUnsupported { algorithm, kind });
         }
         let path = key_path(create.bucket, create.key)?;
         let initiated_ms = self.clock.now_ms();
@@ -71,7 +69,11 @@ impl Objects {
     }
 
     /// An upload and all its parts by number; none when it is not under way.
-    async fn find_parts(&self, path: &KeyPath, upload: UploadId) -> Result<Option<(Upload, Vec<UploadedPart>)>, ObjectError> {
+    async fn find_parts(
+        &self,
+        path: &KeyPath,
+        upload: UploadId,
+    ) -> Result<Option<(Upload, Vec<UploadedPart>)>, ObjectError> {
         let mut parts: Vec<UploadedPart> = Vec::new();
         loop {
             let after = parts.last().map_or(0, |last| last.part.number);

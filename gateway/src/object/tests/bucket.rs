@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use annulus_common::ids::{RequestId, ShardId};
-use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::BucketState;
+use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::object::UserId;
 use annulus_common::protocol::metadata::Command;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use annulus_common::object::{Data, ETag, NewObject, ObjectHeaders, ObjectVersion, VersionId};
 use annulus_common::ids::{RequestId, UploadId};
 use annulus_common::map::ClusterMap;
+use annulus_common::object::{Data, ETag, NewObject, ObjectHeaders, ObjectVersion, VersionId};
 use annulus_common::protocol::metadata::Entry;
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
@@ -39,8 +39,7 @@ impl Bench {
         let mut names = Vec::new();
         let mut after = after.map(str::to_owned);
         loop {
-            let list =
-                ListObjects { bucket: &self.bucket, prefix, delimiter, after: after.as_deref(), max_keys };
+            let list = ListObjects { bucket: &self.bucket, prefix, delimiter, after: after.as_deref(), max_keys };
             let page = self.objects.list(list).await.unwrap();
             assert!(page.entries.len() <= max_keys as usize);
             assert!(page.next.is_none() || page.entries.len() == max_keys as usize, "a page that goes on is full");
@@ -63,8 +62,9 @@ fn model(keys: &BTreeSet<String>, prefix: &str, delimiter: Option<&str>, after: 
         let end = delimiter.and_then(|delimiter| Some(rest.find(delimiter)? + delimiter.len()));
         key[..end.map_or(key.len(), |end| prefix.len() + end)].to_owned()
     };
-    let passed = after.filter(|after| after.starts_with(prefix)).map(|after| name(after));
-    let held = keys.iter().filter(|key| key.starts_with(prefix)).filter(|key| after.is_none_or(|after| key.as_str() > after));
+    let passed = after.filter(|after| after.starts_with(prefix)).map(&name);
+    let held =
+        keys.iter().filter(|key| key.starts_with(prefix)).filter(|key| after.is_none_or(|after| key.as_str() > after));
     let names: BTreeSet<String> = held.map(|key| name(key)).collect();
     names.into_iter().filter(|name| Some(name) != passed.as_ref()).collect()
 }

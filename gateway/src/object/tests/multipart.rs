@@ -69,7 +69,10 @@ async fn parts_become_an_object() {
     ];
     bench.put_part(upload, 8, b"not listed").await;
     let page = bench.objects.list_parts(bench.path(upload), 2, 2).await.unwrap();
-    assert_eq!((page.parts.iter().map(|part| part.part.number).collect::<Vec<_>>(), page.truncated), (vec![7, 8], true));
+    assert_eq!(
+        (page.parts.iter().map(|part| part.part.number).collect::<Vec<_>>(), page.truncated),
+        (vec![7, 8], true)
+    );
     let written = bench.complete(upload, &parts).await.unwrap();
     assert_eq!(written.etag.to_string(), multipart_etag(&[&first, &second, &last]));
     let whole = [first, second, last].concat();
@@ -130,7 +133,9 @@ async fn a_part_keeps_to_its_uploads_algorithm() {
     let upload = bench.begin(Some((ChecksumAlgorithm::Sha1, ChecksumType::Composite))).await;
     let put = |upload, number, checksum| {
         let digest = expecting(checksum);
-        bench.objects.put_part(PutPart { path: bench.path(upload), number, content_length: None, digest }, body_of(b"x"))
+        bench
+            .objects
+            .put_part(PutPart { path: bench.path(upload), number, content_length: None, digest }, body_of(b"x"))
     };
     let value = |algorithm| ChecksumRequest::Value(ChecksumValue::of(algorithm, b"x"));
     let outcome = put(upload, 1, value(ChecksumAlgorithm::Crc32)).await;
@@ -219,12 +224,14 @@ async fn a_part_is_copied_from_a_range() {
     bench.put_bytes("source", &bytes).await.unwrap();
     let source = bench.get("source").await.unwrap();
     let upload = bench.begin(None).await;
-    let copy = |number, range| bench.objects.copy_part(CopyPart { path: bench.path(upload), number, source: &source, range });
+    let copy =
+        |number, range| bench.objects.copy_part(CopyPart { path: bench.path(upload), number, source: &source, range });
     let first = copy(1, None).await.unwrap();
     let second = copy(2, Some(5..4 << 20)).await.unwrap();
     assert!(matches!(copy(3, Some(0..(6 << 20) + 1)).await, Err(ObjectError::InvalidRange { .. })));
     let parts = [(1, first), (2, second)];
-    let parts = parts.map(|(number, part)| CompletePart { number, etag: part.etag.to_string(), checksum: part.checksum });
+    let parts =
+        parts.map(|(number, part)| CompletePart { number, etag: part.etag.to_string(), checksum: part.checksum });
     let written = bench.complete(upload, &parts).await.unwrap();
     assert_eq!(written.etag.to_string(), multipart_etag(&[&bytes, &bytes[5..4 << 20]]));
     // Copied whole, it becomes a plain object.
@@ -250,8 +257,9 @@ async fn ten_thousand_parts_are_an_object() {
         let (_, parts) = state.metadata.uploads.get_mut(&((path.bucket, path.shard), path.key, upload)).unwrap();
         parts.extend((1..=10_000).map(|number| (number, UploadedPart { part: part(number), modified_ms: 0 })));
     }
-    let listed: Vec<CompletePart> =
-        (1..=10_000).map(|number| CompletePart { number, etag: hex::encode(part(number).md5), checksum: None }).collect();
+    let listed: Vec<CompletePart> = (1..=10_000)
+        .map(|number| CompletePart { number, etag: hex::encode(part(number).md5), checksum: None })
+        .collect();
     let written = bench.complete(upload, &listed).await.unwrap();
     assert_eq!((written.etag.parts, written.size), (Some(10_000), 10_000 * MIN as u64));
     let too_many = [&listed[..], &listed[..1]].concat();

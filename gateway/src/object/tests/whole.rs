@@ -66,7 +66,8 @@ async fn promises_are_compared_before_anything_is_named() {
     let bytes = bytes_of(5 * MIB);
     let right = checksum_of(ChecksumAlgorithm::Sha256, &bytes);
     let wrong = checksum_of(ChecksumAlgorithm::Sha256, b"other");
-    let trailer = |value| ChecksumRequest::Trailer { algorithm: ChecksumAlgorithm::Sha256, read: Box::new(move || value) };
+    let trailer =
+        |value| ChecksumRequest::Trailer { algorithm: ChecksumAlgorithm::Sha256, read: Box::new(move || value) };
     let refused = [
         (Expected { md5: Some([0; 16]), checksum: ChecksumRequest::Default }, "md5"),
         (expecting(ChecksumRequest::Value(wrong)), "value"),
@@ -78,7 +79,9 @@ async fn promises_are_compared_before_anything_is_named() {
         let error = bench.objects.put(PutObject { digest, ..bench.put("k") }, body_of(&bytes)).await.unwrap_err();
         let fits = match what {
             "md5" => matches!(error, ObjectError::BadDigest),
-            "value" | "trailer" => matches!(error, ObjectError::ChecksumMismatch { algorithm: ChecksumAlgorithm::Sha256 }),
+            "value" | "trailer" => {
+                matches!(error, ObjectError::ChecksumMismatch { algorithm: ChecksumAlgorithm::Sha256 })
+            }
             _ => matches!(error, ObjectError::Body(BodyError::Malformed)),
         };
         assert!(fits, "{what}: {error:?}");
@@ -99,7 +102,9 @@ async fn promises_are_compared_before_anything_is_named() {
 async fn a_body_that_fails_stores_nothing() {
     let bench = Bench::new().await;
     let bytes = bytes_of(5 * MIB);
-    for error in [BodyError::Disconnected, BodyError::Truncated, BodyError::SignatureMismatch, BodyError::Sha256Mismatch] {
+    for error in
+        [BodyError::Disconnected, BodyError::Truncated, BodyError::SignatureMismatch, BodyError::Sha256Mismatch]
+    {
         let outcome = bench.objects.put(bench.put("k"), broken_body(&bytes, error)).await;
         assert!(matches!(outcome, Err(ObjectError::Body(found)) if found == error));
         assert!(!bench.exists("k").await);
@@ -109,7 +114,9 @@ async fn a_body_that_fails_stores_nothing() {
 #[tokio::test]
 async fn the_announced_length_is_kept_to() {
     let bench = Bench::new().await;
-    for (announced, length) in [(0, 1), (1, 0), (10, 9), (5 << 20, (5 << 20) - 1), (5 << 20, (5 << 20) + 1), (5, 5 << 20)] {
+    for (announced, length) in
+        [(0, 1), (1, 0), (10, 9), (5 << 20, (5 << 20) - 1), (5 << 20, (5 << 20) + 1), (5, 5 << 20)]
+    {
         let put = PutObject { content_length: Some(announced), ..bench.put("k") };
         let outcome = bench.objects.put(put, body_of(&bytes_of(length))).await;
         assert!(matches!(outcome, Err(ObjectError::IncompleteBody { expected, .. }) if expected == announced));
@@ -197,7 +204,15 @@ async fn a_copy_is_an_object_of_its_own() {
     let source = bench.get("k").await.unwrap();
     let copy = |key, headers, checksum| {
         let conditions = Conditions::default();
-        bench.objects.copy(CopyObject { source: &source, bucket: &bench.bucket, key, owner: OWNER, headers, conditions, checksum })
+        bench.objects.copy(CopyObject {
+            source: &source,
+            bucket: &bench.bucket,
+            key,
+            owner: OWNER,
+            headers,
+            conditions,
+            checksum,
+        })
     };
     let written = copy("same", None, None).await.unwrap();
     assert_eq!(written.checksum.unwrap().value, checksum_of(ChecksumAlgorithm::Crc32c, &bytes).as_bytes());

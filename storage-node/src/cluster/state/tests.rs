@@ -151,7 +151,11 @@ proptest! {
         let (update, map) = group.state.update_since(Some(watcher.version)).unwrap();
         match update {
             MapUpdate::Current => {}
-            MapUpdate::Changes(changes) => changes.iter().for_each(|change| drop(watcher.apply(change).unwrap())),
+            MapUpdate::Changes(changes) => {
+                for change in changes {
+                    watcher.apply(&change).unwrap();
+                }
+            }
             MapUpdate::Whole => watcher = ClusterMap::clone(&map),
         }
         prop_assert_eq!(watcher, group.map());

@@ -6,6 +6,7 @@ mod random;
 mod reads;
 mod replication;
 mod snapshots;
+mod storage;
 mod storage_faults;
 mod threads;
 
@@ -19,8 +20,8 @@ use tokio::sync::oneshot;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Fetch, FetchError, GroupSpec, GroupStatus, Input, MembershipChange, Outbox, RaftError, Role, StateMachine, Worker,
-    WorkerConfig,
+    Fetch, FetchError, GroupSpec, GroupStatus, Input, Limits, MembershipChange, Outbox, RaftError, Role, StateMachine,
+    Worker, WorkerConfig,
 };
 use crate::kv::memory::MemoryKv;
 use crate::kv::{Batch, Kv, KvRead, Table};
@@ -90,6 +91,7 @@ pub(super) struct TestNode {
 /// Nodes and the frames between them.
 pub(super) struct Net {
     pub(super) seed: u64,
+    pub(super) limits: Limits,
     pub(super) nodes: BTreeMap<NodeId, TestNode>,
     /// Frames on their way.
     pub(super) sent: Sent,
@@ -104,7 +106,11 @@ pub(super) struct Net {
 impl Net {
     /// A network of nodes `1..=nodes`, all voters of `GROUP`.
     pub(super) fn new(nodes: u64, seed: u64) -> Self {
-        let mut net = Self::empty(seed);
+        Self::with_limits(nodes, seed, Limits::default())
+    }
+
+    pub(super) fn with_limits(nodes: u64, seed: u64, limits: Limits) -> Self {
+        let mut net = Self { limits, ..Self::empty(seed) };
         let voters: Vec<_> = (1..=nodes).map(NodeId).collect();
         for node in &voters {
             net.add_node(*node);
@@ -115,7 +121,7 @@ impl Net {
 
     pub(super) fn empty(seed: u64) -> Self {
         let (nodes, sent, fetches) = Default::default();
-        Self { seed, nodes, sent, fetches, cut: BTreeSet::new(), seen: BTreeMap::new() }
+        Self { seed, limits: Limits::default(), nodes, sent, fetches, cut: BTreeSet::new(), seen: BTreeMap::new() }
     }
 
     pub(super) fn add_node(&mut self, node: NodeId) {
@@ -147,7 +153,7 @@ impl Net {
     pub(super) fn start_on(&mut self, node: NodeId, kv: Arc<dyn Kv>) {
         let sent = Arc::clone(&self.sent);
         let outbox = Outbox { send: Arc::new(move |to, frame| sent.lock().push_back((node, to, frame))) };
-        let config = WorkerConfig { node, seed: self.seed, index: 0, workers: 1 };
+        let config = WorkerConfig { node, seed: self.seed, index: 0, workers: 1, limits: self.limits };
         let worker = Worker::new(config, kv, outbox, Box::new(|_, attempt| attempt < 3));
         let entry = self.nodes.get_mut(&node).unwrap();
         entry.worker = Some(worker);
@@ -332,12 +338,19 @@ impl Net {
         answer
     }
 
-    /// Proposes at the leader and returns the index at which the command was applied.
+    /// Proposes wherever the leader is until it is acknowledged, and returns the index at which the command was applied.
     pub(super) fn commit(&mut self, command: impl Into<Bytes>) -> u64 {
-        let leader = self.elect();
-        let mut answer = self.propose(leader, command);
-        self.settle();
-        index_of(&answer.try_recv().unwrap().unwrap())
+        let command = command.into();
+        for _ in 0..100 {
+            let leader = self.elect();
+            let mut answer = self.propose(leader, command.clone());
+            self.settle();
+            if let Some(Ok(reply)) = answered(&mut answer) {
+                return index_of(&reply);
+            }
+            self.tick();
+        }
+        panic!("a command was never acknowledged (seed {})", self.seed);
     }
 
     /// Commits so much that the logs are cut.

@@ -4,13 +4,23 @@
 
 use annulus_common::ids::NodeId;
 use bytes::Bytes;
-use proptest::prelude::{ProptestConfig, any, proptest};
+use proptest::prelude::{any, proptest};
 
 use super::{Answer, GROUP, Journal, Net, answered, index_of};
-use crate::raft::Input;
+use crate::raft::{Input, Limits};
 
 const NODES: u64 = 3;
-const STEPS: usize = 3_000;
+const STEPS: usize = 8_000;
+/// So small that logs are cut all the time, and a snapshot takes several pieces.
+const LIMITS: Limits = Limits {
+    log_entries: 12,
+    log_bytes: 4 << 10,
+    tail_entries: 4,
+    tail_bytes: 4 << 10,
+    held_entries: 24,
+    held_bytes: 8 << 10,
+    piece_bytes: 700,
+};
 
 /// A small generator (splitmix64): the schedule must not depend on a library's choices.
 struct Dice(u64);
@@ -53,7 +63,7 @@ struct Outcome {
 
 impl Storm {
     fn new(seed: u64) -> Self {
-        let net = Net::new(NODES, seed);
+        let net = Net::with_limits(NODES, seed, LIMITS);
         let (commands, reads, acknowledged) = Default::default();
         Self { net, dice: Dice(seed), proposed: 0, commands, reads, acknowledged, reads_answered: 0 }
     }
@@ -91,39 +101,41 @@ impl Storm {
 
     fn step(&mut self) {
         let node = self.dice.node();
-        match self.dice.roll(1000) {
-            0..400 => self.deliver(),
-            400..600 => self.net.input(node, vec![Input::Tick]),
-            600..760 => self.propose(node),
-            760..860 => {
-                let floor = self.acknowledged.iter().map(|(index, _)| *index).max().unwrap_or(0);
-                let answer = self.net.read(node);
-                self.reads.push((node, floor, answer));
-            }
-            860..940 => {
+        match self.dice.roll(10_000) {
+            0..5_000 => self.deliver(),
+            5_000..7_000 => self.net.input(node, vec![Input::Tick]),
+            7_000..8_500 => self.propose(node),
+            8_500..9_000 => self.read(node),
+            9_000..9_800 => {
                 self.net.deliver_fetch();
             }
-            940..955 => {
+            9_800..9_820 => {
                 self.net.stop(node);
                 self.net.start(node);
             }
-            955..970 => self.net.crash(node),
-            970..985 => {
+            9_820..9_850 => self.net.crash(node),
+            9_850..9_920 => {
                 if self.net.nodes[&node].worker.is_none() {
                     self.net.start(node);
                 }
             }
-            985..990 => self.net.isolate(node),
-            990..993 => {
+            9_920..9_935 => self.net.isolate(node),
+            9_935..9_950 => {
                 let other = self.dice.node();
                 self.net.cut_direction(node, other);
             }
-            993..995 => {
+            9_950..9_960 => {
                 let to = self.dice.node();
                 self.net.transfer(node, to);
             }
             _ => self.net.heal(),
         }
+    }
+
+    fn read(&mut self, node: NodeId) {
+        let floor = self.acknowledged.iter().map(|(index, _)| *index).max().unwrap_or(0);
+        let answer = self.net.read(node);
+        self.reads.push((node, floor, answer));
     }
 
     /// Delivers some frames: in order mostly, but also the last first, twice, or not at all.
@@ -148,8 +160,7 @@ impl Storm {
 
     fn propose(&mut self, node: NodeId) {
         self.proposed += 1;
-        // Some are large, so that logs are cut and snapshots are needed.
-        let bytes = if self.dice.roll(2) == 0 { 250 << 10 } else { 20 };
+        let bytes = self.dice.roll(100) as usize;
         let command = Bytes::from([&self.proposed.to_be_bytes()[..], &vec![0; bytes][..]].concat());
         let answer = self.net.propose(node, command.clone());
         self.commands.push((command, answer));
@@ -180,8 +191,6 @@ impl Storm {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-
     #[test]
     fn a_storm_breaks_no_promise(seed in any::<u64>()) {
         Storm::new(seed).run();

@@ -5,7 +5,7 @@ use annulus_common::ids::NodeId;
 
 use super::{GROUP, Net, answered};
 use crate::kv::{Batch, Cursor, Durability, Kv, KvError, KvRead, Table};
-use crate::raft::{GroupSpec, Input, Outbox, RaftError, Worker, WorkerConfig};
+use crate::raft::{GroupSpec, Input, Limits, Outbox, RaftError, Worker, WorkerConfig};
 
 /// A disk whose next writes fail.
 struct FailingKv {
@@ -66,7 +66,7 @@ fn a_disk_that_stays_full_acknowledges_nothing_and_ends_the_worker() {
         counted.fetch_add(1, Ordering::SeqCst);
     };
     let outbox = Outbox { send: Arc::new(count) };
-    let config = WorkerConfig { node: NodeId(1), seed: 1, index: 0, workers: 1 };
+    let config = WorkerConfig { node: NodeId(1), seed: 1, index: 0, workers: 1, limits: Limits::default() };
     let mut worker = Worker::new(config, Arc::clone(&kv), outbox, Box::new(|_, attempt| attempt < 5));
     let (reply, _created) = tokio::sync::oneshot::channel();
     let machine = Box::new(super::Journal::new(kv, GROUP));

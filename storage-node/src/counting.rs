@@ -1,0 +1,64 @@
+//! Counts the requests that a node has carried out, for the metrics. It sees requests and replies and changes neither.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::protocol::{Refusal, Request};
+use annulus_common::telemetry::Metrics;
+use bytes::Bytes;
+
+use crate::server::Reply;
+
+/// Where and by which clock.
+pub(crate) struct Counting {
+    metrics: Arc<Metrics>,
+    clock: SharedClock,
+}
+
+/// A request under way, as far as it is counted.
+pub(crate) enum Ticket {
+    Mutation { began: Duration },
+    ChunkPut { bytes: u64 },
+    ChunkGet,
+    Uncounted,
+}
+
+impl Counting {
+    pub(crate) fn new(metrics: Arc<Metrics>, clock: SharedClock) -> Self {
+        Self { metrics, clock }
+    }
+
+    pub(crate) fn begin(&self, request: &Request, payload: &Bytes) -> Ticket {
+        match request {
+            Request::Mutate { .. } => {
+                self.metrics.raft_proposals.inc();
+                Ticket::Mutation { began: self.clock.monotonic() }
+            }
+            Request::PutChunk { .. } => Ticket::ChunkPut { bytes: payload.len() as u64 },
+            Request::GetChunk { .. } => Ticket::ChunkGet,
+            _ => Ticket::Uncounted,
+        }
+    }
+
+    pub(crate) fn end(&self, ticket: Ticket, reply: &Reply) {
+        match (ticket, reply) {
+            (Ticket::Mutation { began }, Ok(_)) => {
+                let took = self.clock.monotonic().saturating_sub(began);
+                self.metrics.raft_commit_seconds.observe(took.as_secs_f64());
+            }
+            (Ticket::ChunkPut { bytes }, Ok(_)) => {
+                self.metrics.chunk_puts.inc();
+                self.metrics.chunk_written_bytes.inc_by(bytes);
+            }
+            (Ticket::ChunkGet, Ok((_, data))) => {
+                self.metrics.chunk_gets.inc();
+                self.metrics.chunk_read_bytes.inc_by(data.len() as u64);
+            }
+            (Ticket::ChunkGet, Err(Refusal::CorruptChunk)) => {
+                self.metrics.chunk_corruptions.inc();
+            }
+            _ => {}
+        }
+    }
+}
