@@ -1,5 +1,6 @@
 //! The vocabulary and the seams of Annulus: what the gateway and the storage node both speak. Pure where possible.
 
+pub mod acl;
 pub mod chunk;
 pub mod clock;
 pub mod ids;

@@ -6,7 +6,9 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::acl::ObjectAcl;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
+pub use crate::checksum::{ETag, ObjectChecksum};
 use crate::ids::{BucketId, ChunkId, PartId, RequestId, ShardId, UploadId};
 
 /// Objects up to this size live in the metadata record itself (measured crossover: 8 - 16 KiB in CPU, 16 - 32 KiB in latency).
@@ -20,6 +22,17 @@ pub const CHUNK_BYTES: u64 = crate::chunk::CHUNK_BYTES as u64;
 pub struct UserId(pub [u8; 32]);
 
 impl UserId {
+    /// Whoever does not sign, by the id that AWS shows for it. No account is ever given it.
+    pub const ANONYMOUS: Self = Self([
+        0x65, 0xa0, 0x11, 0xa2, 0x9c, 0xdf, 0x8e, 0xc5, 0x33, 0xec, 0x3d, 0x1c, 0xca, 0xae, 0x92, 0x1c, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ]);
+
+    /// The digits that are shown: [`UserId::ANONYMOUS`] is shorter than the others.
+    fn shown(&self) -> &[u8] {
+        if *self == Self::ANONYMOUS { &self.0[..16] } else { &self.0 }
+    }
+
     /// The id written as 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let mut id = [0; 32];
@@ -30,7 +43,7 @@ impl UserId {
 
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
+        f.write_str(&hex::encode(self.shown()))
     }
 }
 
@@ -51,37 +64,7 @@ pub struct KeyPath {
     pub key: String,
 }
 
-/// An entity tag without quotes: 32 hexadecimal digits, with `-N` after them for an object of N uploaded parts.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct ETag {
-    /// MD5 of the bytes, or of the parts' MD5s.
-    pub md5: [u8; 16],
-    /// How many parts a multipart upload had.
-    pub parts: Option<u16>,
-}
-
-impl fmt::Display for ETag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.md5))?;
-        match self.parts {
-            Some(parts) => write!(f, "-{parts}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A checksum that the client gave or asked for, verified before it was stored.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ObjectChecksum {
-    /// The algorithm.
-    pub algorithm: ChecksumAlgorithm,
-    /// Over the object's bytes, or over its parts' checksums.
-    pub kind: ChecksumType,
-    /// The value, raw.
-    pub value: Vec<u8>,
-}
-
-/// The headers stored with an object and given back as they came.
+/// What the headers of the request that made an object said of it: given back as they came, but for the access control list.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ObjectHeaders {
     /// `Content-Type`.
@@ -102,6 +85,8 @@ pub struct ObjectHeaders {
     pub storage_class: Option<String>,
     /// `x-amz-meta-*`, names in lower case.
     pub user: BTreeMap<String, String>,
+    /// `x-amz-acl`: who may read the object beside its owner.
+    pub acl: ObjectAcl,
 }
 
 /// Which version of a key.

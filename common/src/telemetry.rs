@@ -1,6 +1,7 @@
 //! Logs and metrics of every process: how lines are written, and the counters that both crates move.
 //! No globals beside the subscriber, which tracing asks for: [`Metrics`] is handed to whoever counts.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,10 @@ pub enum LogError {
 
 /// Writes log lines to standard error from now on: `level` and above.
 pub fn init_logs(format: LogFormat, level: &str) -> Result<(), LogError> {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(level)?).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter(level)?)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let set = match format {
         LogFormat::Text => builder.finish().try_init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),

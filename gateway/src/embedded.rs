@@ -106,8 +106,9 @@ impl Embedded {
         Arc::new(move || node.upgrade().is_some_and(|node| node.is_ready()))
     }
 
-    /// Brings the metrics up to date with the node.
-    pub fn refresh(&self, metrics: Arc<Metrics>) -> Refresh {
+    /// Counts what the node does, and brings the rest of the metrics up to date when they are asked for.
+    pub fn count_into(&self, metrics: Arc<Metrics>) -> Refresh {
+        self.node.count_into(metrics.clone());
         let node = Arc::downgrade(&self.node);
         Arc::new(move || {
             let (node, metrics) = (node.upgrade(), metrics.clone());
@@ -130,9 +131,7 @@ impl Embedded {
 
     /// Stops the node, then its port: handing leaders over takes messages.
     pub async fn shutdown(self) {
-        if let Some(node) = Arc::into_inner(self.node) {
-            node.shutdown().await;
-        }
+        self.node.shutdown().await;
         self.stop_peers.cancel();
         if let Some(peers) = self.peers {
             // It ends by the token alone.

@@ -94,7 +94,8 @@ async fn serve(config: &ServerConfig) -> Result<(), String> {
 /// The port for peers, and the configuration with the port that the system chose where it was left to it.
 async fn listen(config: &ServerConfig) -> Result<(TcpListener, NodeConfig), String> {
     let addr = config.rpc_address();
-    let listener = TcpListener::bind(addr).await.map_err(|error| format!("cannot listen for peers at {addr}: {error}"))?;
+    let listener =
+        TcpListener::bind(addr).await.map_err(|error| format!("cannot listen for peers at {addr}: {error}"))?;
     let bound = listener.local_addr().map_err(|error| format!("cannot listen for peers at {addr}: {error}"))?;
     let mut config = config.clone();
     config.rpc_port = bound.port();
@@ -109,7 +110,8 @@ async fn listen_for_operations(config: &ServerConfig) -> Result<Option<TcpListen
         None if config.origin("node_port") != Origin::Default => config.client_address(),
         None => return Ok(None),
     };
-    let bound = TcpListener::bind(addr).await.map_err(|error| format!("cannot listen for operators at {addr}: {error}"))?;
+    let bound =
+        TcpListener::bind(addr).await.map_err(|error| format!("cannot listen for operators at {addr}: {error}"))?;
     info!(%addr, "serving health and metrics");
     Ok(Some(bound))
 }

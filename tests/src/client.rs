@@ -1,9 +1,14 @@
 //! An S3 client for tests: it signs what it is given and shows the raw answer. It never retries, corrects or interprets.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use annulus_gateway::sign::Signer;
-use aws_sigv4::http_request::SignableBody;
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{
+    PercentEncodingMode, SignableBody, SignableRequest, SignatureLocation, SigningSettings, UriPathNormalizationMode,
+    sign,
+};
+use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -11,6 +16,15 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+/// What a key's path leaves as it is.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+
+/// A key as a path, or a value as it stands in a query.
+pub fn encode(text: impl AsRef<[u8]>) -> String {
+    percent_encode(text.as_ref(), UNRESERVED).to_string()
+}
 
 /// A client of one endpoint with one account's key.
 #[derive(Clone)]
@@ -27,6 +41,9 @@ pub struct Call<'a> {
     target: String,
     headers: HeaderMap,
     body: Bytes,
+    signed_at: SystemTime,
+    /// What is signed instead of the body.
+    signed_body: Option<SignableBody<'static>>,
 }
 
 /// An answer as it came.
@@ -82,7 +99,44 @@ impl S3 {
     }
 
     fn call(&self, method: Method, target: &str) -> Call<'_> {
-        Call { s3: self, method, target: target.to_owned(), headers: HeaderMap::new(), body: Bytes::new() }
+        Call {
+            s3: self,
+            method,
+            target: target.to_owned(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            signed_at: SystemTime::now(),
+            signed_body: None,
+        }
+    }
+
+    /// A presigned target: whoever has it may send that request until it expires.
+    pub fn presign(&self, method: &Method, target: &str, signed_at: SystemTime, expires_in: Duration) -> String {
+        let signer = self.signer.as_ref().expect("a presigned URL is signed by somebody");
+        let mut settings = SigningSettings::default();
+        settings.signature_location = SignatureLocation::QueryParams;
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        settings.expires_in = Some(expires_in);
+        let identity = Credentials::new(&signer.access_key, &signer.secret_key, None, None, "tests").into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&signer.region)
+            .name("s3")
+            .time(signed_at)
+            .settings(settings)
+            .build()
+            .expect("every parameter is given");
+        let url = format!("{}{target}", self.endpoint);
+        let uri: http::Uri = url.parse().expect("a test's target is valid");
+        let host = uri.authority().expect("an endpoint has an authority").to_string();
+        let headers = [("host", host.as_str())];
+        let signable = SignableRequest::new(method.as_str(), url, headers.into_iter(), SignableBody::UnsignedPayload);
+        let signable = signable.expect("a test's request has a canonical form");
+        let (instructions, _) = sign(signable, &params.into()).expect("a test's request signs").into_parts();
+        let mut request = http::Request::builder().method(method).uri(uri).body(()).expect("its parts are valid");
+        instructions.apply_to_request_http1x(&mut request);
+        request.uri().path_and_query().expect("a target has a path").to_string()
     }
 }
 
@@ -99,19 +153,38 @@ impl Call<'_> {
         self
     }
 
-    /// Sends the request; an endpoint that does not answer is an error.
-    pub async fn try_send(self) -> Result<Reply, hyper_util::client::legacy::Error> {
+    /// Signs as at another time.
+    pub fn signed_at(mut self, time: SystemTime) -> Self {
+        self.signed_at = time;
+        self
+    }
+
+    /// Signs something else than the body.
+    pub fn signed_body(mut self, body: SignableBody<'static>) -> Self {
+        self.signed_body = Some(body);
+        self
+    }
+
+    /// The request, signed and ready to be sent or spoilt.
+    pub fn prepare(self) -> Request<Bytes> {
         let uri: http::Uri = format!("{}{}", self.s3.endpoint, self.target).parse().expect("a test's target is valid");
         let host = uri.authority().expect("an endpoint has an authority").to_string();
-        let mut request = Request::new(Full::new(self.body.clone()));
+        let mut request = Request::new(self.body.clone());
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers;
         request.headers_mut().insert(HOST, host.parse().expect("an authority is a valid header value"));
         if let Some(signer) = &self.s3.signer {
-            signer.sign(&mut request, SignableBody::Bytes(&self.body), SystemTime::now()).expect("a test's request signs");
+            let body = self.signed_body.unwrap_or(SignableBody::Bytes(&self.body));
+            signer.sign(&mut request, body, self.signed_at).expect("a test's request signs");
         }
-        let response = self.s3.http.request(request).await?;
+        request
+    }
+
+    /// Sends the request; an endpoint that does not answer is an error.
+    pub async fn try_send(self) -> Result<Reply, hyper_util::client::legacy::Error> {
+        let http = &self.s3.http;
+        let response = http.request(self.prepare().map(Full::new)).await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         Ok(Reply { status: head.status, headers: head.headers, body })
@@ -165,10 +238,7 @@ impl Reply {
     pub fn elements(&self, name: &str) -> Vec<String> {
         let text = self.text();
         let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-        text.split(&open)
-            .skip(1)
-            .filter_map(|rest| rest.split_once(&close).map(|(inner, _)| unescape(inner)))
-            .collect()
+        text.split(&open).skip(1).filter_map(|rest| rest.split_once(&close).map(|(inner, _)| unescape(inner))).collect()
     }
 }
 

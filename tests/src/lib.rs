@@ -2,5 +2,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod history;
 pub mod processes;
 pub mod wait;
+pub mod wire;

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AccessKey, Bucket, BucketState, ClusterMap, MapVersion, Node, User};
+use crate::acl::BucketAcl;
 use crate::ids::{BucketId, InstanceId, NodeId, RequestId};
 use crate::object::UserId;
 
@@ -34,6 +35,8 @@ pub enum MapChange {
         name: String,
         /// Its owner.
         owner: UserId,
+        /// Who may use it beside its owner.
+        acl: BucketAcl,
     },
     /// Begins to delete a bucket; the entry's request is the token that fences its shards.
     BeginDeleteBucket {
@@ -80,6 +83,15 @@ pub enum MapChange {
     },
     /// A storage node joins, or says where it is reached now.
     RegisterNode(Node),
+    /// Changes who may use a bucket beside its owner.
+    SetBucketAcl {
+        /// The bucket's name.
+        name: String,
+        /// The bucket: another of that name is not meant.
+        id: BucketId,
+        /// From now on.
+        acl: BucketAcl,
+    },
 }
 
 /// What a change answers.
@@ -140,7 +152,7 @@ impl ClusterMap {
     /// Carries out a change, or refuses it and stays as it was.
     pub fn apply(&mut self, entry: &MapEntry) -> Result<MapReply, MapRefusal> {
         let reply = match &entry.change {
-            MapChange::CreateBucket { name, owner } => self.create_bucket(entry, name, *owner),
+            MapChange::CreateBucket { name, owner, acl } => self.create_bucket(entry, name, *owner, *acl),
             MapChange::BeginDeleteBucket { name } => self.begin_delete_bucket(entry, name),
             MapChange::AbortDeleteBucket { name, token } => self.abort_delete_bucket(name, *token),
             MapChange::FinishDeleteBucket { name, token } => self.finish_delete_bucket(name, *token),
@@ -149,12 +161,19 @@ impl ClusterMap {
             MapChange::CreateKey { id, key } => self.create_key(id, key),
             MapChange::DeleteKey { id } => self.keys.remove(id).map(|_| MapReply::Done).ok_or(MapRefusal::NoSuchKey),
             MapChange::RegisterNode(node) => self.register_node(node),
+            MapChange::SetBucketAcl { name, id, acl } => self.set_bucket_acl(name, *id, *acl),
         }?;
         self.version = MapVersion(self.version.0 + 1);
         Ok(reply)
     }
 
-    fn create_bucket(&mut self, entry: &MapEntry, name: &str, owner: UserId) -> Result<MapReply, MapRefusal> {
+    fn create_bucket(
+        &mut self,
+        entry: &MapEntry,
+        name: &str,
+        owner: UserId,
+        acl: BucketAcl,
+    ) -> Result<MapReply, MapRefusal> {
         if let Some(bucket) = self.buckets.get(name) {
             let again = bucket.request == entry.request;
             return if again { Ok(MapReply::Bucket(bucket.clone())) } else { Err(MapRefusal::BucketExists(bucket.clone())) };
@@ -169,10 +188,17 @@ impl ClusterMap {
             shards: super::BUCKET_SHARDS,
             request: entry.request,
             state: BucketState::Active,
+            acl,
         };
         self.next_bucket = BucketId(self.next_bucket.0 + 1);
         self.buckets.insert(name.to_owned(), bucket.clone());
         Ok(MapReply::Bucket(bucket))
+    }
+
+    fn set_bucket_acl(&mut self, name: &str, id: BucketId, acl: BucketAcl) -> Result<MapReply, MapRefusal> {
+        let bucket = self.buckets.get_mut(name).filter(|bucket| bucket.id == id).ok_or(MapRefusal::NoSuchBucket)?;
+        bucket.acl = acl;
+        Ok(MapReply::Bucket(bucket.clone()))
     }
 
     fn begin_delete_bucket(&mut self, entry: &MapEntry, name: &str) -> Result<MapReply, MapRefusal> {

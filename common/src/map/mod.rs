@@ -12,6 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::acl::BucketAcl;
 use crate::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, RequestId, ShardId};
 use crate::object::{KeyPath, UserId};
 use crate::ring;
@@ -85,6 +86,8 @@ pub struct Bucket {
     pub request: RequestId,
     /// Whether it is being deleted.
     pub state: BucketState,
+    /// Who may use it beside its owner.
+    pub acl: BucketAcl,
 }
 
 /// The life of a bucket.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::acl::ObjectAcl;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::condition::Conditions;
 use crate::ids::{BucketId, PartId, RequestId, ShardId, UploadId};
@@ -108,6 +109,15 @@ pub enum Command {
     },
     /// Forgets garbage whose chunks have been removed everywhere.
     Collected(Vec<Garbage>),
+    /// Changes who may read an object, if it still is the version that the gateway judged the caller by.
+    SetAcl {
+        /// The object's key.
+        path: KeyPath,
+        /// The version's sequence: another one is [`MetaReply::PreconditionFailed`].
+        sequence: u64,
+        /// From now on.
+        acl: ObjectAcl,
+    },
 }
 
 /// The answer to a mutation.

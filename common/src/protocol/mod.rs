@@ -24,6 +24,7 @@ pub const CHUNKS_PER_REQUEST_MAX: usize = 1_000;
 pub const QUERIES_PER_REQUEST_MAX: usize = 256;
 
 /// A request to a storage node.
+#[allow(clippy::large_enum_variant, reason = "a request is made, encoded and dropped; it is never kept in numbers")]
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Request {
     /// A data directory asks to be a member of the cluster, or to help form it. Any member answers.

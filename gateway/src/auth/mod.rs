@@ -1,10 +1,12 @@
-//! Who asks, and whether they may. The rule is short until policies come: a bucket is its owner's alone.
+//! Who asks, and whether they may: what an operation needs ([`permission`]) against the access control list of the bucket.
+//! What is granted by an object's own list is decided by the operation, which finds the object.
 //!
 //! Signatures of S3 requests are verified by s3s with the secrets that [`keys`] finds; [`access`] decides before a body
 //! is read. Requests outside S3 are verified by [`sigv4`]. Nothing here reads or writes an object.
 
 pub mod access;
 mod keys;
+mod permission;
 pub mod promise;
 pub mod sigv4;
 mod subresource;
@@ -19,7 +21,7 @@ use annulus_common::object::UserId;
 /// How long a request waits for the map's lease to be renewed: an election of its leader takes 1.5 - 3 s.
 const LEASE_WAIT: Duration = Duration::from_secs(8);
 
-/// The account that signed the request. Every S3 operation finds it in the request's extensions.
+/// The account that signed the request, or [`UserId::ANONYMOUS`]. Every S3 operation finds it in the request's extensions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Caller {
     /// The account.

@@ -25,12 +25,8 @@ const HEADERS: &[&str] = &[
     "x-amz-write-offset-bytes",
 ];
 
-/// Canned ACLs that say what holds anyway: the owner of the bucket owns all that is in it, and nobody else has access.
-const TRUE_ACLS: &[&str] = &["private", "bucket-owner-full-control", "bucket-owner-read"];
-
-/// Canned ACLs that would open something.
-const OTHER_ACLS: &[&str] =
-    &["public-read", "public-read-write", "authenticated-read", "aws-exec-read", "log-delivery-write"];
+/// Canned ACLs that S3 knows beside those that are built.
+const OTHER_ACLS: &[&str] = &["aws-exec-read", "log-delivery-write"];
 
 /// Why the headers are refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,8 +37,8 @@ pub enum Refused {
     UnknownAcl,
 }
 
-/// Refuses headers that promise what is not built.
-pub fn check(headers: &HeaderMap) -> Result<(), Refused> {
+/// Refuses headers that promise what is not built. `is_built` knows the canned ACLs that are.
+pub fn check(headers: &HeaderMap, is_built: fn(&str) -> bool) -> Result<(), Refused> {
     for name in headers.keys().map(http::HeaderName::as_str).filter(|name| name.starts_with("x-amz-")) {
         if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || HEADERS.contains(&name) {
             return Err(Refused::NotBuilt(name.to_owned()));
@@ -52,17 +48,14 @@ pub fn check(headers: &HeaderMap) -> Result<(), Refused> {
     if locked.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"false")) {
         return Err(Refused::NotBuilt("x-amz-bucket-object-lock-enabled".to_owned()));
     }
-    headers.get_all("x-amz-acl").iter().try_for_each(|acl| check_acl(acl.as_bytes()))
+    headers.get_all("x-amz-acl").iter().try_for_each(|acl| check_acl(acl.as_bytes(), is_built))
 }
 
-fn check_acl(acl: &[u8]) -> Result<(), Refused> {
-    let is = |known: &&str| known.as_bytes() == acl;
-    if TRUE_ACLS.iter().any(is) {
-        Ok(())
-    } else if OTHER_ACLS.iter().any(is) {
-        Err(Refused::NotBuilt("x-amz-acl".to_owned()))
-    } else {
-        Err(Refused::UnknownAcl)
+fn check_acl(acl: &[u8], is_built: fn(&str) -> bool) -> Result<(), Refused> {
+    match std::str::from_utf8(acl) {
+        Ok(acl) if is_built(acl) => Ok(()),
+        Ok(acl) if OTHER_ACLS.contains(&acl) => Err(Refused::NotBuilt("x-amz-acl".to_owned())),
+        _ => Err(Refused::UnknownAcl),
     }
 }
 
@@ -75,7 +68,7 @@ mod tests {
     fn check_one(name: &'static str, value: &'static str) -> Result<(), Refused> {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        check(&headers)
+        check(&headers, |acl| acl == "private" || acl == "public-read")
     }
 
     #[test]
@@ -89,7 +82,7 @@ mod tests {
         ] {
             assert_eq!(check_one(name, "x"), Err(Refused::NotBuilt(name.to_owned())));
         }
-        assert_eq!(check_one("x-amz-acl", "public-read"), Err(Refused::NotBuilt("x-amz-acl".to_owned())));
+        assert_eq!(check_one("x-amz-acl", "aws-exec-read"), Err(Refused::NotBuilt("x-amz-acl".to_owned())));
         assert_eq!(check_one("x-amz-acl", "everyone"), Err(Refused::UnknownAcl));
         assert!(check_one("x-amz-bucket-object-lock-enabled", "true").is_err());
     }
@@ -97,6 +90,7 @@ mod tests {
     #[test]
     fn what_holds_anyway_passes() {
         assert_eq!(check_one("x-amz-acl", "private"), Ok(()));
+        assert_eq!(check_one("x-amz-acl", "public-read"), Ok(()));
         assert_eq!(check_one("x-amz-request-payer", "requester"), Ok(()));
         assert_eq!(check_one("x-amz-bucket-object-lock-enabled", "False"), Ok(()));
         assert_eq!(check_one("x-amz-meta-x-amz-tagging", "1"), Ok(()));

@@ -116,7 +116,10 @@ const BUILT: &[Built] = &[
     Built { operation: "GetObjectAcl", taken: &["acl", "versionId"] },
     Built { operation: "GetObjectLockConfiguration", taken: &["object-lock"] },
     Built { operation: "GetObjectTagging", taken: &["tagging", "versionId"] },
+    Built { operation: "GetObjectTorrent", taken: &["torrent"] },
     Built { operation: "GetPublicAccessBlock", taken: &["publicAccessBlock"] },
+    Built { operation: "PutBucketAcl", taken: &["acl"] },
+    Built { operation: "PutObjectAcl", taken: &["acl", "versionId"] },
 ];
 
 /// The operation of that name, if it is built.

@@ -89,10 +89,14 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
     let stop = stop_on_signal()?;
     let embedded =
         Embedded::start(&config, clock.clone()).await.map_err(|error| CliError::Run(error.to_string()))?;
-    let watch = tokio::select! {
-        watch = embedded.watch() => watch,
-        reason = embedded.failed() => return Err(CliError::Run(reason)),
-        () = stop.cancelled() => return Ok(embedded.shutdown().await),
+    let entered = tokio::select! {
+        watch = embedded.watch() => Ok(Some(watch)),
+        reason = embedded.failed() => Err(CliError::Run(reason)),
+        () = stop.cancelled() => Ok(None),
+    };
+    let Some(watch) = entered? else {
+        embedded.shutdown().await;
+        return Ok(());
     };
     let metrics = Metrics::new();
     let seams = GatewaySeams {
@@ -101,7 +105,7 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
         clock,
         metrics: metrics.clone(),
         ready: embedded.readiness(),
-        refresh: embedded.refresh(metrics),
+        refresh: embedded.count_into(metrics),
     };
     let gateway = Gateway::new(GatewaySettings::of(&config), seams);
     let failure = tokio::select! {

@@ -4,13 +4,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use annulus_common::telemetry::Metrics;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use tracing::{Span, info};
+use tracing::{Span, debug, warn};
 
 use super::errors::{self, Place};
 use super::handler::{BodyFailure, HandlerBody};
@@ -149,22 +149,40 @@ impl Body for CountedBody {
     }
 }
 
+/// One line about an exchange, at the level that the macro is of.
+macro_rules! access_line {
+    ($level:ident, $exchange:expr, $status:expr, $duration:expr) => {
+        $level!(
+            target: "annulus::access",
+            method = %$exchange.method,
+            path = %$exchange.path,
+            operation = $exchange.operation.name(),
+            status = $status,
+            ms = $duration.as_millis() as u64,
+            bytes = $exchange.response_bytes,
+            "served"
+        )
+    };
+}
+
+impl Exchange {
+    /// Thousands of lines a second would cost more than some requests do: only what the operator should see is logged
+    /// unasked.
+    fn log(&self, status: u16, duration: Duration) {
+        let not_built = status == StatusCode::NOT_IMPLEMENTED.as_u16();
+        if status >= 500 && !not_built {
+            access_line!(warn, self, status, duration);
+        } else {
+            access_line!(debug, self, status, duration);
+        }
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
-        self.span.in_scope(|| {
-            info!(
-                target: "annulus::access",
-                method = %self.method,
-                path = %self.path,
-                operation = self.operation.name(),
-                status,
-                ms = duration.as_millis() as u64,
-                bytes = self.response_bytes,
-                "served"
-            );
-        });
+        self.span.in_scope(|| self.log(status, duration));
         let metrics = &self.in_flight.0;
         metrics.http_request(self.operation.name(), status, duration);
         metrics.http_received_bytes.inc_by(self.request_bytes);

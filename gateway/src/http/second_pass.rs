@@ -101,13 +101,14 @@ impl S3Route for SecondPass {
     }
 }
 
-/// Whether the operation's body is XML that is built: `DeleteObjects`, `CompleteMultipartUpload`, `CreateBucket`.
+/// Whether the operation's body is XML that is built: `DeleteObjects`, `CompleteMultipartUpload`, `CreateBucket`,
+/// `PutBucketAcl`, `PutObjectAcl`.
 fn has_xml_body(method: &Method, uri: &Uri) -> bool {
     let is_bucket = !uri.path().trim_start_matches('/').trim_end_matches('/').contains('/');
     let asks = |wanted: &str| query_pairs(uri).any(|pair| pair.split('=').next() == Some(wanted));
     match *method {
         Method::POST => asks("delete") || asks("uploadId"),
-        Method::PUT => is_bucket && uri.path() != "/",
+        Method::PUT => (is_bucket && uri.path() != "/") || asks("acl"),
         _ => false,
     }
 }
@@ -118,7 +119,8 @@ fn headers_to_drop<'a>(method: &Method, headers: &'a HeaderMap) -> impl Iterator
     let bad = |name: &str, is_good: fn(&str) -> bool| {
         headers.get(name).is_some_and(|value| !value.to_str().is_ok_and(is_good))
     };
-    let range = bad("range", |text| Range::parse(text).is_ok()).then_some("range");
+    // s3s takes the lone dash for a suffix of no bytes.
+    let range = bad("range", |text| text != "bytes=-" && Range::parse(text).is_ok()).then_some("range");
     let is_date = |text: &str| Timestamp::parse(TimestampFormat::HttpDate, text).is_ok();
     let modified = bad("if-modified-since", is_date).then_some("if-modified-since");
     let unmodified = bad("if-unmodified-since", is_date).then_some("if-unmodified-since");
@@ -189,6 +191,7 @@ mod tests {
         assert!(has_xml_body(&Method::PUT, &uri("/b")));
         assert!(has_xml_body(&Method::PUT, &uri("/b/")));
         assert!(!has_xml_body(&Method::POST, &uri("/b/k?uploads")));
+        assert!(has_xml_body(&Method::PUT, &uri("/b/k?acl")));
         assert!(!has_xml_body(&Method::PUT, &uri("/b/k")));
         assert!(!has_xml_body(&Method::PUT, &uri("/b/k?partNumber=1&uploadId=1")));
         assert!(!has_xml_body(&Method::GET, &uri("/b")));
@@ -199,6 +202,7 @@ mod tests {
         assert_eq!(dropped("range", "bytes=0-1,3-4"), ["range"]);
         assert_eq!(dropped("range", "bytes=5-4"), ["range"]);
         assert_eq!(dropped("range", "lines=1-2"), ["range"]);
+        assert_eq!(dropped("range", "bytes=-"), ["range"]);
         assert_eq!(dropped("if-modified-since", "yesterday"), ["if-modified-since"]);
         assert!(dropped("range", "bytes=0-1").is_empty());
         assert!(dropped("range", "bytes=-5").is_empty());

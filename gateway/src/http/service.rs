@@ -109,7 +109,7 @@ impl Shared {
     }
 
     async fn answer(&self, request: Request<Incoming>, operation: &Operation) -> Response<Content> {
-        let (handler, name) = match target(request.uri().path()) {
+        let (handler, name) = match target(request.method(), request.uri().path()) {
             Target::S3 => return self.answer_s3(request).await,
             Target::Operations => (&self.handlers.operations, "operations"),
             Target::Upload => (&self.handlers.upload, "upload"),
@@ -146,11 +146,14 @@ impl Shared {
     }
 }
 
-fn target(path: &str) -> Target {
+/// `/upload` is the one path outside `/-/` that is not S3's. What nobody serves there is left to S3, which answers that no
+/// bucket has that name.
+fn target(method: &Method, path: &str) -> Target {
     let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_read = *method == Method::GET || *method == Method::HEAD;
     if under("/-") {
         Target::Operations
-    } else if under("/upload") {
+    } else if (*method == Method::POST && path.trim_end_matches('/') == "/upload") || (is_read && under("/upload")) {
         Target::Upload
     } else {
         Target::S3
@@ -162,6 +165,13 @@ fn refuse(request: &Request<Incoming>) -> Option<Response<Content>> {
     if *request.method() == Method::OPTIONS {
         return Some(refuse_preflight(request.headers()));
     }
+    if !is_allowed(request.method(), request.uri().path()) {
+        return Some(error_response(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            "The specified method is not allowed against this resource.",
+        ));
+    }
     let content_type = request.headers().get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let form = content_type.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data"));
     // s3s would take the form into memory before it asks who sent it.
@@ -172,6 +182,15 @@ fn refuse(request: &Request<Incoming>) -> Option<Response<Content>> {
             "Browser-based uploads to buckets are not implemented.",
         )
     })
+}
+
+/// Whether S3 has any operation of that method there: of the service itself one can only ask for what it has.
+fn is_allowed(method: &Method, path: &str) -> bool {
+    match *method {
+        Method::GET | Method::HEAD => true,
+        Method::PUT | Method::POST | Method::DELETE => path != "/",
+        _ => false,
+    }
 }
 
 /// No bucket has a CORS configuration, and S3 says so.
@@ -218,20 +237,23 @@ async fn take_unsized(request: Request<Incoming>) -> Result<Request<s3s::Body>, 
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::{Target, target};
 
     #[test]
     fn what_is_not_s3_is_told_apart() {
-        assert_eq!(target("/-/health/live"), Target::Operations);
-        assert_eq!(target("/-"), Target::Operations);
-        assert_eq!(target("/upload"), Target::Upload);
-        assert_eq!(target("/upload/x"), Target::Upload);
+        assert_eq!(target(&Method::GET, "/-/health/live"), Target::Operations);
+        assert_eq!(target(&Method::GET, "/-"), Target::Operations);
+        assert_eq!(target(&Method::POST, "/upload"), Target::Upload);
+        assert_eq!(target(&Method::GET, "/upload/x"), Target::Upload);
     }
 
     #[test]
-    fn a_bucket_that_begins_alike_is_s3() {
+    fn the_rest_is_s3() {
         for path in ["/", "/uploads", "/uploads/x", "/-x/y", "/b/-/x", "/b/upload", "//upload"] {
-            assert_eq!(target(path), Target::S3, "{path}");
+            assert_eq!(target(&Method::GET, path), Target::S3, "{path}");
         }
+        assert_eq!(target(&Method::PUT, "/upload"), Target::S3, "no bucket has that name, says S3");
     }
 }

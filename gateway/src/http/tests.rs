@@ -1,5 +1,7 @@
 //! Requests through the whole service, as clients send them, on a cluster in memory.
 
+mod acl;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

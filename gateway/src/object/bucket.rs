@@ -1,5 +1,6 @@
 //! Buckets: looked up in the watched map, changed through group 0, deleted only when every shard is empty and fenced.
 
+use annulus_common::acl::BucketAcl;
 use annulus_common::ids::{RequestId, ShardId};
 use annulus_common::map::change::{MapChange, MapRefusal, MapReply};
 use annulus_common::map::{Bucket, BucketState};
@@ -37,13 +38,20 @@ impl Objects {
     }
 
     /// Makes a bucket. The name is already checked against the rules.
-    pub async fn create_bucket(&self, name: &str, owner: UserId) -> Result<Bucket, ObjectError> {
-        let change = MapChange::CreateBucket { name: name.to_owned(), owner };
+    pub async fn create_bucket(&self, name: &str, owner: UserId, acl: BucketAcl) -> Result<Bucket, ObjectError> {
+        let change = MapChange::CreateBucket { name: name.to_owned(), owner, acl };
         match self.client.change_map(change).await? {
             Ok(MapReply::Bucket(bucket)) => Ok(bucket),
             Ok(_) => Err(ObjectError::Internal("the answer is not one to a new bucket".into())),
             Err(refusal) => Err(refusal.into()),
         }
+    }
+
+    /// Changes who may use a bucket beside its owner: in force everywhere when this returns.
+    pub async fn set_bucket_acl(&self, name: &str, bucket: &Bucket, acl: BucketAcl) -> Result<(), ObjectError> {
+        let change = MapChange::SetBucketAcl { name: name.to_owned(), id: bucket.id, acl };
+        self.client.change_map(change).await?.map_err(ObjectError::from)?;
+        Ok(())
     }
 
     /// Deletes a bucket that holds no object. Uploads under way are aborted with it. Once begun it goes on without its

@@ -34,5 +34,5 @@ impl Objects {
 }
 
 fn source_algorithm(source: &NewObject) -> Option<ChecksumAlgorithm> {
-    source.checksum.as_ref().map(|checksum| checksum.algorithm)
+    source.checksum.map(|checksum| checksum.algorithm())
 }

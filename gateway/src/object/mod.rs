@@ -3,6 +3,7 @@
 //! Here bodies are hashed, cut into chunks and compared with what the client promised; data is made durable first and
 //! named last. Nothing here knows a header's name, a status code or an s3s type, and nothing here decides who may do what.
 
+mod acl;
 mod body;
 mod bucket;
 mod copy;
@@ -37,6 +38,7 @@ use futures::Stream;
 use crate::client::ClusterClient;
 
 pub use annulus_common::checksum::ChecksumValue;
+pub use acl::permits;
 pub use error::{BodyError, ObjectError, ReadError};
 
 /// The largest body of one request, a part's too, as S3 says: 5 GiB.

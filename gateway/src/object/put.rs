@@ -1,6 +1,5 @@
 //! Putting an object whole: data durable first, then its name, in one mutation of the key's partition.
 
-use annulus_common::checksum::ChecksumType;
 use annulus_common::chunk::ChunkOwner;
 use annulus_common::condition::Conditions;
 use annulus_common::ids::PartId;
@@ -60,16 +59,11 @@ impl Objects {
         (size, data): (u64, Data),
         verified: &Verified,
     ) -> Result<Written, ObjectError> {
-        let checksum = ObjectChecksum {
-            algorithm: verified.stored.algorithm(),
-            kind: ChecksumType::FullObject,
-            value: verified.stored.as_bytes().to_vec(),
-        };
         let object = NewObject {
             owner: naming.owner,
             size,
-            etag: ETag { md5: verified.md5, parts: None },
-            checksum: Some(checksum),
+            etag: ETag::of_md5(verified.md5),
+            checksum: Some(ObjectChecksum::FullObject(verified.stored)),
             headers: naming.headers,
             data,
         };

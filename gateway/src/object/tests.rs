@@ -7,6 +7,7 @@ mod whole;
 
 use std::sync::Arc;
 
+use annulus_common::acl::BucketAcl;
 use annulus_common::checksum::ChecksumAlgorithm;
 use annulus_common::condition::Conditions;
 use annulus_common::map::Bucket;
@@ -34,7 +35,7 @@ impl Bench {
         let clock = TestClock::shared();
         let client = cluster.client_with(clock.clone()).await;
         let objects = Objects::new(client, clock.clone());
-        let bucket = objects.create_bucket("b", OWNER).await.unwrap();
+        let bucket = objects.create_bucket("b", OWNER, BucketAcl::Private).await.unwrap();
         Self { cluster, clock, objects, bucket }
     }
 

@@ -3,15 +3,17 @@
 use s3s::dto::{AbortMultipartUploadInput, AbortMultipartUploadOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::Gateway;
 use super::error::s3_error;
+use super::find_object::check_upload;
 use super::upload_part::upload_id;
+use super::{Gateway, caller};
 use crate::object::UploadPath;
 
 pub(super) async fn abort_multipart_upload(
     gateway: &Gateway,
     req: S3Request<AbortMultipartUploadInput>,
 ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+    let caller = caller(&req.extensions)?;
     let input = req.input;
     if input.if_match_initiated_time.is_some() {
         // Of directory buckets, which there are none of.
@@ -19,6 +21,7 @@ pub(super) async fn abort_multipart_upload(
     }
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
+    check_upload(gateway, caller, path).await?;
     gateway.objects.abort_upload(path).await.map_err(s3_error)?;
     Ok(S3Response::new(AbortMultipartUploadOutput::default()))
 }

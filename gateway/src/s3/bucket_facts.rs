@@ -5,15 +5,14 @@
 
 use http::StatusCode;
 use s3s::dto::{
-    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketAclInput,
-    GetBucketAclOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketEncryptionInput, GetBucketEncryptionOutput,
-    GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput, GetBucketLoggingInput,
-    GetBucketLoggingOutput, GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
-    GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
-    GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetBucketReplicationInput, GetBucketReplicationOutput,
-    GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput, GetBucketTaggingInput, GetBucketTaggingOutput,
-    GetBucketVersioningInput, GetBucketVersioningOutput, GetBucketWebsiteInput, GetBucketWebsiteOutput, Grant, Grantee,
-    Owner, Payer, Permission, Type,
+    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketCorsInput,
+    GetBucketCorsOutput, GetBucketEncryptionInput, GetBucketEncryptionOutput, GetBucketLifecycleConfigurationInput,
+    GetBucketLifecycleConfigurationOutput, GetBucketLoggingInput, GetBucketLoggingOutput,
+    GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput,
+    GetBucketOwnershipControlsOutput, GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput,
+    GetBucketPolicyStatusOutput, GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketRequestPaymentInput,
+    GetBucketRequestPaymentOutput, GetBucketTaggingInput, GetBucketTaggingOutput, GetBucketVersioningInput,
+    GetBucketVersioningOutput, GetBucketWebsiteInput, GetBucketWebsiteOutput, Payer,
 };
 use s3s::dto::{
     GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput, GetPublicAccessBlockInput,
@@ -21,8 +20,8 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
-use super::error::{s3_error, with_status};
-use super::{Gateway, owner};
+use super::Gateway;
+use super::error::with_status;
 
 /// Operations whose true answer is an output that says nothing.
 macro_rules! empty {
@@ -80,28 +79,6 @@ pub(super) async fn get_bucket_request_payment(
 ) -> S3Result<S3Response<GetBucketRequestPaymentOutput>> {
     let payer = Some(Payer::from_static(Payer::BUCKET_OWNER));
     Ok(S3Response::new(GetBucketRequestPaymentOutput { payer }))
-}
-
-pub(super) async fn get_bucket_acl(
-    gateway: &Gateway,
-    req: S3Request<GetBucketAclInput>,
-) -> S3Result<S3Response<GetBucketAclOutput>> {
-    let bucket = gateway.objects.bucket(&req.input.bucket).await.map_err(s3_error)?;
-    let map = gateway.accounts.map().await?;
-    let owner = owner(&map, bucket.owner);
-    Ok(S3Response::new(GetBucketAclOutput { grants: Some(vec![full_control(&owner)]), owner: Some(owner) }))
-}
-
-/// What an owner has of what is its own.
-pub(super) fn full_control(owner: &Owner) -> Grant {
-    let grantee = Grantee {
-        display_name: owner.display_name.clone(),
-        email_address: None,
-        id: owner.id.clone(),
-        type_: Type::from_static(Type::CANONICAL_USER),
-        uri: None,
-    };
-    Grant { grantee: Some(grantee), permission: Some(Permission::from_static(Permission::FULL_CONTROL)) }
 }
 
 fn none(code: &'static str, message: &'static str) -> S3Error {

@@ -2,7 +2,6 @@
 //! operation; outputs have a field for each algorithm.
 
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
-use annulus_common::object::ObjectChecksum;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::HeaderMap;
@@ -82,15 +81,6 @@ pub(super) fn checksum_type(name: &str) -> S3Result<ChecksumType> {
 /// A value as S3 writes it.
 pub(super) fn value_text(value: &[u8]) -> String {
     BASE64.encode(value)
-}
-
-/// An object's checksum as S3 writes it: a composite one says of how many parts.
-pub(super) fn object_text(checksum: &ObjectChecksum, parts: Option<u16>) -> String {
-    let value = value_text(&checksum.value);
-    match (checksum.kind, parts) {
-        (ChecksumType::Composite, Some(parts)) => format!("{value}-{parts}"),
-        _ => value,
-    }
 }
 
 /// The algorithm as s3s writes it.

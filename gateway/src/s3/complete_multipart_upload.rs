@@ -14,11 +14,12 @@ use http::HeaderMap;
 use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedMultipartUpload, CompletedPart};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::checksum::{checksum_type, dto_type, given, object_text, set_checksum, value_of};
+use super::checksum::{checksum_type, dto_type, given, set_checksum, value_of};
 use super::error::s3_error;
+use super::find_object::check_upload;
 use super::listing::xml_text;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, condition, dto_etag};
+use super::{Gateway, caller, condition, dto_etag};
 use crate::object::{ChecksumValue, CompletePart, CompleteUpload, Objects, UploadPath, Written};
 
 /// How long the client waits for a status. Idle connections are cut by proxies after 30 s and more.
@@ -28,12 +29,15 @@ pub(super) async fn complete_multipart_upload(
     gateway: &Gateway,
     req: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+    let caller = caller(&req.extensions)?;
     let input = req.input;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let upload = upload_id(&input.upload_id)?;
+    check_upload(gateway, caller, UploadPath { bucket: &bucket, key: &input.key, upload }).await?;
     let completion = Completion {
         objects: Arc::clone(&gateway.objects),
         bucket,
-        upload: upload_id(&input.upload_id)?,
+        upload,
         parts: parts(input.multipart_upload)?,
         conditions: condition::of_write(&req.headers)?,
         checksum: given(&req.headers)?,
@@ -92,8 +96,8 @@ fn output(written: &Written, bucket: String, key: &str, location: String) -> Com
         ..Default::default()
     };
     if let Some(checksum) = &written.checksum {
-        set_checksum!(output, checksum.algorithm, object_text(checksum, written.etag.parts));
-        output.checksum_type = Some(dto_type(checksum.kind));
+        set_checksum!(output, checksum.algorithm(), checksum.to_string());
+        output.checksum_type = Some(dto_type(checksum.checksum_type()));
     }
     output
 }
@@ -103,7 +107,16 @@ fn parts(listed: Option<CompletedMultipartUpload>) -> S3Result<Vec<CompletePart>
     if parts.is_empty() {
         return Err(s3_error!(MalformedXML));
     }
-    parts.into_iter().map(part).collect()
+    let mut chosen: Vec<CompletePart> = Vec::with_capacity(parts.len());
+    for part in parts {
+        let part = self::part(part)?;
+        // A client that sent a part twice may list it twice, as S3 lets it: what it sent last counts.
+        match chosen.last_mut() {
+            Some(last) if last.number == part.number => *last = part,
+            _ => chosen.push(part),
+        }
+    }
+    Ok(chosen)
 }
 
 fn part(part: CompletedPart) -> S3Result<CompletePart> {
@@ -152,6 +165,18 @@ mod tests {
         assert_eq!(code(listed(CompletedPart { e_tag: None, ..part.clone() })), "MalformedXML");
         assert_eq!(code(listed(CompletedPart { part_number: None, ..part.clone() })), "MalformedXML");
         assert_eq!(code(listed(CompletedPart { part_number: Some(0), ..part })), "InvalidArgument");
+    }
+
+    #[test]
+    fn of_a_part_that_is_listed_twice_the_last_counts() {
+        let part = |number, etag: &str| {
+            let etag = Some(ETag::Strong(etag.to_owned()));
+            CompletedPart { part_number: Some(number), e_tag: etag, ..Default::default() }
+        };
+        let listed = [part(1, "a"), part(1, "b"), part(2, "c"), part(1, "d")];
+        let chosen = parts(Some(CompletedMultipartUpload { parts: Some(listed.to_vec()) })).expect("valid");
+        let chosen: Vec<_> = chosen.iter().map(|part| (part.number, part.etag.as_str())).collect();
+        assert_eq!(chosen, [(1, "b"), (2, "c"), (1, "d")]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! CopyObject. That the caller may read the source was decided before.
+//! CopyObject.
 
-use annulus_common::map::Bucket;
+use annulus_common::acl::{ObjectAcl, Permission};
 use annulus_common::object::{ObjectHeaders, ObjectVersion};
 use http::HeaderMap;
 use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, Metadata};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::checksum::{self, dto_type, object_text, set_checksum};
+use super::checksum::{self, dto_type, set_checksum};
 use super::error::s3_error;
+use super::find_object::find_object;
 use super::headers::timestamp;
 use super::{Gateway, caller, condition, dto_etag, headers, version};
 use crate::object::{BODY_BYTES_MAX, CopyObject, Written};
@@ -35,7 +36,7 @@ pub(super) async fn copy_object(
         input.copy_source_if_unmodified_since.as_ref(),
     )?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let source = find_source(gateway, source_bucket, source_key).await?;
+    let (_, source) = find_object(gateway, owner, (source_bucket, source_key), Permission::Read).await?;
     condition::judge_source(&conditions, &source)?;
     if source.object.size > BODY_BYTES_MAX {
         return Err(s3_error!(
@@ -82,12 +83,6 @@ pub(super) fn version_of(source: &CopySource) -> Option<&str> {
     }
 }
 
-/// The object to copy.
-pub(super) async fn find_source(gateway: &Gateway, bucket: &str, key: &str) -> S3Result<ObjectVersion> {
-    let bucket: Bucket = gateway.objects.bucket(bucket).await.map_err(s3_error)?;
-    gateway.objects.get(&bucket, key).await.map_err(s3_error)
-}
-
 fn replaces_metadata(directive: Option<&str>) -> S3Result<bool> {
     match directive {
         None | Some("COPY") => Ok(false),
@@ -100,8 +95,8 @@ fn replaces_metadata(directive: Option<&str>) -> S3Result<bool> {
 enum Changes {
     /// All of them are the request's.
     All(ObjectHeaders),
-    /// Only these two, which are never copied.
-    Some { storage_class: Option<String>, website_redirect: Option<String>, class_is_named: bool },
+    /// Only these, which are never copied.
+    Some { storage_class: Option<String>, website_redirect: Option<String>, class_is_named: bool, acl: ObjectAcl },
 }
 
 fn changes(headers: &HeaderMap, metadata: Option<Metadata>, replace: bool) -> S3Result<Changes> {
@@ -112,6 +107,7 @@ fn changes(headers: &HeaderMap, metadata: Option<Metadata>, replace: bool) -> S3
         storage_class: headers::storage_class(headers)?,
         website_redirect: headers::website_redirect(headers)?,
         class_is_named: headers.contains_key("x-amz-storage-class"),
+        acl: headers::acl(headers)?,
     })
 }
 
@@ -126,8 +122,8 @@ impl Changes {
     fn applied_to(self, source: &ObjectVersion) -> ObjectHeaders {
         match self {
             Changes::All(headers) => headers,
-            Changes::Some { storage_class, website_redirect, .. } => {
-                ObjectHeaders { storage_class, website_redirect, ..source.object.headers.clone() }
+            Changes::Some { storage_class, website_redirect, acl, .. } => {
+                ObjectHeaders { storage_class, website_redirect, acl, ..source.object.headers.clone() }
             }
         }
     }
@@ -140,8 +136,8 @@ fn result(written: &Written) -> CopyObjectResult {
         ..Default::default()
     };
     if let Some(checksum) = &written.checksum {
-        set_checksum!(result, checksum.algorithm, object_text(checksum, written.etag.parts));
-        result.checksum_type = Some(dto_type(checksum.kind));
+        set_checksum!(result, checksum.algorithm(), checksum.to_string());
+        result.checksum_type = Some(dto_type(checksum.checksum_type()));
     }
     result
 }

@@ -1,5 +1,6 @@
 //! CreateBucket.
 
+use annulus_common::acl::BucketAcl;
 use annulus_common::object::UserId;
 use s3s::dto::{CreateBucketConfiguration, CreateBucketInput, CreateBucketOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
@@ -22,15 +23,25 @@ pub(super) async fn create_bucket(
         return Err(s3_error!(InvalidBucketName));
     }
     check_configuration(req.input.create_bucket_configuration.as_ref(), &gateway.region)?;
-    match gateway.objects.create_bucket(&name, owner).await {
+    let acl = match &req.input.acl {
+        Some(name) => BucketAcl::named(name.as_str()).ok_or_else(|| s3_error!(NotImplemented))?,
+        None => BucketAcl::default(),
+    };
+    match gateway.objects.create_bucket(&name, owner, acl).await {
         Ok(_) => {}
-        Err(ObjectError::BucketExists(bucket)) => may_repeat(bucket.owner, owner, &gateway.region)?,
+        Err(ObjectError::BucketExists(bucket)) => {
+            may_repeat(bucket.owner, owner, &gateway.region)?;
+            if bucket.acl != acl {
+                gateway.objects.set_bucket_acl(&name, &bucket, acl).await.map_err(s3_error)?;
+            }
+        }
         Err(error) => return Err(s3_error(error)),
     }
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{name}")), ..Default::default() }))
 }
 
-/// The classic region answers its owner as if the bucket had just been made; the others do not.
+/// The classic region answers its owner as if the bucket had just been made, and resets its access control list; the others
+/// do not.
 fn may_repeat(owner: UserId, caller: UserId, region: &str) -> S3Result {
     match owner == caller {
         true if region == CLASSIC_REGION => Ok(()),

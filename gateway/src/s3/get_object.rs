@@ -3,16 +3,18 @@
 use s3s::dto::{GetObjectInput, GetObjectOutput, StreamingBlob};
 use s3s::{S3Request, S3Response, S3Result};
 
-use super::Gateway;
 use super::error::s3_error;
 use super::read::{Read, fill, find};
+use super::{Gateway, caller};
 
 pub(super) async fn get_object(
     gateway: &Gateway,
     req: S3Request<GetObjectInput>,
 ) -> S3Result<S3Response<GetObjectOutput>> {
+    let caller = caller(&req.extensions)?;
     let input = req.input;
     let read = Read {
+        caller,
         bucket: &input.bucket,
         key: &input.key,
         version_id: input.version_id.as_deref(),

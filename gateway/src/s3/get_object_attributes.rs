@@ -1,5 +1,6 @@
 //! GetObjectAttributes.
 
+use annulus_common::acl::Permission;
 use annulus_common::object::{Data, ObjectVersion, Part};
 use s3s::dto::{
     Checksum, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectAttributes,
@@ -7,11 +8,11 @@ use s3s::dto::{
 };
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::checksum::{dto_type, object_text, set_checksum, value_text};
-use super::error::s3_error;
+use super::checksum::{dto_type, set_checksum, value_text};
+use super::find_object::find_object;
 use super::headers::{STANDARD, timestamp};
 use super::listing::page_size;
-use super::{Gateway, dto_etag, dto_size, version};
+use super::{Gateway, caller, dto_etag, dto_size, version};
 
 const ATTRIBUTES: &[&str] = &["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"];
 
@@ -19,6 +20,7 @@ pub(super) async fn get_object_attributes(
     gateway: &Gateway,
     req: S3Request<GetObjectAttributesInput>,
 ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
+    let caller = caller(&req.extensions)?;
     let input = req.input;
     version::current(input.version_id.as_deref())?;
     let asked = attributes(&input.object_attributes)?;
@@ -27,8 +29,7 @@ pub(super) async fn get_object_attributes(
     if marker < 0 {
         return Err(s3_error!(InvalidArgument, "A part number marker cannot be negative"));
     }
-    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let found = gateway.objects.get(&bucket, &input.key).await.map_err(s3_error)?;
+    let (_, found) = find_object(gateway, caller, (&input.bucket, &input.key), Permission::Read).await?;
     let is_asked = |name: &str| asked.iter().any(|asked| asked == name);
     let class = found.object.headers.storage_class.clone().unwrap_or_else(|| STANDARD.to_owned());
     Ok(S3Response::new(GetObjectAttributesOutput {
@@ -55,8 +56,8 @@ fn attributes(headers: &[ObjectAttributes]) -> S3Result<Vec<String>> {
 
 fn dto_checksum(found: &ObjectVersion) -> Option<Checksum> {
     let checksum = found.object.checksum.as_ref()?;
-    let mut output = Checksum { checksum_type: Some(dto_type(checksum.kind)), ..Default::default() };
-    set_checksum!(output, checksum.algorithm, object_text(checksum, found.object.etag.parts));
+    let mut output = Checksum { checksum_type: Some(dto_type(checksum.checksum_type())), ..Default::default() };
+    set_checksum!(output, checksum.algorithm(), checksum.to_string());
     Some(output)
 }
 
@@ -83,7 +84,7 @@ fn dto_part(found: &ObjectVersion, part: &Part, number: usize) -> ObjectPart {
     let mut output =
         ObjectPart { part_number: i32::try_from(number).ok(), size: Some(dto_size(part.length)), ..Default::default() };
     if let (Some(value), Some(checksum)) = (&part.checksum, &found.object.checksum) {
-        set_checksum!(output, checksum.algorithm, value_text(value));
+        set_checksum!(output, checksum.algorithm(), value_text(value));
     }
     output
 }

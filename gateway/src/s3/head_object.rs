@@ -6,14 +6,16 @@ use s3s::{S3Request, S3Response, S3Result};
 
 use super::headers::http_date;
 use super::read::{Read, fill, find};
-use super::{Gateway, StatusOverride};
+use super::{Gateway, StatusOverride, caller};
 
 pub(super) async fn head_object(
     gateway: &Gateway,
     req: S3Request<HeadObjectInput>,
 ) -> S3Result<S3Response<HeadObjectOutput>> {
+    let caller = caller(&req.extensions)?;
     let input = req.input;
     let read = Read {
+        caller,
         bucket: &input.bucket,
         key: &input.key,
         version_id: input.version_id.as_deref(),

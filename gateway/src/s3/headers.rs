@@ -1,5 +1,6 @@
 //! The headers that are stored with an object: out of a request, and what both GET and HEAD answer.
 
+use annulus_common::acl::ObjectAcl;
 use annulus_common::object::{ObjectHeaders, ObjectVersion};
 use http::HeaderMap;
 use s3s::dto::{Metadata, Timestamp};
@@ -40,7 +41,16 @@ pub(super) fn of_request(headers: &HeaderMap, metadata: Option<Metadata>) -> S3R
         website_redirect: website_redirect(headers)?,
         storage_class: storage_class(headers)?,
         user: user_metadata(metadata)?,
+        acl: acl(headers)?,
     })
+}
+
+/// `x-amz-acl`.
+pub(super) fn acl(headers: &HeaderMap) -> S3Result<ObjectAcl> {
+    match text(headers, "x-amz-acl")? {
+        Some(name) => ObjectAcl::named(&name).ok_or_else(|| s3_error!(NotImplemented)),
+        None => Ok(ObjectAcl::default()),
+    }
 }
 
 /// `x-amz-storage-class`.
@@ -106,7 +116,7 @@ pub(super) fn text(headers: &HeaderMap, name: &str) -> S3Result<Option<String>> 
 fn without_framing(encodings: &str) -> Option<String> {
     let kept: Vec<&str> =
         encodings.split(',').map(str::trim).filter(|encoding| !encoding.eq_ignore_ascii_case("aws-chunked")).collect();
-    (!kept.is_empty()).then(|| kept.join(","))
+    (!kept.is_empty()).then(|| kept.join(", "))
 }
 
 fn user_metadata(metadata: Option<Metadata>) -> S3Result<std::collections::BTreeMap<String, String>> {
@@ -133,7 +143,8 @@ mod tests {
     fn framing_is_not_stored() {
         assert_eq!(without_framing("aws-chunked"), None);
         assert_eq!(without_framing("AWS-Chunked, gzip").as_deref(), Some("gzip"));
-        assert_eq!(without_framing("gzip,aws-chunked,br").as_deref(), Some("gzip,br"));
+        assert_eq!(without_framing("gzip,aws-chunked,br").as_deref(), Some("gzip, br"));
+        assert_eq!(without_framing("deflate, gzip").as_deref(), Some("deflate, gzip"));
         assert_eq!(without_framing("gzip").as_deref(), Some("gzip"));
     }
 

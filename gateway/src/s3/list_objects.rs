@@ -9,7 +9,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::checksum::{dto_algorithm, dto_type};
 use super::error::s3_error;
 use super::headers::{STANDARD, timestamp};
-use super::listing::{Names, non_empty, page_size};
+use super::listing::{Names, fits_xml, non_empty, page_size};
 use super::{Gateway, dto_etag, dto_size, owner};
 use crate::object::{ListObjects, ObjectPage};
 
@@ -39,7 +39,7 @@ pub(super) async fn list_objects(
     let next_marker = page.next.as_deref().filter(|_| delimiter.is_some()).map(|next| names.write(next));
     Ok(S3Response::new(ListObjectsOutput {
         name: Some(input.bucket),
-        prefix: Some(names.write(&prefix)),
+        prefix: Some(write_prefix(names, &prefix)),
         marker: Some(names.write(&marker)),
         max_keys: Some(max_keys),
         is_truncated: Some(page.next.is_some()),
@@ -50,6 +50,12 @@ pub(super) async fn list_objects(
         encoding_type: names.encoding_type(),
         request_charged: None,
     }))
+}
+
+/// The prefix of the listing's first version is encoded only where a decoder would change it or XML cannot carry it: most
+/// clients decode it, but botocore does not, and all of them shall read what was asked.
+fn write_prefix(names: Names, prefix: &str) -> String {
+    if prefix.contains(['%', '+']) || !fits_xml(prefix) { names.write(prefix) } else { prefix.to_owned() }
 }
 
 /// The names in a page.
@@ -88,5 +94,20 @@ fn dto_object(object: &ListedObject, names: Names, owners: Option<&ClusterMap>) 
         restore_status: None,
         size: Some(dto_size(object.size)),
         storage_class: Some(ObjectStorageClass::from(class)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Names, write_prefix};
+
+    #[test]
+    fn a_prefix_reads_the_same_decoded_or_not() {
+        for plain in ["", "foo/", "a b", "é", "\n"] {
+            assert_eq!(write_prefix(Names::Encoded, plain), plain);
+        }
+        assert_eq!(write_prefix(Names::Encoded, "a+b"), "a%2Bb");
+        assert_eq!(write_prefix(Names::Encoded, "a%2B"), "a%252B");
+        assert_eq!(write_prefix(Names::Encoded, "\u{1}"), "%01");
     }
 }

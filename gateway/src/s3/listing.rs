@@ -92,7 +92,7 @@ fn encode(name: &str) -> String {
 }
 
 /// Whether XML 1.0 carries the text unchanged: see its production 2, and section 2.11 on carriage returns.
-fn fits_xml(text: &str) -> bool {
+pub(super) fn fits_xml(text: &str) -> bool {
     text.chars().all(|character| match character {
         '\t' | '\n' => true,
         '\u{fffe}' | '\u{ffff}' => false,

@@ -4,6 +4,7 @@
 //! What is not built is not here: s3s answers it with 501 NotImplemented.
 
 mod abort_multipart_upload;
+mod acl;
 pub(crate) mod body;
 mod bucket_facts;
 mod checksum;
@@ -16,6 +17,7 @@ mod delete_bucket;
 mod delete_object;
 mod delete_objects;
 mod error;
+mod find_object;
 mod get_bucket_location;
 mod get_object;
 mod get_object_attributes;
@@ -69,7 +71,7 @@ impl Gateway {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct StatusOverride(pub(crate) http::StatusCode);
 
-/// Who signed the request: put there by the access check, without which no operation runs.
+/// Who signed the request, or [`UserId::ANONYMOUS`]: put there by the access check, without which no operation runs.
 fn caller(extensions: &Extensions) -> S3Result<UserId> {
     extensions.get::<Caller>().map(|caller| caller.user).ok_or_else(|| s3_error!(AccessDenied))
 }
@@ -138,7 +140,6 @@ delegate! {
     list_multipart_uploads::list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput;
 
     bucket_facts::get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
-    bucket_facts::get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput;
     bucket_facts::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
     bucket_facts::get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput;
     bucket_facts::get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput;
@@ -155,6 +156,11 @@ delegate! {
     bucket_facts::get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput;
     bucket_facts::get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput;
 
-    object_facts::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
     object_facts::get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput;
+    object_facts::get_object_torrent(GetObjectTorrentInput) -> GetObjectTorrentOutput;
+
+    acl::get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput;
+    acl::put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput;
+    acl::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
+    acl::put_object_acl(PutObjectAclInput) -> PutObjectAclOutput;
 }

@@ -1,29 +1,27 @@
-//! GetObjectAcl and GetObjectTagging: every object is its owner's alone, and none has tags, until setting them is built.
+//! GetObjectTagging and GetObjectTorrent: no object has tags until setting them is built, and none has a torrent.
 
-use s3s::dto::{GetObjectAclInput, GetObjectAclOutput, GetObjectTaggingInput, GetObjectTaggingOutput};
-use s3s::{S3Request, S3Response, S3Result};
+use annulus_common::acl::Permission;
+use s3s::dto::{GetObjectTaggingInput, GetObjectTaggingOutput, GetObjectTorrentInput, GetObjectTorrentOutput};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::bucket_facts::full_control;
-use super::copy_object::find_source;
-use super::{Gateway, owner, version};
-
-pub(super) async fn get_object_acl(
-    gateway: &Gateway,
-    req: S3Request<GetObjectAclInput>,
-) -> S3Result<S3Response<GetObjectAclOutput>> {
-    version::current(req.input.version_id.as_deref())?;
-    let found = find_source(gateway, &req.input.bucket, &req.input.key).await?;
-    let map = gateway.accounts.map().await?;
-    let owner = owner(&map, found.object.owner);
-    let grants = Some(vec![full_control(&owner)]);
-    Ok(S3Response::new(GetObjectAclOutput { grants, owner: Some(owner), ..Default::default() }))
-}
+use super::find_object::find_object;
+use super::{Gateway, caller, version};
 
 pub(super) async fn get_object_tagging(
     gateway: &Gateway,
     req: S3Request<GetObjectTaggingInput>,
 ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
     version::current(req.input.version_id.as_deref())?;
-    find_source(gateway, &req.input.bucket, &req.input.key).await?;
+    let (caller, place) = (caller(&req.extensions)?, (req.input.bucket.as_str(), req.input.key.as_str()));
+    // No access control list of S3's grants tags to those who may only read.
+    find_object(gateway, caller, place, Permission::FullControl).await?;
     Ok(S3Response::new(GetObjectTaggingOutput { tag_set: Vec::new(), version_id: req.input.version_id }))
+}
+
+/// S3 has torrents no more: it answers that there is none, whoever asks for whichever object.
+pub(super) async fn get_object_torrent(
+    _: &Gateway,
+    _: S3Request<GetObjectTorrentInput>,
+) -> S3Result<S3Response<GetObjectTorrentOutput>> {
+    Err(s3_error!(NoSuchKey))
 }

@@ -3,7 +3,7 @@
 use s3s::dto::{PutObjectInput, PutObjectOutput};
 use s3s::{S3Request, S3Response, S3Result};
 
-use super::checksum::{dto_type, expected, object_text, set_checksum};
+use super::checksum::{dto_type, expected, set_checksum};
 use super::error::s3_error;
 use super::{Gateway, body, caller, condition, dto_etag, headers};
 use crate::object::{BODY_BYTES_MAX, PutObject};
@@ -32,8 +32,8 @@ pub(super) async fn put_object(
     let written = gateway.objects.put(put, body::stream(input.body)).await.map_err(s3_error)?;
     let mut output = PutObjectOutput { e_tag: Some(dto_etag(&written.etag)), ..Default::default() };
     if let Some(checksum) = &written.checksum {
-        set_checksum!(output, checksum.algorithm, object_text(checksum, None));
-        output.checksum_type = Some(dto_type(checksum.kind));
+        set_checksum!(output, checksum.algorithm(), checksum.to_string());
+        output.checksum_type = Some(dto_type(checksum.checksum_type()));
     }
     Ok(S3Response::new(output))
 }

@@ -1,18 +1,20 @@
 //! What GetObject and HeadObject share: finding the object, judging conditions, choosing bytes, and the headers of both.
 
-use annulus_common::object::ObjectVersion;
+use annulus_common::acl::Permission;
+use annulus_common::object::{ObjectVersion, UserId};
 use http::HeaderMap;
 use s3s::S3Result;
 use s3s::dto::{ChecksumMode, Range, Timestamp};
 
-use super::checksum::{object_text, value_text};
+use super::checksum::value_text;
 use super::condition;
-use super::error::s3_error;
+use super::find_object::find_object;
 use super::range::{Selection, choose};
 use super::{Gateway, version};
 
 /// What a read asks for.
 pub(super) struct Read<'a> {
+    pub(super) caller: UserId,
     pub(super) bucket: &'a str,
     pub(super) key: &'a str,
     pub(super) version_id: Option<&'a str>,
@@ -27,8 +29,8 @@ pub(super) struct Read<'a> {
 pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<(ObjectVersion, Selection)> {
     version::current(read.version_id)?;
     let conditions = condition::of_read(read.headers, read.modified_since, read.unmodified_since)?;
-    let bucket = gateway.objects.bucket(read.bucket).await.map_err(s3_error)?;
-    let found = gateway.objects.get(&bucket, read.key).await.map_err(s3_error)?;
+    let place = (read.bucket, read.key);
+    let (_, found) = find_object(gateway, read.caller, place, Permission::Read).await?;
     condition::judge_read(&conditions, &found)?;
     let selection = choose(&found, read.range, read.part_number)?;
     Ok((found, selection))
@@ -45,7 +47,7 @@ pub(super) fn checksum_text(
     match &selection.part {
         _ if !enabled => None,
         Some(part) => part.checksum.as_ref().map(|value| value_text(value)),
-        None if selection.length() == found.object.size => Some(object_text(object, found.object.etag.parts)),
+        None if selection.length() == found.object.size => Some(object.to_string()),
         None => None,
     }
 }
@@ -72,8 +74,8 @@ macro_rules! fill {
         output.website_redirect_location = headers.website_redirect.clone();
         let text = $crate::s3::read::checksum_text($mode, found, selection);
         if let (Some(text), Some(checksum)) = (text, &found.object.checksum) {
-            $crate::s3::checksum::set_checksum!(output, checksum.algorithm, text);
-            output.checksum_type = Some($crate::s3::checksum::dto_type(checksum.kind));
+            $crate::s3::checksum::set_checksum!(output, checksum.algorithm(), text);
+            output.checksum_type = Some($crate::s3::checksum::dto_type(checksum.checksum_type()));
         }
     }};
 }

@@ -6,18 +6,21 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{expected, set_checksum};
 use super::error::{part_number_out_of_range, s3_error};
-use super::{Gateway, body, dto_etag};
+use super::find_object::check_upload;
+use super::{Gateway, body, caller, dto_etag};
 use crate::object::{PutPart, UploadPath};
 
 pub(super) async fn upload_part(
     gateway: &Gateway,
     req: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
+    let caller = caller(&req.extensions)?;
     let digest = expected(&req.headers, req.trailing_headers)?;
     let input = req.input;
     let number = part_number(input.part_number)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
+    check_upload(gateway, caller, path).await?;
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
     let put = PutPart { path, number, content_length, digest };
     let written = gateway.objects.put_part(put, body::stream(input.body)).await.map_err(s3_error)?;

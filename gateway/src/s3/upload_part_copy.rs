@@ -1,21 +1,24 @@
-//! UploadPartCopy. That the caller may read the source was decided before.
+//! UploadPartCopy.
 
+use annulus_common::acl::Permission;
 use s3s::dto::{CopyPartResult, UploadPartCopyInput, UploadPartCopyOutput};
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::checksum::set_checksum;
-use super::copy_object::{find_source, source_of, version_of};
+use super::copy_object::{source_of, version_of};
 use super::error::s3_error;
+use super::find_object::{check_upload, find_object};
 use super::headers::timestamp;
 use super::range::of_copy_source;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, condition, dto_etag};
+use super::{Gateway, caller, condition, dto_etag};
 use crate::object::{CopyPart, UploadPath};
 
 pub(super) async fn upload_part_copy(
     gateway: &Gateway,
     req: S3Request<UploadPartCopyInput>,
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+    let caller = caller(&req.extensions)?;
     let input = req.input;
     let number = part_number(input.part_number)?;
     let (source_bucket, source_key) = source_of(&input.copy_source)?;
@@ -25,11 +28,12 @@ pub(super) async fn upload_part_copy(
         input.copy_source_if_unmodified_since.as_ref(),
     )?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let source = find_source(gateway, source_bucket, source_key).await?;
+    let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
+    check_upload(gateway, caller, path).await?;
+    let (_, source) = find_object(gateway, caller, (source_bucket, source_key), Permission::Read).await?;
     condition::judge_source(&conditions, &source)?;
     let range =
         input.copy_source_range.as_deref().map(|range| of_copy_source(range, source.object.size)).transpose()?;
-    let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
     let copy = CopyPart { path, number, source: &source, range };
     let written = gateway.objects.copy_part(copy).await.map_err(s3_error)?;
     let mut result = CopyPartResult {

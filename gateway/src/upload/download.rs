@@ -1,5 +1,6 @@
 //! Files go out: whole, or the one range that the client asks for.
 
+use annulus_common::acl::Permission;
 use annulus_common::map::Bucket;
 use annulus_common::object::ObjectVersion;
 use futures::TryStreamExt;
@@ -12,6 +13,7 @@ use http_body_util::{BodyExt, StreamBody};
 use super::Upload;
 use super::error::UploadError;
 use crate::http::{HandlerBody, whole};
+use crate::object::permits;
 use crate::s3::{ByteRange, select_range};
 
 impl Upload {
@@ -22,6 +24,10 @@ impl Upload {
         key: &str,
     ) -> Result<Response<HandlerBody>, UploadError> {
         let version = self.objects.get(bucket, key).await?;
+        // Others may have written to the bucket, if its list lets them: what they wrote is theirs.
+        if !permits(&version, Permission::Read, bucket, bucket.owner) {
+            return Err(UploadError::AccessDenied);
+        }
         let size = version.object.size;
         let asked = head.headers.get(RANGE).and_then(|value| value.to_str().ok());
         let (status, range) = match select_range(asked, size) {

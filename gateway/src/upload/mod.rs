@@ -10,6 +10,7 @@ mod receive;
 
 use std::sync::Arc;
 
+use annulus_common::acl::BucketAcl;
 use annulus_common::clock::SharedClock;
 use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::UserId;
@@ -69,7 +70,7 @@ impl Upload {
         let caller = self.authenticate(&map, &head)?;
         let below = head.uri.path().strip_prefix(PATH).unwrap_or_default().trim_start_matches('/');
         match (&head.method, below.is_empty()) {
-            (&Method::POST | &Method::PUT, true) => {
+            (&Method::POST, true) => {
                 let bucket = self.bucket_to_write(&map, &caller).await?;
                 self.receive(&head, body, &bucket).await
             }
@@ -108,10 +109,12 @@ impl Upload {
             Caller::Guest => first_admin(map).ok_or(UploadError::AccessDenied)?,
         };
         let bucket = match self.objects.bucket(&self.config.bucket).await {
-            Err(ObjectError::NoSuchBucket) => match self.objects.create_bucket(&self.config.bucket, owner).await {
-                Err(ObjectError::BucketExists(bucket)) => *bucket,
-                made => made?,
-            },
+            Err(ObjectError::NoSuchBucket) => {
+                match self.objects.create_bucket(&self.config.bucket, owner, BucketAcl::Private).await {
+                    Err(ObjectError::BucketExists(bucket)) => *bucket,
+                    made => made?,
+                }
+            }
             found => found?,
         };
         permit(caller, &bucket)?;

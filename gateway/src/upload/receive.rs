@@ -1,6 +1,5 @@
 //! Files come in: each field of the form that has a file name is stored as it arrives, in bounded memory.
 
-use annulus_common::checksum::ChecksumValue;
 use annulus_common::condition::Conditions;
 use annulus_common::map::Bucket;
 use annulus_common::object::ObjectHeaders;
@@ -77,10 +76,7 @@ impl Upload {
             digest: Expected::default(),
         };
         let written = self.objects.put(put, Box::pin(field.map_err(|error| body_error(&error)))).await?;
-        let checksum = written
-            .checksum
-            .and_then(|checksum| ChecksumValue::from_bytes(checksum.algorithm, &checksum.value).ok())
-            .map(Into::into);
+        let checksum = written.checksum.map(|checksum| checksum.value().into());
         Ok(StoredFile {
             url: url(headers, &key),
             key,

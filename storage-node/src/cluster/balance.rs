@@ -56,3 +56,78 @@ fn is_able(status: &GroupStatus, to: NodeId) -> bool {
     });
     caught_up && !status.joint && status.voters.contains(&to)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId};
+    use annulus_common::map::{ClusterMap, MapVersion};
+
+    use super::{LAG_MAX, plan};
+    use crate::raft::{GroupStatus, PeerProgress, Role};
+
+    const ME: NodeId = NodeId(1);
+    const HOME: NodeId = NodeId(2);
+
+    /// Partition 0 is at home on node 2, everything else here.
+    fn map() -> ClusterMap {
+        ClusterMap {
+            cluster: ClusterId([1; 16]),
+            version: MapVersion(1),
+            epoch: Epoch(1),
+            replication_factor: 3,
+            map_voters: vec![ME, HOME],
+            placement: vec![vec![HOME, ME], vec![ME, HOME]],
+            nodes: BTreeMap::new(),
+            next_node: NodeId(3),
+            buckets: BTreeMap::new(),
+            next_bucket: BucketId(1),
+            users: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// A group that this node leads, whose other replica is up to date.
+    fn led() -> GroupStatus {
+        GroupStatus {
+            role: Role::Leader,
+            leader: Some(ME),
+            term: 2,
+            committed: 100,
+            applied: 100,
+            last_index: 100,
+            voters: vec![ME, HOME],
+            learners: Vec::new(),
+            joint: false,
+            installing: false,
+            generation: 0,
+            progress: vec![PeerProgress { node: HOME, matched: 100, active: true, in_snapshot: false }],
+        }
+    }
+
+    fn planned(status: GroupStatus) -> Option<(GroupId, NodeId)> {
+        let groups = [(GroupId(0), led()), (GroupId(1), status), (GroupId(2), led())];
+        plan(&map(), ME, groups.into_iter())
+    }
+
+    #[test]
+    fn a_group_goes_home_when_its_preferred_leader_can_take_it() {
+        assert_eq!(planned(led()), Some((GroupId(1), HOME)));
+        let mut lagging = led();
+        lagging.last_index += LAG_MAX + 1;
+        assert_eq!(planned(lagging), None);
+        for spoil in [
+            |status: &mut GroupStatus| status.progress[0].active = false,
+            |status: &mut GroupStatus| status.progress[0].in_snapshot = true,
+            |status: &mut GroupStatus| status.progress.clear(),
+            |status: &mut GroupStatus| status.role = Role::Follower,
+            |status: &mut GroupStatus| status.joint = true,
+            |status: &mut GroupStatus| status.voters = vec![ME],
+        ] {
+            let mut status = led();
+            spoil(&mut status);
+            assert_eq!(planned(status.clone()), None, "{status:?}");
+        }
+    }
+}

@@ -91,7 +91,8 @@ pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
         MapChange::CreateBucket { name, .. }
         | MapChange::BeginDeleteBucket { name }
         | MapChange::AbortDeleteBucket { name, .. }
-        | MapChange::FinishDeleteBucket { name, .. } => vec![Part::Bucket(name.clone())],
+        | MapChange::FinishDeleteBucket { name, .. }
+        | MapChange::SetBucketAcl { name, .. } => vec![Part::Bucket(name.clone())],
         MapChange::CreateUser { id, .. } => vec![Part::User(*id)],
         MapChange::DeleteUser { id } => {
             let keys = map.keys.iter().filter(|(_, key)| key.user == *id).map(|(key, _)| Part::Key(key.clone()));

@@ -39,7 +39,7 @@ pub(super) fn objects(kv: &dyn KvRead, keys: Keys, ask: &Ask<'_>) -> Result<Page
                 etag: head.etag,
                 modified_ms: head.modified_ms,
                 owner: head.owner,
-                checksum: head.checksum.map(|checksum| (checksum.algorithm, checksum.kind)),
+                checksum: head.checksum.map(|checksum| (checksum.algorithm(), checksum.checksum_type())),
                 storage_class: head.headers.storage_class,
             })
         },
@@ -85,6 +85,8 @@ pub(super) fn uploads(
     walk(kv, &source, ask, &start)
 }
 
+type Decode<'a, T> = dyn Fn(String, &[u8]) -> Result<T, KvError> + 'a;
+
 /// Where a listing's entries are and how they are read.
 struct Source<'a, T> {
     /// Where the records of object keys at or after a byte string begin.
@@ -92,7 +94,7 @@ struct Source<'a, T> {
     /// The object key of a stored key.
     object_key: &'a dyn Fn(&[u8]) -> Option<String>,
     /// The entry of an object key and its record.
-    decode: &'a dyn Fn(String, &[u8]) -> Result<T, KvError>,
+    decode: &'a Decode<'a, T>,
     /// Where the shard ends.
     upper: Vec<u8>,
 }

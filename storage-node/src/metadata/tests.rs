@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use annulus_common::acl::ObjectAcl;
 use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::{BucketId, GroupId, PartId, PartitionId, RequestId, ShardId, UploadId};
 use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectHeaders, ObjectVersion, Part, Upload, UserId};
@@ -168,6 +169,22 @@ fn conditions_are_judged_in_order() {
     assert_eq!(bench.run(delete(matching(1))), MetaReply::Deleted(vec![DeleteOutcome::PreconditionFailed]));
     assert_eq!(bench.run(delete(matching(3))), MetaReply::Deleted(vec![DeleteOutcome::Deleted]));
     assert_eq!(bench.run(delete(matching(3))), MetaReply::Deleted(vec![DeleteOutcome::NoSuchKey]));
+}
+
+#[test]
+fn an_access_list_is_changed_for_the_version_it_was_judged_by() {
+    let mut bench = Bench::new();
+    let acl = |sequence, acl| Command::SetAcl { path: path("k"), sequence, acl };
+    assert_eq!(bench.run(acl(1, ObjectAcl::PublicRead)), MetaReply::NoSuchKey);
+    bench.run(put("k", Conditions::default(), inline(1)));
+    let before = bench.object("k").unwrap();
+    assert_eq!(bench.run(acl(before.sequence, ObjectAcl::PublicRead)), MetaReply::Done);
+    let mut expected = before.clone();
+    expected.object.headers.acl = ObjectAcl::PublicRead;
+    assert_eq!(bench.object("k"), Some(expected));
+    bench.run(put("k", Conditions::default(), inline(2)));
+    assert_eq!(bench.run(acl(before.sequence, ObjectAcl::PublicRead)), MetaReply::PreconditionFailed);
+    assert_eq!(bench.object("k").unwrap().object.headers.acl, ObjectAcl::Private);
 }
 
 #[test]

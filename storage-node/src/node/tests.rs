@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use annulus_common::acl::BucketAcl;
 use annulus_common::chunk::{ChunkOwner, piece_crcs};
 use annulus_common::clock::{SharedClock, SystemClock};
 use annulus_common::ids::{BucketId, ChunkId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId};
@@ -26,6 +27,7 @@ use crate::cluster::formation::FormationSettings;
 use crate::cluster::root_key;
 use crate::kv::identity::NodeIdentity;
 use crate::kv::memory::MemoryKv;
+use crate::kv::{Batch, Cursor, Durability, Kv, KvError, KvRead, Table};
 use crate::repair::RepairSettings;
 
 /// Longer than everything here takes, elections included.
@@ -33,6 +35,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
+}
+
+/// A database as one start of a node holds it: gone when the node has let go of it.
+struct Handle(Arc<MemoryKv>);
+
+impl KvRead for Handle {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        self.0.get(table, key)
+    }
+
+    fn cursor<'a>(&'a self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Box<dyn Cursor + 'a>, KvError> {
+        self.0.cursor(table, lower, upper)
+    }
+}
+
+impl Kv for Handle {
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+        self.0.write(batch, durability)
+    }
+
+    fn snapshot(&self) -> Box<dyn KvRead + '_> {
+        self.0.snapshot()
+    }
+
+    fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
+        self.0.compact(table, from, to)
+    }
 }
 
 /// A machine's disk: it outlives the nodes that are started on it.
@@ -53,7 +82,8 @@ impl Disk {
 
     fn data(&self) -> NodeData {
         let identity = NodeIdentity::load(&*self.meta, "memory").unwrap().unwrap();
-        NodeData::of(self.meta.clone(), self.chunks.clone(), identity, Execution::Inline)
+        let open = |kv: &Arc<MemoryKv>| Arc::new(Handle(Arc::clone(kv)));
+        NodeData::of(open(&self.meta), open(&self.chunks), identity, Execution::Inline)
     }
 }
 
@@ -117,6 +147,7 @@ impl Site {
 
     async fn stop(&self, node: StorageNode, disk: &Disk) {
         soon(node.shutdown()).await;
+        assert_eq!(Arc::strong_count(&disk.meta), 1, "the node has closed its database");
         self.network.unregister(&disk.name);
     }
 
@@ -144,7 +175,7 @@ fn map_of(node: &StorageNode) -> Arc<ClusterMap> {
 
 fn create_bucket(watch: &MapWatch, name: &str) -> MapEntry {
     let owner = *watch.latest().users.keys().next().unwrap();
-    let change = MapChange::CreateBucket { name: name.to_owned(), owner };
+    let change = MapChange::CreateBucket { name: name.to_owned(), owner, acl: BucketAcl::Private };
     MapEntry { request: RequestId(rand::random()), time_ms: 1, change }
 }
 

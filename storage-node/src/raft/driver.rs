@@ -1,7 +1,7 @@
 //! Threads around workers: the only place of this module with threads and with time.
 //!
-//! Each worker's thread sleeps until something arrives or a tick is due. A worker that fails or panics ends its node: the
-//! reason goes to the fatal hook, and everyone who waits is answered.
+//! Each worker's thread sleeps until something arrives or a tick is due. A worker that fails or panics ends its node:
+//! the reason goes to the fatal hook, and everyone who waits is answered.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -25,7 +25,8 @@ use crate::kv::KvError;
 const TICK: Duration = Duration::from_millis(100);
 /// Workers of one node: more threads than disks have queues for.
 const WORKERS_MAX: usize = 64;
-/// How often a write that fails for another reason than a full disk is repeated: it may be a hiccup, but is probably not.
+/// How often a write that fails for another reason than a full disk is repeated: it may be a hiccup, but is probably
+/// not.
 const WRITE_ATTEMPTS_MAX: u32 = 10;
 /// The pause before a failed write is repeated.
 const WRITE_PAUSE: Duration = Duration::from_millis(500);
@@ -164,8 +165,8 @@ fn start_fetch(fetch: Fetch, queue: Arc<Queue>, source: Arc<dyn SnapshotSource>,
     });
 }
 
-/// When the next tick is due. Ticks that were missed stay missed: a process that was held up for seconds must not take the
-/// silence for that of its leaders.
+/// When the next tick is due. Ticks that were missed stay missed: a process that was held up for seconds must not take
+/// the silence for that of its leaders.
 struct Ticks {
     clock: SharedClock,
     next: Duration,

@@ -2,7 +2,8 @@
 
 use annulus_common::ids::NodeId;
 
-/// Why a request failed. After `Uncertain`, `TimedOut` and `Stopped` a command may still be applied; after the others it never is.
+/// Why a request failed. After `Uncertain`, `TimedOut` and `Stopped` a command may still be applied; after the others
+/// it never is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RaftError {
     /// Ask the leader, if it is known.

@@ -93,8 +93,8 @@ pub(super) fn decode(mut frame: Bytes) -> (Vec<(GroupId, Message)>, Result<(), F
     (messages, Ok(()))
 }
 
-/// The frame divided among `workers`, by the rule that a group belongs to the worker `group % workers`. What cannot be divided
-/// goes to the first, which counts it.
+/// The frame divided among `workers`, by the rule that a group belongs to the worker `group % workers`. What cannot be
+/// divided goes to the first, which counts it.
 pub(super) fn split(frame: Bytes, workers: usize) -> Vec<(usize, Bytes)> {
     if workers == 1 || frame.len() < 1 + MESSAGE_HEADER_BYTES || frame[0] != VERSION {
         return vec![(0, frame)];
@@ -149,8 +149,7 @@ mod tests {
             mail.put(GroupId(*group), message);
         }
         mail.post(&outbox);
-        let sent = sent.lock().clone();
-        sent
+        sent.lock().drain(..).collect()
     }
 
     fn message(to: u64, index: u64, bytes: usize) -> Message {

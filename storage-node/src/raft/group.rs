@@ -1,5 +1,5 @@
-//! One group on one node: the Raft core, its log, its state machine, and who waits for them. It follows the core's contract:
-//! persist a Ready before sending what promises durability, apply only what is committed and persisted.
+//! One group on one node: the Raft core, its log, its state machine, and who waits for them. It follows the core's
+//! contract: persist a Ready before sending what promises durability, apply only what is committed and persisted.
 
 use std::sync::Arc;
 
@@ -35,7 +35,8 @@ const MESSAGE_BYTES_MAX: u64 = 512 << 10;
 const INFLIGHT_MESSAGES_MAX: usize = 64;
 /// Bytes of entries that are applied before the other groups have their turn.
 const APPLY_BYTES_PER_READY: u64 = 4 << 20;
-/// Ticks after a new group's start at which its designated first leader stands for election, without waiting for its time.
+/// Ticks after a new group's start at which its designated first leader stands for election, without waiting for its
+/// time.
 const FIRST_ELECTION_TICKS: [u64; 3] = [1, 4, 9];
 
 /// What a group needs from its worker while it works.
@@ -284,8 +285,8 @@ impl Group {
         self.leave_joint();
     }
 
-    /// What the core wants done: entries and hard state go into `batch`, what a leader may say before they are written into
-    /// `mail`.
+    /// What the core wants done: entries and hard state go into `batch`, what a leader may say before they are written
+    /// into `mail`.
     pub(super) fn collect(&mut self, batch: &mut Batch, mail: &mut Mail) -> Option<Ready> {
         if !self.raw.has_ready() {
             return None;

@@ -1,9 +1,9 @@
-//! The gate before the Raft core: the core panics on messages that cannot be, and a panic stops the node. Whatever a peer
-//! sends is checked here first; what fails is dropped, as a network may drop it. It judges form, not membership.
+//! The gate before the Raft core: the core panics on messages that cannot be, and a panic stops the node. Whatever a
+//! peer sends is checked here first; what fails is dropped, as a network may drop it. It judges form, not membership.
 //!
-//! A message of a node that is not in the group's membership as this replica knows it passes all the same, unless it is a
-//! response (the core ignores those): the replica may be the one that is behind, and the sender its new leader. Pre-vote and
-//! the check of the quorum keep a removed node from disturbing a group.
+//! A message of a node that is not in the group's membership as this replica knows it passes all the same, unless it is
+//! a response (the core ignores those): the replica may be the one that is behind, and the sender its new leader.
+//! Pre-vote and the check of the quorum keep a removed node from disturbing a group.
 
 use annulus_common::ids::NodeId;
 use raft::eraftpb::{ConfState, EntryType, Message, MessageType};

@@ -1,4 +1,5 @@
-//! What happens to a worker, and what it asks for in return. It knows no order of events: that is the worker's caller's.
+//! What happens to a worker, and what it asks for in return. It knows no order of events: that is the worker's
+//! caller's.
 
 use annulus_common::ids::{GroupId, NodeId};
 use bytes::Bytes;
@@ -132,7 +133,8 @@ pub struct Fetch {
     pub group: GroupId,
     /// The index of the snapshot.
     pub index: u64,
-    /// The key after which the piece begins. Without it the request only tells something, and no [`Input::Fetched`] is awaited.
+    /// The key after which the piece begins. Without it the request only tells something, and no [`Input::Fetched`] is
+    /// awaited.
     pub after: Option<Bytes>,
     /// What to ask.
     pub request: Bytes,

@@ -1,10 +1,10 @@
 //! Snapshots on their way in: a replica that is too far behind replaces its state, piece by piece, and then its log.
 //!
-//! The order is what makes it safe to crash at any point. The first piece's batch sets the mark "installing" and empties the
-//! range; the pieces follow; the last batch clears the mark together with the new applied index, membership and log. While the
-//! mark is there the replica votes and takes entries (its log is whole) but applies nothing and never leads. Only when all is
-//! on disk is the core started anew from it and given the `MsgSnapshot`, which then tells it nothing new: it answers the
-//! leader that its log ends there.
+//! The order is what makes it safe to crash at any point. The first piece's batch sets the mark "installing" and
+//! empties the range; the pieces follow; the last batch clears the mark together with the new applied index, membership
+//! and log. While the mark is there the replica votes and takes entries (its log is whole) but applies nothing and
+//! never leads. Only when all is on disk is the core started anew from it and given the `MsgSnapshot`, which then tells
+//! it nothing new: it answers the leader that its log ends there.
 
 use annulus_common::ids::NodeId;
 use bytes::Bytes;
@@ -245,8 +245,8 @@ impl Group {
         Ok(())
     }
 
-    /// Reminds the leader that this replica's log is worth nothing without a state. The core has such a request, but makes it
-    /// only in the term of the last entry; to the leader it looks the same.
+    /// Reminds the leader that this replica's log is worth nothing without a state. The core has such a request, but
+    /// makes it only in the term of the last entry; to the leader it looks the same.
     fn request_snapshot(&mut self, context: &mut Context<'_>) {
         let raft = &self.raw.raft;
         let storage = self.raw.store();

@@ -1,5 +1,5 @@
-//! The newest entries of a log, in memory, so that applying and replicating what was just written reads nothing from the disk.
-//! It also weighs the log, to decide when to cut it. It writes nothing.
+//! The newest entries of a log, in memory, so that applying and replicating what was just written reads nothing from
+//! the disk. It also weighs the log, to decide when to cut it. It writes nothing.
 
 use std::collections::VecDeque;
 
@@ -75,8 +75,8 @@ fn cost(entry: &Entry) -> usize {
     entry.encoded_len() + size_of::<Entry>()
 }
 
-/// How many bytes the log holds behind each of some of its entries. It begins empty at every start: a log that is older than
-/// the process is not read again just to be weighed, so it may once grow to twice its bound.
+/// How many bytes the log holds behind each of some of its entries. It begins empty at every start: a log that is older
+/// than the process is not read again just to be weighed, so it may once grow to twice its bound.
 #[derive(Default)]
 pub(super) struct LogWeight {
     /// `(index, bytes appended up to it)`, rising, at least [`MARK_BYTES`] apart.

@@ -1,5 +1,5 @@
-//! The bridge from slog, through which the Raft core logs, to tracing. The core speaks of every election and rejection, so
-//! its information is our debugging, and only its errors keep their level.
+//! The bridge from slog, through which the Raft core logs, to tracing. The core speaks of every election and rejection,
+//! so its information is our debugging, and only its errors keep their level.
 
 use std::fmt::{self, Write};
 

@@ -1,4 +1,5 @@
-//! Membership changes: which are sensible, and how they are told to the Raft core. Whether to change is the caller's to say.
+//! Membership changes: which are sensible, and how they are told to the Raft core. Whether to change is the caller's to
+//! say.
 
 use annulus_common::ids::NodeId;
 use prost::Message as _;
@@ -121,8 +122,8 @@ struct View<'a> {
     matched: &'a dyn Fn(NodeId) -> u64,
 }
 
-/// The change in the core's words. One step is a simple change; several enter joint consensus, which the leader leaves as
-/// soon as it is entered (the core's own way of leaving is lost with the leadership).
+/// The change in the core's words. One step is a simple change; several enter joint consensus, which the leader leaves
+/// as soon as it is entered (the core's own way of leaving is lost with the leadership).
 fn plan(change: &MembershipChange, view: &View<'_>) -> Result<ConfChangeV2, RaftError> {
     if change.steps.is_empty() || change.steps.len() > STEPS_MAX {
         return Err(RaftError::Refused { reason: "a change has at least one step, and not many" });

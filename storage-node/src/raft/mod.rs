@@ -1,33 +1,35 @@
 //! Many Raft groups on one node: agreement on an order of commands, for state machines that live in a [`Kv`].
 //!
-//! This module alone imports the crate `raft`. It knows no object, bucket or chunk: a command is bytes, and what it means is
-//! the [`StateMachine`]'s. It opens no socket: frames leave through [`Outbox`] and come in through [`RaftNode::step`].
+//! This module alone imports the crate `raft`. It knows no object, bucket or chunk: a command is bytes, and what it
+//! means is the [`StateMachine`]'s. It opens no socket: frames leave through [`Outbox`] and come in through
+//! [`RaftNode::step`].
 //!
 //! What is guaranteed
-//! - A command whose [`RaftNode::propose`] returned `Ok` is fsynced on a majority of the voters and applied here. It is never
-//!   lost while a majority of the voters keeps its disks, and every replica applies it at the same index.
-//! - `Err` of `propose` says what is known: after [`RaftError::Uncertain`], `TimedOut` and `Stopped` the command may still be
-//!   applied, after every other error it never will be. Commands carry an id of their own if that matters.
-//! - After [`RaftNode::read_index`] returned `Ok`, this replica's state holds every command that was acknowledged by anyone
-//!   before the call. There are no leases and no clock in that argument: a quorum is asked each time.
-//! - A promise (a vote, an acknowledgement) is sent only after what it promises is fsynced. An entry is applied only when it is
-//!   committed and fsynced here.
-//! - After a crash at any moment the node resumes from what was fsynced. A replica that crashed while a snapshot was being
-//!   installed applies nothing, leads nothing and answers no read until a complete snapshot is in.
+//! - A command whose [`RaftNode::propose`] returned `Ok` is fsynced on a majority of the voters and applied here. It is
+//!   never lost while a majority of the voters keeps its disks, and every replica applies it at the same index.
+//! - `Err` of `propose` says what is known: after [`RaftError::Uncertain`], `TimedOut` and `Stopped` the command may
+//!   still be applied, after every other error it never will be. Commands carry an id of their own if that matters.
+//! - After [`RaftNode::read_index`] returned `Ok`, this replica's state holds every command that was acknowledged by
+//!   anyone before the call. There are no leases and no clock in that argument: a quorum is asked each time.
+//! - A promise (a vote, an acknowledgement) is sent only after what it promises is fsynced. An entry is applied only
+//!   when it is committed and fsynced here.
+//! - After a crash at any moment the node resumes from what was fsynced. A replica that crashed while a snapshot was
+//!   being installed applies nothing, leads nothing and answers no read until a complete snapshot is in.
 //! - What a peer sends may be lost, repeated, reordered or garbage: it is checked before it reaches the Raft core.
 //!
 //! What is not: the caller's choice of a leader, redirection, deduplication of commands, membership policy, encryption.
 //!
-//! When storage fails: a write that finds the disk full is repeated, with a pause, until there is space. Nothing that depends
-//! on it is acknowledged or sent meanwhile, new requests are refused with [`RaftError::Storage`], and since the node then sends
-//! no heartbeats, its groups elect leaders elsewhere. Any other failure is repeated a few times; if it stays, or if the disk
-//! returned wrong bytes, or if there is a bug (a panic), the worker stops for good and [`FatalHook`] is called: the
-//! process must end, because a replica that has lost track of its own promises must not vote.
+//! When storage fails: a write that finds the disk full is repeated, with a pause, until there is space. Nothing that
+//! depends on it is acknowledged or sent meanwhile, new requests are refused with [`RaftError::Storage`], and since the
+//! node then sends no heartbeats, its groups elect leaders elsewhere. Any other failure is repeated a few times; if it
+//! stays, or if the disk returned wrong bytes, or if there is a bug (a panic), the worker stops for good and
+//! [`FatalHook`] is called: the process must end, because a replica that has lost track of its own promises must not
+//! vote.
 //!
-//! Roles: [`worker`](Worker) is the steppable core (no thread, no time, no randomness beyond the seed), `group` drives one
-//! group (`membership` and `status` are parts of it), `storage` and `log_cache` are its log, `snapshot` and `install` move state to a follower that is too far behind,
-//! `frame` and `guard` are the wire and the gate behind it, `proposals` and `reads`
-//! keep what waits for an answer, `queue` and `driver` make threads of workers.
+//! Roles: [`worker`](Worker) is the steppable core (no thread, no time, no randomness beyond the seed), `group` drives
+//! one group (`membership` and `status` are parts of it), `storage` and `log_cache` are its log, `snapshot` and
+//! `install` move state to a follower that is too far behind, `frame` and `guard` are the wire and the gate behind it,
+//! `proposals` and `reads` keep what waits for an answer, `queue` and `driver` make threads of workers.
 
 mod driver;
 mod error;
@@ -78,17 +80,18 @@ pub const COMMAND_BYTES_MAX: usize = 256 << 10;
 
 /// What a group agrees on. Its state lives in a [`Kv`], which is the same database the Raft log is in.
 ///
-/// `apply` must be deterministic: the same commands in the same order give the same batches and the same replies on every
-/// node. So it must not look at a clock, a random number or anything else that is not in its state or in the command. It sees
-/// the effects of all earlier commands in the `Kv`. A state machine that cannot read its state must panic, which stops the
-/// node (see the module's words on storage failures).
+/// `apply` must be deterministic: the same commands in the same order give the same batches and the same replies on
+/// every node. So it must not look at a clock, a random number or anything else that is not in its state or in the
+/// command. It sees the effects of all earlier commands in the `Kv`. A state machine that cannot read its state must
+/// panic, which stops the node (see the module's words on storage failures).
 pub trait StateMachine: Send + 'static {
     /// Carries out the command at `index`: puts its effects into `batch` and returns what the proposer is told.
     ///
     /// The caller adds the applied index to the same batch, so a command takes effect exactly once across crashes.
     fn apply(&mut self, index: u64, command: &[u8], batch: &mut Batch) -> Bytes;
 
-    /// The keys that hold all of this state machine's state, `lower..upper` of a table: what a snapshot carries. Constant.
+    /// The keys that hold all of this state machine's state, `lower..upper` of a table: what a snapshot carries.
+    /// Constant.
     fn range(&self) -> (Table, Bytes, Bytes);
 
     /// The range has been replaced by a snapshot: whatever is cached in memory must be loaded again.
@@ -110,7 +113,8 @@ pub type FatalHook = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct RaftConfig {
     /// This node.
     pub node: NodeId,
-    /// How many threads drive the groups; a group belongs to the thread `group id % workers`. One is enough for most disks.
+    /// How many threads drive the groups; a group belongs to the thread `group id % workers`. One is enough for most
+    /// disks.
     pub workers: usize,
     /// What election time-outs derive from, together with node, group and term.
     pub seed: u64,
@@ -167,14 +171,16 @@ impl RaftNode {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// Starts a group here. The first time ever, it begins with `spec.voters`, which must be the same on all of them; with
-    /// no voters it waits to be made a member by a leader. Later times it resumes from what is stored and `voters` is ignored.
+    /// Starts a group here. The first time ever, it begins with `spec.voters`, which must be the same on all of them;
+    /// with no voters it waits to be made a member by a leader. Later times it resumes from what is stored and `voters`
+    /// is ignored.
     pub async fn create_group(&self, spec: GroupSpec, machine: Box<dyn StateMachine>) -> Result<(), RaftError> {
         let group = spec.group;
         self.request(group, |reply| Input::Create { spec, machine, reply }).await
     }
 
-    /// Removes a group from this node: log, Raft state and the state machine's range. For a replica that is no longer a member.
+    /// Removes a group from this node: log, Raft state and the state machine's range. For a replica that is no longer a
+    /// member.
     pub async fn destroy_group(&self, group: GroupId) -> Result<(), RaftError> {
         self.request(group, |reply| Input::Destroy { group, reply }).await
     }
@@ -193,9 +199,9 @@ impl RaftNode {
 
     /// Returns once this replica's state holds everything that was acknowledged before the call. Only the leader can.
     ///
-    /// What is then read must come from one snapshot of the [`Kv`], and count only if [`RaftNode::generation`] says the same
-    /// before this call and after the reading: between the two this replica may lose the leadership and have its state
-    /// replaced.
+    /// What is then read must come from one snapshot of the [`Kv`], and count only if [`RaftNode::generation`] says the
+    /// same before this call and after the reading: between the two this replica may lose the leadership and have its
+    /// state replaced.
     pub async fn read_index(&self, group: GroupId) -> Result<(), RaftError> {
         self.request(group, |reply| Input::Read { group, reply }).await
     }
@@ -206,7 +212,8 @@ impl RaftNode {
         self.request(group, |reply| Input::ChangeMembership { group, change, reply }).await
     }
 
-    /// Asks `to` to take over. Returns when it has been asked: within an election time-out it leads, or all stays as it was.
+    /// Asks `to` to take over. Returns when it has been asked: within an election time-out it leads, or all stays as it
+    /// was.
     pub async fn transfer_leader(&self, group: GroupId, to: NodeId) -> Result<(), RaftError> {
         self.request(group, |reply| Input::TransferLeader { group, to, reply }).await
     }
@@ -227,7 +234,8 @@ impl RaftNode {
         self.shared.statuses.read().keys().copied().collect()
     }
 
-    /// Takes a frame of a peer, whose id the transport has proven. Never blocks: what does not fit is dropped, as a network may.
+    /// Takes a frame of a peer, whose id the transport has proven. Never blocks: what does not fit is dropped, as a
+    /// network may.
     pub fn step(&self, from: NodeId, frame: Bytes) {
         driver::step(&self.shared, from, frame);
     }
@@ -253,8 +261,8 @@ impl RaftNode {
         self.shared.counters.read()
     }
 
-    /// Hands leaderships over, waits for that for a bounded time, answers what waits with `Stopped`, and ends the threads.
-    /// Further calls find the node stopped.
+    /// Hands leaderships over, waits for that for a bounded time, answers what waits with `Stopped`, and ends the
+    /// threads. Further calls find the node stopped.
     pub async fn shutdown(&self) {
         driver::shutdown(&self.shared).await;
     }

@@ -1,5 +1,5 @@
-//! Commands that wait: first for the end of the turn's inputs, so that all of a turn travel in one message, then for their
-//! entry to be applied. It promises an answer to each within a bounded number of ticks.
+//! Commands that wait: first for the end of the turn's inputs, so that all of a turn travel in one message, then for
+//! their entry to be applied. It promises an answer to each within a bounded number of ticks.
 
 use std::collections::VecDeque;
 
@@ -77,7 +77,8 @@ impl Proposals {
         }
     }
 
-    /// Without the leadership of the term they were proposed in, what becomes of the waiting commands is not known here.
+    /// Without the leadership of the term they were proposed in, what becomes of the waiting commands is not known
+    /// here.
     pub(super) fn check_leadership(&mut self, raw: &RawNode<GroupStorage>) {
         if raw.raft.state != StateRole::Leader || raw.raft.term != self.term {
             self.fail_waiting(&RaftError::Uncertain);

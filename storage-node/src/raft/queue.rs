@@ -1,7 +1,7 @@
 //! What waits for a worker: a queue with many writers and one reader that takes everything at once.
 //!
-//! Requests and frames are bounded apart, so that neither crowds the other out: a full request queue refuses with `Busy`, a
-//! full frame queue drops frames, as a network may.
+//! Requests and frames are bounded apart, so that neither crowds the other out: a full request queue refuses with
+//! `Busy`, a full frame queue drops frames, as a network may.
 
 use std::time::Duration;
 
@@ -75,7 +75,8 @@ impl Queue {
         }
     }
 
-    /// Everything that waits; if nothing does, waits for something until the time is up. Nothing when the queue is closed.
+    /// Everything that waits; if nothing does, waits for something until the time is up. Nothing when the queue is
+    /// closed.
     pub(super) fn take(&self, wait: Duration) -> Option<Vec<Input>> {
         let mut inner = self.inner.lock();
         if inner.inputs.is_empty() && !inner.closed {

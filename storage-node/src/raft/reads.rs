@@ -1,8 +1,9 @@
-//! Readers that wait for a linearizable moment: a quorum confirms, after they asked, that this replica still leads; then its
-//! state must reach what was committed when they asked.
+//! Readers that wait for a linearizable moment: a quorum confirms, after they asked, that this replica still leads;
+//! then its state must reach what was committed when they asked.
 //!
-//! All readers of one loop turn share one ReadIndex context. The Raft core forgets contexts without a word when the leadership
-//! is lost, and ignores them until something is committed in the leader's term, so both are watched for here.
+//! All readers of one loop turn share one ReadIndex context. The Raft core forgets contexts without a word when the
+//! leadership is lost, and ignores them until something is committed in the leader's term, so both are watched for
+//! here.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! What a group tells about itself: to whoever asks for its status, and to its own log, which it may cut only as far as others
-//! have it. It changes nothing.
+//! What a group tells about itself: to whoever asks for its status, and to its own log, which it may cut only as far as
+//! others have it. It changes nothing.
 
 use annulus_common::ids::NodeId;
 use raft::{ProgressState, StateRole};

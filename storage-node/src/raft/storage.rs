@@ -1,5 +1,5 @@
-//! A group's log and Raft state in the [`Kv`], as the Raft core wants to read them. Changes go into batches that the worker
-//! writes; what is in memory here is ahead of the disk only between the two, while the Raft core is not running.
+//! A group's log and Raft state in the [`Kv`], as the Raft core wants to read them. Changes go into batches that the
+//! worker writes; what is in memory here is ahead of the disk only between the two, while the Raft core is not running.
 //!
 //! ```text
 //! Log:    group u32 BE | index u64 BE                     -> version u8 (1) | eraftpb.Entry (protobuf)
@@ -24,8 +24,8 @@ use super::snapshot::{KeyRange, SnapshotStore};
 use super::types::{GroupSpec, Limits};
 use crate::kv::{Batch, Kv, KvError, Table};
 
-/// Where the log of a new group begins. Not zero: a node that joins later has nothing, so it cannot mistake the first entries
-/// for all there is and gets a snapshot, which tells it the members.
+/// Where the log of a new group begins. Not zero: a node that joins later has nothing, so it cannot mistake the first
+/// entries for all there is and gets a snapshot, which tells it the members.
 pub(super) const BOOTSTRAP: Position = Position { index: 1, term: 1 };
 
 const ENTRY_VERSION: u8 = 1;
@@ -188,9 +188,9 @@ impl GroupStorage {
         self.installing = true;
     }
 
-    /// The batch after which the range is complete again: it holds the state at `position`, with the members of `conf`. The
-    /// log keeps what follows `position`, if it has it; else all of it is older or was never committed. What is in memory
-    /// here is then out of date: the group must be opened again.
+    /// The batch after which the range is complete again: it holds the state at `position`, with the members of `conf`.
+    /// The log keeps what follows `position`, if it has it; else all of it is older or was never committed. What is in
+    /// memory here is then out of date: the group must be opened again.
     pub(super) fn finish_install(&self, position: Position, conf: &ConfState) -> raft::Result<Batch> {
         let mut batch = Batch::default();
         let follows = position.index <= self.last.index && self.term(position.index)? == position.term;

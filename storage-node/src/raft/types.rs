@@ -84,8 +84,8 @@ pub struct GroupStatus {
     pub joint: bool,
     /// Whether its state is incomplete until a snapshot is in.
     pub installing: bool,
-    /// Grows by one when the state begins to be replaced by a snapshot, and by one when it is whole again: odd in between. Not
-    /// kept across restarts.
+    /// Grows by one when the state begins to be replaced by a snapshot, and by one when it is whole again: odd in
+    /// between. Not kept across restarts.
     pub generation: u64,
     /// How far the others are; only the leader knows.
     pub progress: Vec<PeerProgress>,

@@ -1,9 +1,10 @@
-//! The steppable core: it drives the groups of one thread without being one. It takes inputs, a turn at a time, and has no
-//! clock (a tick is an input), no randomness beyond its seed and no I/O beyond the `Kv` and the outbox: a simulation drives it
-//! exactly as the thread does.
+//! The steppable core: it drives the groups of one thread without being one. It takes inputs, a turn at a time, and has
+//! no clock (a tick is an input), no randomness beyond its seed and no I/O beyond the `Kv` and the outbox: a simulation
+//! drives it exactly as the thread does.
 //!
-//! One turn: take all inputs; then, until no group wants anything, one write for all groups (synced if any of them demands
-//! it), what a leader may say at once before it, what depends on it after it, and the committed entries applied.
+//! One turn: take all inputs; then, until no group wants anything, one write for all groups (synced if any of them
+//! demands it), what a leader may say at once before it, what depends on it after it, and the committed entries
+//! applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -65,7 +66,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Returns when the batch is written. An error means that the worker must end: what is in memory may be ahead of the disk.
+    /// Returns when the batch is written. An error means that the worker must end: what is in memory may be ahead of
+    /// the disk.
     pub(super) fn write(&mut self, batch: Batch, durability: Durability) -> Result<(), RaftError> {
         if batch.is_empty() {
             return Ok(());
@@ -130,8 +132,8 @@ impl Worker {
         }
     }
 
-    /// Does everything that follows from the inputs, and returns what to fetch from others. After an error the worker is at its
-    /// end: it may only be stopped, and its node must not go on.
+    /// Does everything that follows from the inputs, and returns what to fetch from others. After an error the worker
+    /// is at its end: it may only be stopped, and its node must not go on.
     pub fn turn(&mut self, inputs: Vec<Input>) -> Result<Vec<Fetch>, RaftError> {
         for input in inputs {
             self.take(input)?;
@@ -234,7 +236,8 @@ impl Worker {
         let mut group = self.groups.remove(&id).ok_or(RaftError::NoSuchGroup)?;
         self.touched.remove(&id);
         self.shared.statuses.write().remove(&id);
-        group.stop(&RaftError::NoSuchGroup);
+        // What was proposed may be applied by those who remain.
+        group.stop(&RaftError::Uncertain);
         let mut batch = Batch::default();
         group.raw.store().destroy(&mut batch);
         self.writer.write(batch, Durability::Synced)

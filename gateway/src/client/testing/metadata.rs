@@ -110,6 +110,14 @@ impl Metadata {
                 MetaReply::Done
             }
             Command::Collected(_) => MetaReply::Done,
+            Command::SetAcl { path, sequence, acl } => match self.objects.get_mut(&(shelf(&path), path.key)) {
+                None => MetaReply::NoSuchKey,
+                Some(version) if version.sequence != sequence => MetaReply::PreconditionFailed,
+                Some(version) => {
+                    version.object.headers.acl = acl;
+                    MetaReply::Done
+                }
+            },
         }
     }
 
@@ -127,7 +135,7 @@ impl Metadata {
             Verdict::NoObject => return MetaReply::NoSuchKey,
             _ => return MetaReply::PreconditionFailed,
         }
-        let reply = MetaReply::Written { modified_ms, etag: object.etag.clone(), checksum: object.checksum.clone() };
+        let reply = MetaReply::Written { modified_ms, etag: object.etag, checksum: object.checksum };
         let version =
             ObjectVersion { version: VersionId::Null, sequence: self.sequence, modified_ms, request, upload, object };
         self.objects.insert(place, version);
@@ -202,7 +210,7 @@ fn listed_object(key: &str, version: &ObjectVersion) -> ListedObject {
         key: key.to_owned(),
         version: version.version,
         size: version.object.size,
-        etag: version.object.etag.clone(),
+        etag: version.object.etag,
         modified_ms: version.modified_ms,
         owner: version.object.owner,
         checksum: None,

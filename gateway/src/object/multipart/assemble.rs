@@ -1,7 +1,7 @@
 //! What an object will be that is made of these parts, or why it cannot be. Pure.
 
 use annulus_common::checksum::{
-    self, ChecksumAlgorithm, ChecksumType, ChecksumValue, combine_composite, combine_full_object,
+    ChecksumAlgorithm, ChecksumType, ChecksumValue, combine_composite, combine_full_object,
 };
 use annulus_common::object::{ETag, ObjectChecksum, Part, Upload, UploadedPart};
 use annulus_common::protocol::metadata::{PARTS_MAX, parts_fingerprint};
@@ -93,8 +93,7 @@ fn check_sizes(parts: &[&Part]) -> Result<(), ObjectError> {
 }
 
 fn etag(parts: &[&Part]) -> ETag {
-    let combined = checksum::ETag::of_parts(parts.iter().map(|part| part.md5));
-    ETag { md5: combined.md5, parts: Some(parts.len() as u16) }
+    ETag::of_parts(parts.iter().map(|part| part.md5))
 }
 
 /// The object's checksum, when every part has one.
@@ -112,8 +111,7 @@ fn combine(
         ChecksumType::FullObject => combine_full_object(&values),
         ChecksumType::Composite => combine_composite(&values.iter().map(|(value, _)| *value).collect::<Vec<_>>()),
     };
-    let combined = combined.map_err(|_| ObjectError::ChecksumTypeUnsupported { algorithm, kind })?;
-    Ok(Some(ObjectChecksum { algorithm, kind, value: combined.value().as_bytes().to_vec() }))
+    combined.map(Some).map_err(|_| ObjectError::ChecksumTypeUnsupported { algorithm, kind })
 }
 
 fn check_checksum(
@@ -131,7 +129,7 @@ fn check_checksum(
         Some(given) if given.algorithm() != algorithm => {
             Err(ObjectError::ChecksumAlgorithmMismatch { expected: Some(algorithm), actual: given.algorithm() })
         }
-        Some(given) if computed.is_some_and(|computed| computed.value == given.as_bytes()) => Ok(()),
+        Some(given) if computed.is_some_and(|computed| computed.value() == given) => Ok(()),
         Some(_) => Err(ObjectError::ChecksumMismatch { algorithm }),
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use annulus_common::acl::BucketAcl;
 use annulus_common::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::{AccessKey, ClusterMap, MapVersion, Node, User};
@@ -57,7 +58,14 @@ fn change() -> impl Strategy<Value = MapChange> {
     let request = || (0..6u8).prop_map(|number| RequestId([number; 16]));
     let key = || (0..4u8).prop_map(|number| format!("key-{number}"));
     prop_oneof![
-        (bucket(), 0..3u8).prop_map(|(name, owner)| MapChange::CreateBucket { name, owner: user_id(owner) }),
+        (bucket(), 0..3u8).prop_map(|(name, owner)| {
+            let acl = BucketAcl::Private;
+            MapChange::CreateBucket { name, owner: user_id(owner), acl }
+        }),
+        (bucket(), 0..6u64, any::<bool>()).prop_map(|(name, id, open)| {
+            let acl = if open { BucketAcl::PublicRead } else { BucketAcl::Private };
+            MapChange::SetBucketAcl { name, id: BucketId(id), acl }
+        }),
         bucket().prop_map(|name| MapChange::BeginDeleteBucket { name }),
         (bucket(), request()).prop_map(|(name, token)| MapChange::AbortDeleteBucket { name, token }),
         (bucket(), request()).prop_map(|(name, token)| MapChange::FinishDeleteBucket { name, token }),
@@ -121,7 +129,7 @@ impl Group {
 }
 
 fn create_bucket(request: u8, name: &str) -> MapEntry {
-    let change = MapChange::CreateBucket { name: name.to_owned(), owner: user_id(0) };
+    let change = MapChange::CreateBucket { name: name.to_owned(), owner: user_id(0), acl: BucketAcl::Private };
     MapEntry { request: RequestId([request; 16]), time_ms: 5, change }
 }
 

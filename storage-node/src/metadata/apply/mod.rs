@@ -76,9 +76,10 @@ impl Step<'_> {
         if self.index.is_multiple_of(ANSWER_GENERATION_ENTRIES) {
             self.batch.delete_range(Table::Meta, self.keys.answers(0), self.keys.answers(generation.saturating_sub(1)));
         }
+        let ops = self.batch.ops.len();
         let reply = self.perform(command)?;
         // What changed nothing may be judged anew by a retry.
-        if !self.batch.is_empty() {
+        if self.batch.ops.len() > ops {
             self.put(self.keys.answer(generation, self.request), &Answered(reply.clone()));
         }
         Ok(reply)
@@ -98,6 +99,7 @@ impl Step<'_> {
             Command::Fence { bucket, shard, token } => self.fence(bucket, shard, token),
             Command::Unfence { bucket, shard, token } => self.unfence(bucket, shard, token),
             Command::Collected(garbage) => Ok(self.forget_garbage(&garbage)),
+            Command::SetAcl { path, sequence, acl } => self.set_acl(&path, sequence, acl),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Objects come, are replaced, and go.
 
+use annulus_common::acl::ObjectAcl;
 use annulus_common::condition::{Conditions, Verdict};
 use annulus_common::ids::{BucketId, ShardId, UploadId};
 use annulus_common::object::{Data, KeyPath, NewObject, ObjectVersion, VersionId};
@@ -65,6 +66,18 @@ impl Step<'_> {
                 self.discard_body(path, &head)?;
                 self.delete(self.keys.object(path));
                 Ok(DeleteOutcome::Deleted)
+            }
+        }
+    }
+
+    pub(super) fn set_acl(&mut self, path: &KeyPath, sequence: u64, acl: ObjectAcl) -> Result<MetaReply, KvError> {
+        match self.head(path)? {
+            None => Ok(MetaReply::NoSuchKey),
+            Some(head) if head.sequence != sequence => Ok(MetaReply::PreconditionFailed),
+            Some(mut head) => {
+                head.headers.acl = acl;
+                self.put(self.keys.object(path), &head);
+                Ok(MetaReply::Done)
             }
         }
     }

@@ -252,12 +252,11 @@ impl Net {
         let Some((node, fetch)) = self.fetches.pop_front() else { return false };
         let Fetch { from, group, index, after, request } = fetch;
         let mut result = Err(FetchError { reason: "unreachable".into() });
-        if self.passes(node, from) && self.passes(from, node) {
-            if let Some(worker) = &self.nodes[&from].worker {
-                let (reply, input) = futures::executor::block_on(worker.serve_snapshot(node, request));
-                result = Ok(reply);
-                self.input(from, input.into_iter().collect());
-            }
+        let passes = self.passes(node, from) && self.passes(from, node);
+        if let Some(worker) = self.nodes[&from].worker.as_ref().filter(|_| passes) {
+            let (reply, input) = futures::executor::block_on(worker.serve_snapshot(node, request));
+            result = Ok(reply);
+            self.input(from, input.into_iter().collect());
         }
         if let Some(after) = after {
             self.input(node, vec![Input::Fetched { group, index, after, result }]);
@@ -338,7 +337,8 @@ impl Net {
         answer
     }
 
-    /// Proposes wherever the leader is until it is acknowledged, and returns the index at which the command was applied.
+    /// Proposes wherever the leader is until it is acknowledged, and returns the index at which the command was
+    /// applied.
     pub(super) fn commit(&mut self, command: impl Into<Bytes>) -> u64 {
         let command = command.into();
         for _ in 0..100 {

@@ -1,6 +1,6 @@
-//! Random schedules of loss, repetition, reordering, partitions, restarts and power failures, each from a seed. Checked:
-//! replicas at the same applied index are the same, what was acknowledged stays, reads are not older than what was
-//! acknowledged before them, and after the storm everyone converges. Not checked: how fast.
+//! Random schedules of loss, repetition, reordering, partitions, restarts and power failures, each from a seed.
+//! Checked: replicas at the same applied index are the same, what was acknowledged stays, reads are not older than what
+//! was acknowledged before them, and after the storm everyone converges. Not checked: how fast.
 
 use annulus_common::ids::NodeId;
 use bytes::Bytes;

@@ -1,0 +1,262 @@
+//! A node's life: it gets into a cluster, starts what a member has, and keeps up with the map until it is stopped.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::ids::{GroupId, NodeId, RequestId};
+use annulus_common::map::change::{MapChange, MapEntry};
+use annulus_common::map::watch::MapWatch;
+use annulus_common::map::{ClusterMap, MapVersion, Node};
+use annulus_common::rpc::SharedTransport;
+use arc_swap::ArcSwap;
+use futures::future::{join, try_join_all};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::{NodeConfig, StartError};
+use crate::chunk::ChunkStore;
+use crate::cluster::formation::{self, Entrance, Lobby};
+use crate::cluster::membership::{self, Membership};
+use crate::cluster::state::MapMachine;
+use crate::cluster::watch::MapService;
+use crate::cluster::{balance, root_key};
+use crate::counting::Counting;
+use crate::kv::Kv;
+use crate::kv::identity::NodeIdentity;
+use crate::metadata::Partition;
+use crate::peers::{self, PeerSnapshots};
+use crate::raft::{GroupSpec, RaftConfig, RaftNode, RaftSeams, StateMachine};
+use crate::repair::hints::HintStore;
+use crate::repair::{Repair, RepairSeams};
+use crate::server::Server;
+
+/// How long registering a changed address may take before it is tried again.
+const REGISTER_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How often the layout is looked at without news: a map that came as a whole may have an older version's number.
+const KEEP_UP_RECHECK: Duration = Duration::from_secs(5);
+
+/// What the handle, the service and the life of a node have in common.
+pub(super) struct Shared {
+    pub(super) config: NodeConfig,
+    pub(super) clock: SharedClock,
+    pub(super) started_at: Duration,
+    pub(super) identity: Arc<RwLock<NodeIdentity>>,
+    pub(super) stage: ArcSwap<Stage>,
+    /// Where requests are counted, if anybody wants to know.
+    pub(super) counting: OnceLock<Counting>,
+    /// Why the node must end, once it must.
+    pub(super) failure: watch::Sender<Option<String>>,
+}
+
+/// How far a node is.
+pub(super) enum Stage {
+    /// In no cluster yet.
+    Fresh(Arc<Lobby>),
+    /// Resumes its place in the cluster.
+    Starting,
+    /// Serves.
+    Member(Arc<Server>),
+    /// Stopped, or about to.
+    Stopped,
+}
+
+/// What a node's life is made of.
+pub(super) struct Parts {
+    pub(super) me: Node,
+    pub(super) kv: Arc<dyn Kv>,
+    pub(super) chunks: Arc<ChunkStore>,
+    pub(super) transport: SharedTransport,
+}
+
+impl Shared {
+    pub(super) fn server(&self) -> Option<Arc<Server>> {
+        match &**self.stage.load() {
+            Stage::Member(server) => Some(Arc::clone(server)),
+            Stage::Fresh(_) | Stage::Starting | Stage::Stopped => None,
+        }
+    }
+
+    /// A node that was stopped meanwhile stays so.
+    pub(super) fn enter(&self, stage: Stage) {
+        let stage = Arc::new(stage);
+        self.stage.rcu(|at| if matches!(**at, Stage::Stopped) { Arc::clone(at) } else { Arc::clone(&stage) });
+    }
+
+    fn fail(&self, reason: &str) {
+        error!(reason, "the node cannot go on");
+        self.failure.send_replace(Some(reason.to_owned()));
+    }
+
+    pub(super) async fn live(self: Arc<Self>, parts: Parts, membership: Option<Membership>) {
+        let member = match membership {
+            Some(membership) => Ok(membership),
+            None => self.become_member(&parts).await,
+        };
+        let lived = match member {
+            Ok(membership) => self.serve(parts, membership).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = lived {
+            self.fail(&error.to_string());
+        }
+    }
+
+    async fn become_member(&self, parts: &Parts) -> Result<Membership, StartError> {
+        let stage = self.stage.load_full();
+        let Stage::Fresh(lobby) = &*stage else {
+            return Err(StartError::Settings("only a fresh node joins a cluster".to_owned()));
+        };
+        let root_key = || match &self.config.root {
+            Some(root) => Ok(root.clone()),
+            None => root_key::draw(&self.config.data_dir),
+        };
+        let entrance = Entrance {
+            settings: &self.config.formation,
+            lobby,
+            kv: &*parts.kv,
+            transport: &parts.transport,
+            clock: &self.clock,
+            root_key: &root_key,
+        };
+        let membership = formation::enter(entrance).await?;
+        let identity = self.identity.read().clone();
+        *self.identity.write() = membership.store(&*parts.kv, &identity)?;
+        Ok(membership)
+    }
+
+    /// Starts everything that a member has, and keeps up with the map.
+    async fn serve(self: &Arc<Self>, parts: Parts, membership: Membership) -> Result<(), StartError> {
+        let Parts { me, kv, chunks, transport } = parts;
+        let (node, instance) = (membership.node, me.instance);
+        let seeds = self.config.formation.seeds.clone();
+        let contacts = membership.contacts.clone();
+        let map = MapWatch::resume(contacts, seeds, instance, Arc::clone(&transport), Arc::clone(&self.clock));
+        let raft = self.start_raft(node, &kv, &transport, &map)?;
+        let hints = HintStore::open(Arc::clone(&kv), Arc::clone(&self.clock))?;
+        let server = Arc::new(Server {
+            node,
+            formation: membership.formation.clone(),
+            kv,
+            chunks,
+            hints,
+            raft,
+            map,
+            map_service: OnceLock::new(),
+            clock: Arc::clone(&self.clock),
+            readers: Server::new_readers(),
+        });
+        self.create_groups(&server, membership.groups(&membership.contacts)).await?;
+        self.enter(Stage::Member(Arc::clone(&server)));
+        info!(node = node.0, name = me.name, addr = me.addr, groups = server.raft.groups().len(), "node started");
+        let _repair = Repair::start(self.repair_seams(&server, transport));
+        let registering = keep_registered(&server.map, node, &me, &self.clock);
+        let balancing = balance::run(&server.raft, &server.map, node);
+        tokio::select! {
+            kept = self.keep_up(&server, membership) => kept,
+            ((), ()) = join(registering, balancing) => Ok(()),
+        }
+    }
+
+    fn start_raft(
+        self: &Arc<Self>,
+        node: NodeId,
+        kv: &Arc<dyn Kv>,
+        transport: &SharedTransport,
+        map: &MapWatch,
+    ) -> Result<RaftNode, StartError> {
+        let failing = Arc::downgrade(self);
+        let seams = RaftSeams {
+            kv: Arc::clone(kv),
+            clock: Arc::clone(&self.clock),
+            outbox: peers::outbox(Arc::clone(transport), map.clone()),
+            snapshots: Arc::new(PeerSnapshots::new(Arc::clone(transport), map.clone())),
+            fatal: Arc::new(move |reason| {
+                if let Some(shared) = failing.upgrade() {
+                    shared.fail(reason);
+                }
+            }),
+        };
+        let config = RaftConfig { workers: self.config.raft_workers, ..RaftConfig::new(node) };
+        Ok(RaftNode::start(config, seams)?)
+    }
+
+    fn repair_seams(&self, server: &Server, transport: SharedTransport) -> RepairSeams {
+        RepairSeams {
+            node: server.node,
+            kv: Arc::clone(&server.kv),
+            hints: Arc::clone(&server.hints),
+            chunks: Arc::clone(&server.chunks),
+            raft: server.raft.clone(),
+            map: server.map.clone(),
+            transport,
+            clock: Arc::clone(&self.clock),
+            settings: self.config.repair.clone(),
+        }
+    }
+
+    async fn create_groups(&self, server: &Server, groups: Vec<GroupSpec>) -> Result<(), StartError> {
+        let mut creations = Vec::with_capacity(groups.len());
+        for spec in groups {
+            let machine: Box<dyn StateMachine> = if spec.group == GroupId::CLUSTER_MAP {
+                let (machine, state) = MapMachine::open(Arc::clone(&server.kv))?;
+                let service = MapService::new(server.raft.clone(), state, Arc::clone(&self.clock));
+                // Set twice only if the group was created twice, which the Raft node refuses below.
+                let _ = server.map_service.set(service);
+                Box::new(machine)
+            } else {
+                Box::new(Partition::new(spec.group, Arc::clone(&server.kv)))
+            };
+            creations.push(server.raft.create_group(spec, machine));
+        }
+        try_join_all(creations).await?;
+        Ok(())
+    }
+
+    /// Remembers who is in the cluster, and creates the groups that a new placement gives to this node.
+    async fn keep_up(&self, server: &Server, membership: Membership) -> Result<(), StartError> {
+        let mut known = membership.contacts.clone();
+        loop {
+            let next = MapVersion(server.map.latest().version.0.max(known.version.0) + 1);
+            let map = match tokio::time::timeout(KEEP_UP_RECHECK, server.map.changed(next)).await {
+                Ok(map) => map,
+                Err(_) => server.map.latest(),
+            };
+            if is_same_layout(&known, &map) {
+                continue;
+            }
+            known = map.skeleton();
+            membership::store_contacts(&*server.kv, &known)?;
+            let existing = server.raft.groups();
+            let missing = membership.groups(&known).into_iter().filter(|spec| !existing.contains(&spec.group));
+            self.create_groups(server, missing.collect()).await?;
+        }
+    }
+}
+
+fn is_same_layout(known: &ClusterMap, map: &ClusterMap) -> bool {
+    known.epoch == map.epoch && known.nodes == map.nodes && known.map_voters == map.map_voters
+}
+
+/// Tells the cluster where this node is now, and what it offers, if the map says something else.
+async fn keep_registered(map: &MapWatch, node: NodeId, me: &Node, clock: &SharedClock) {
+    loop {
+        let known = map.refresh().await;
+        if known.nodes.get(&node) == Some(me) {
+            return;
+        }
+        let now_ms = clock.now_ms();
+        let change = MapChange::RegisterNode(me.clone());
+        let entry = MapEntry { request: RequestId::generate(now_ms), time_ms: now_ms, change };
+        match map.change(entry, REGISTER_DEADLINE).await {
+            Ok(Ok(_)) => info!(node = node.0, addr = me.addr, "registered in the cluster map"),
+            Ok(Err(refusal)) => {
+                error!(%refusal, "the cluster refuses what this node says of itself");
+                return;
+            }
+            Err(refusal) => warn!(%refusal, "not registered in the cluster map yet"),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! A cluster of real processes: the built `annulus` binary, each with a directory and an `.env` of its own, on loopback.
+//!
+//! They are killed when they are dropped. When a test fails, the end of every log is shown and the directory is kept.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use annulus_gateway::admin::client::AdminClient;
+use annulus_gateway::admin::model::ClusterStatus;
+use tempfile::TempDir;
+
+use crate::client::S3;
+use crate::cluster::Credentials;
+use crate::wait;
+
+/// Lines of each log that a failed test shows.
+const LOG_LINES_SHOWN: usize = 25;
+
+/// Ports are looked for here: below those that Linux hands out to outgoing connections.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// How often it is looked whether a process has got somewhere.
+const RECHECK: Duration = Duration::from_millis(50);
+
+/// What every process of a cluster is told in secret.
+#[derive(Clone)]
+struct Secrets {
+    cluster: String,
+    root: Credentials,
+}
+
+/// `annulus server` processes that form one cluster.
+pub struct Processes {
+    /// The administrator.
+    pub root: Credentials,
+    servers: Vec<Server>,
+    directory: Option<TempDir>,
+}
+
+/// One process, running or not, and where it lives.
+pub struct Server {
+    name: String,
+    home: PathBuf,
+    client_port: u16,
+    secrets: Secrets,
+    child: Option<Child>,
+}
+
+impl Processes {
+    /// Writes the settings of `count` servers that hold everything `replication_factor` times. None is started.
+    pub fn prepare(count: usize, replication_factor: usize) -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("annulus-processes.").tempdir().expect("a directory can be made");
+        let root = Credentials { access_key: "root-of-tests".to_owned(), secret_key: random_secret() };
+        let secrets = Secrets { cluster: random_secret(), root: root.clone() };
+        let ports = free_ports(2 * count);
+        let (client_ports, rpc_ports) = ports.split_at(count);
+        let seeds: Vec<String> = rpc_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let servers = (0..count)
+            .map(|number| {
+                let name = format!("node{}", number + 1);
+                let home = directory.path().join(&name);
+                fs::create_dir(&home).expect("a directory can be made");
+                let settings = format!(
+                    "NODE_PORT={}\nNODE_ID={name}\nREPLICATION_FACTOR={replication_factor}\n\
+                     ANNULUS_RPC_PORT={}\nANNULUS_SEEDS={}\nANNULUS_DATA_DIR=data\n\
+                     ANNULUS_PARTITIONS=8\nANNULUS_ROOT_ACCESS_KEY={}\n",
+                    client_ports[number],
+                    rpc_ports[number],
+                    seeds.join(","),
+                    root.access_key,
+                );
+                fs::write(home.join(".env"), settings).expect("settings can be written");
+                Server { name, home, client_port: client_ports[number], secrets: secrets.clone(), child: None }
+            })
+            .collect();
+        Self { root, servers, directory: Some(directory) }
+    }
+
+    /// Starts that many servers and returns when all serve.
+    pub async fn start(count: usize, replication_factor: usize) -> Self {
+        let mut processes = Self::prepare(count, replication_factor);
+        processes.start_all();
+        processes.until_all_ready().await;
+        processes
+    }
+
+    /// Starts every server that is not running.
+    pub fn start_all(&mut self) {
+        self.servers.iter_mut().filter(|server| server.child.is_none()).for_each(Server::start);
+    }
+
+    /// Kills every server with SIGKILL, at once.
+    pub fn kill_all(&mut self) {
+        for child in self.servers.iter_mut().filter_map(|server| server.child.as_mut()) {
+            // One that has ended by itself cannot be killed, which is as well.
+            let _ = child.kill();
+        }
+        self.servers.iter_mut().for_each(Server::kill);
+    }
+
+    /// Waits until every server serves.
+    pub async fn until_all_ready(&mut self) {
+        for server in &mut self.servers {
+            server.until_ready().await;
+        }
+    }
+
+    /// A server by its number, from 0.
+    pub fn server(&mut self, number: usize) -> &mut Server {
+        &mut self.servers[number]
+    }
+
+    /// A client of one server.
+    pub fn s3(&self, number: usize) -> S3 {
+        S3::new(&self.servers[number].endpoint(), &self.root.access_key, &self.root.secret_key)
+    }
+
+    /// Whether a server serves clients now.
+    pub async fn is_ready(&self, number: usize) -> bool {
+        let s3 = S3::anonymous(&self.servers[number].endpoint());
+        s3.get("/-/health/ready").try_send().await.is_ok_and(|reply| reply.status.is_success())
+    }
+
+    /// What each server has logged since it was first started.
+    pub fn logs(&self) -> Vec<String> {
+        self.servers.iter().map(Server::log).collect()
+    }
+
+    /// What a server says of the cluster, unless it cannot.
+    pub async fn status(&self, number: usize) -> Option<ClusterStatus> {
+        let admin = AdminClient::new(&self.servers[number].endpoint(), self.root.signer());
+        admin.get("/status").await.ok()
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        self.kill_all();
+        if !std::thread::panicking() {
+            return;
+        }
+        for server in &self.servers {
+            let log = server.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
+            eprintln!("--- the end of {}'s log\n{tail}", server.name);
+        }
+        if let Some(directory) = self.directory.take() {
+            eprintln!("--- data and logs are kept in {}", directory.keep().display());
+        }
+    }
+}
+
+impl Server {
+    /// Starts the process. It may take a while until it serves.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "{} is not running", self.name);
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("a log can be opened");
+        let inherited = std::env::vars().filter(|(name, _)| !is_setting(name));
+        let child = Command::new(binary("annulus"))
+            .arg("server")
+            .current_dir(&self.home)
+            .env_clear()
+            .envs(inherited)
+            .env("ANNULUS_CLUSTER_SECRET", &self.secrets.cluster)
+            .env("ANNULUS_ROOT_SECRET_KEY", &self.secrets.root.secret_key)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        self.child = Some(child);
+    }
+
+    /// Kills the process with SIGKILL and waits until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // One that has ended by itself cannot be killed, which is as well.
+            let _ = child.kill();
+            child.wait().expect("a killed child ends");
+        }
+    }
+
+    /// Waits until the process serves clients.
+    pub async fn until_ready(&mut self) {
+        let s3 = S3::anonymous(&self.endpoint());
+        let begun = Instant::now();
+        while !s3.get("/-/health/ready").try_send().await.is_ok_and(|reply| reply.status.is_success()) {
+            if let Some(status) = self.exit_status() {
+                panic!("{} ended with {status}", self.name);
+            }
+            assert!(begun.elapsed() < wait::PATIENCE, "waited in vain until {} serves", self.name);
+            tokio::time::sleep(RECHECK).await;
+        }
+    }
+
+    /// Waits until the process has ended by itself.
+    pub async fn until_ended(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("the process was started");
+        let ended = async {
+            loop {
+                if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                    return status;
+                }
+                tokio::time::sleep(RECHECK).await;
+            }
+        };
+        let status = tokio::time::timeout(wait::PATIENCE, ended).await.expect("the process ends in time");
+        self.child = None;
+        status
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("a child can be waited for")
+    }
+
+    /// Empties the data directory of a process that is not running.
+    pub fn wipe(&self) {
+        assert!(self.child.is_none(), "{} is not running", self.name);
+        fs::remove_dir_all(self.home.join("data")).expect("the data directory can be removed");
+    }
+
+    /// Gives the process another cluster secret from its next start on, and tells which.
+    pub fn change_secret(&mut self) -> String {
+        self.secrets.cluster = random_secret();
+        self.secrets.cluster.clone()
+    }
+
+    /// Asks the process to end, as an init system does.
+    pub fn ask_to_stop(&self) {
+        let child = self.child.as_ref().expect("the process is running");
+        let told = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
+        assert!(told.is_ok_and(|status| status.success()), "{} can be told to stop", self.name);
+    }
+
+    /// What the process has logged since it was first started.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Where clients reach it.
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client_port)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.home.join("log")
+    }
+}
+
+/// A binary of this build: it lies beside the directory of the test that runs now.
+fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a process knows its binary");
+    let beside = || test.parent().and_then(Path::parent).expect("a test lies in target/PROFILE/deps").to_owned();
+    let path = std::env::var_os("ANNULUS_BIN_DIR").map_or_else(beside, PathBuf::from).join(name);
+    assert!(
+        path.exists(),
+        "{} is not there; build first: cargo build --release --ignore-rust-version --bins",
+        path.display()
+    );
+    path
+}
+
+/// Variables that would configure a process beside its `.env`.
+fn is_setting(name: &str) -> bool {
+    name.starts_with("ANNULUS_") || ["NODE_PORT", "NODE_ID", "REPLICATION_FACTOR"].contains(&name)
+}
+
+fn random_secret() -> String {
+    let secret: u128 = rand::random();
+    format!("{secret:032x}")
+}
+
+/// Ports that nobody listens at now.
+fn free_ports(count: usize) -> Vec<u16> {
+    let mut ports = Vec::new();
+    while ports.len() < count {
+        let port = rand::random_range(PORTS);
+        if !ports.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            ports.push(port);
+        }
+    }
+    ports
+}

@@ -1,0 +1,225 @@
+//! Clusters of real processes: killed with SIGKILL, wiped, misconfigured, restarted. What was acknowledged is never lost.
+//!
+//! What is checked is every acknowledged put and delete of a verified history, through every server. What is not: a machine
+//! that loses power, for the page cache outlives a killed process; the storage node's own tests do that over memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use annulus_tests::history::{History, Worker};
+use annulus_tests::processes::Processes;
+use annulus_tests::wait;
+
+const NODES: usize = 3;
+
+/// Workers that put, replace, delete and read at the same time.
+const WORKERS: usize = 6;
+
+/// A workload that runs until it is told to stop.
+struct Load {
+    history: Arc<History>,
+    stop: Arc<AtomicBool>,
+    workers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    /// Spreads the workers over the servers.
+    async fn start(processes: &Processes, bucket: &str) -> Self {
+        processes.s3(0).put(bucket).ok().await;
+        let (history, stop) = (Arc::new(History::new(bucket)), Arc::new(AtomicBool::new(false)));
+        let workers = (0..WORKERS)
+            .map(|number| {
+                let clients = (0..NODES).map(|server| processes.s3((number + server) % NODES)).collect();
+                let worker = Worker::new(number, clients, Arc::clone(&history), Arc::clone(&stop));
+                tokio::spawn(worker.work())
+            })
+            .collect();
+        Self { history, stop, workers }
+    }
+
+    /// Waits until that many more steps have been acknowledged: the cluster does serve.
+    async fn progress(&self, steps: usize) {
+        let goal = self.history.acknowledged() + steps;
+        wait::until("the workload gets on", async || (self.history.acknowledged() >= goal).then_some(())).await;
+    }
+
+    /// Whoever gets no answer gives up from now on.
+    fn tell_to_stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    async fn stop(self) -> Arc<History> {
+        self.tell_to_stop();
+        for worker in self.workers {
+            worker.await.expect("no worker found anything wrong");
+        }
+        self.history
+    }
+}
+
+async fn healthy(processes: &Processes, asked: usize) {
+    wait::until("the cluster is healthy", async || processes.status(asked).await?.healthy.then_some(())).await;
+}
+
+async fn verify_everywhere(history: &History, processes: &Processes) {
+    for server in 0..NODES {
+        history.verify(&processes.s3(server)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn one_of_three_killed_under_load_loses_nothing_and_catches_up() {
+    let mut processes = Processes::start(NODES, 3).await;
+    let load = Load::start(&processes, "/load").await;
+    load.progress(100).await;
+    // Whichever of them it is, it leads some groups and group 0 is led by one of them.
+    for victim in 0..NODES {
+        processes.server(victim).kill();
+        load.progress(100).await;
+        processes.server(victim).start();
+        processes.server(victim).until_ready().await;
+        load.progress(50).await;
+        // Everything that it missed is brought to it: the next victim would otherwise take the second copy away.
+        healthy(&processes, victim).await;
+    }
+    let history = load.stop().await;
+    verify_everywhere(&history, &processes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn all_killed_at_once_and_started_again_have_everything() {
+    let mut processes = Processes::start(NODES, 3).await;
+    let mut load = Load::start(&processes, "/load-0").await;
+    let mut histories = Vec::new();
+    for round in 1..=2 {
+        load.progress(100).await;
+        load.tell_to_stop();
+        processes.kill_all();
+        let history = load.stop().await;
+        processes.start_all();
+        processes.until_all_ready().await;
+        history.settle(&processes.s3(0)).await;
+        histories.push(history);
+        load = Load::start(&processes, &format!("/load-{round}")).await;
+    }
+    load.progress(50).await;
+    histories.push(load.stop().await);
+    for history in &histories {
+        verify_everywhere(history, &processes).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn hints_are_delivered_when_a_node_returns() {
+    let mut processes = Processes::start(NODES, 3).await;
+    let s3 = processes.s3(0);
+    s3.put("/hints").ok().await;
+    processes.server(2).kill();
+    for number in 0..10 {
+        let body = vec![number; 100_000];
+        wait::until("a put succeeds with two of three", async || {
+            s3.put(&format!("/hints/{number}")).body(body.clone()).send().await.status.is_success().then_some(())
+        })
+        .await;
+    }
+    let status = processes.status(0).await.expect("two of three answer");
+    assert!(!status.healthy, "a cluster that lacks copies says so");
+    assert!(!status.problems.is_empty() && status.redundancy.chunk_copies_missing > 0, "{status:?}");
+    processes.server(2).start();
+    processes.server(2).until_ready().await;
+    healthy(&processes, 0).await;
+    let status = processes.status(0).await.expect("all answer");
+    assert_eq!(status.redundancy.chunk_copies_missing, 0);
+    // Now either of the others may go.
+    processes.server(0).kill();
+    let s3 = processes.s3(2);
+    for number in 0..10 {
+        let got = wait::until("a get succeeds", async || {
+            let reply = s3.get(&format!("/hints/{number}")).send().await;
+            reply.status.is_success().then_some(reply)
+        });
+        assert!(got.await.body == vec![number; 100_000]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn a_node_with_another_secret_is_refused() {
+    let mut processes = Processes::start(NODES, 3).await;
+    let s3 = processes.s3(0);
+    s3.put("/secrets").ok().await;
+    s3.put("/secrets/kept").body("x").ok().await;
+    processes.server(2).kill();
+    let secret = processes.server(2).change_secret();
+    processes.server(2).start();
+    let refused = |log: &str| log.contains("secret").then_some(());
+    wait::until("it says why it cannot get in", async || refused(&processes.logs()[2])).await;
+    assert!(!processes.logs().iter().any(|log| log.contains(&secret)), "a log tells no secret");
+    assert!(!processes.is_ready(2).await, "it serves nobody");
+    for number in 0..5 {
+        s3.put(&format!("/secrets/{number}")).body("x").ok().await;
+    }
+    s3.get("/secrets/kept").ok().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn a_wiped_data_directory_is_refused_under_its_old_name() {
+    let mut processes = Processes::start(NODES, 3).await;
+    let s3 = processes.s3(0);
+    s3.put("/wiped").ok().await;
+    s3.put("/wiped/kept").body(vec![7; 50_000]).ok().await;
+    processes.server(2).kill();
+    processes.server(2).wipe();
+    processes.server(2).start();
+    wait::until("it says why it cannot get in", async || {
+        let log = &processes.logs()[2];
+        (log.contains("belongs to another data directory") && log.contains("new NODE_ID")).then_some(())
+    })
+    .await;
+    assert!(!processes.is_ready(2).await, "it serves nobody");
+    for server in 0..2 {
+        let got = processes.s3(server).get("/wiped/kept").ok().await;
+        assert!(got.body == vec![7; 50_000]);
+        processes.s3(server).put(&format!("/wiped/{server}")).body("x").ok().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn a_server_that_is_told_to_stop_finishes_what_it_does() {
+    let mut processes = Processes::start(NODES, 3).await;
+    let load = Load::start(&processes, "/load").await;
+    load.progress(50).await;
+    for number in 0..NODES {
+        processes.server(number).ask_to_stop();
+        let status = processes.server(number).until_ended().await;
+        assert!(status.success(), "it ended with {status}");
+        processes.server(number).start();
+        processes.server(number).until_ready().await;
+        load.progress(50).await;
+        healthy(&processes, number).await;
+    }
+    let history = load.stop().await;
+    verify_everywhere(&history, &processes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn a_single_server_needs_no_others() {
+    let mut processes = Processes::start(1, 1).await;
+    let s3 = processes.s3(0);
+    s3.put("/alone").ok().await;
+    s3.put("/alone/k").body(vec![1; 5_000_000]).ok().await;
+    processes.kill_all();
+    processes.start_all();
+    processes.until_all_ready().await;
+    let got = wait::until("it serves", async || {
+        let reply = s3.get("/alone/k").try_send().await.ok()?;
+        reply.status.is_success().then_some(reply)
+    });
+    assert!(got.await.body == vec![1; 5_000_000]);
+}

@@ -1,0 +1,298 @@
+//! The bytes that are stored and sent, pinned: nodes of this version and of the next one read each other's.
+//!
+//! Every record is made by the code that makes it in a node, and compared with a file of `golden/`, one record a line:
+//! where it lies, its key and its value in hexadecimal. FORMATS.md draws them. When a test fails, a new version is due;
+//! only before the first release may the files be made anew, with `ANNULUS_BLESS=1`. Frames, Raft's mail and the header of
+//! a chunk are pinned where they are made.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::acl::{BucketAcl, ObjectAcl};
+use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, ETag, ObjectChecksum};
+use annulus_common::chunk::{ChunkOwner, piece_crcs};
+use annulus_common::clock::ManualClock;
+use annulus_common::condition::{Conditions, ETagCondition};
+use annulus_common::ids::{
+    BucketId, ChunkId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId, UploadId,
+};
+use annulus_common::map::change::{MapChange, MapEntry};
+use annulus_common::map::{AccessKey, Bucket, BucketState, ClusterMap, MapVersion, Node, User};
+use annulus_common::object::{Data, KeyPath, NewObject, ObjectHeaders, Part, Upload, UserId};
+use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint};
+use annulus_common::protocol::{Answer, Refusal, Request, Response, encode};
+use annulus_storage_node::chunk::{ChunkStore, Execution};
+use annulus_storage_node::cluster::membership::Membership;
+use annulus_storage_node::cluster::records::{self, Done};
+use annulus_storage_node::kv::identity::NodeIdentity;
+use annulus_storage_node::kv::memory::MemoryKv;
+use annulus_storage_node::kv::{Batch, Durability, Kv, KvRead, Table};
+use annulus_storage_node::metadata::{Partition, encode_command};
+use annulus_storage_node::raft::StateMachine;
+use annulus_storage_node::repair::hints::HintStore;
+use bytes::Bytes;
+
+const TIME_MS: u64 = 1_700_000_000_000;
+
+const TABLES: [Table; 6] =
+    [Table::System, Table::Log, Table::Meta, Table::ChunkHeader, Table::ChunkData, Table::Hint];
+
+/// Compares with what is pinned.
+fn check(name: &str, lines: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("ANNULUS_BLESS").is_some() {
+        std::fs::write(&path, lines).expect("a golden file can be written");
+    }
+    let golden = std::fs::read_to_string(&path).expect("a golden file can be read");
+    for (number, (is, was)) in lines.lines().zip(golden.lines()).enumerate() {
+        assert_eq!(is, was, "{name}, line {}", number + 1);
+    }
+    assert_eq!(lines.lines().count(), golden.lines().count(), "{name}: the number of records");
+}
+
+/// All that a database holds.
+fn dump(kv: &MemoryKv) -> String {
+    let mut lines = String::new();
+    for table in TABLES {
+        let mut cursor = kv.cursor(table, &[], &[0xff; 64]).expect("memory can be read");
+        cursor.seek(&[]).expect("memory can be read");
+        while let Some((key, value)) = cursor.entry() {
+            writeln!(lines, "{table:?} {} {}", hex::encode(key), hex::encode(value)).expect("a string takes anything");
+            cursor.next().expect("memory can be read");
+        }
+    }
+    lines
+}
+
+fn request(number: u8) -> RequestId {
+    RequestId([number; 16])
+}
+
+fn path(key: &str) -> KeyPath {
+    KeyPath { bucket: BucketId(300), shard: ShardId(5), key: key.to_owned() }
+}
+
+fn headers() -> ObjectHeaders {
+    ObjectHeaders {
+        content_type: Some("text/plain".to_owned()),
+        user: [("colour".to_owned(), "blue".to_owned())].into(),
+        acl: ObjectAcl::PublicRead,
+        ..ObjectHeaders::default()
+    }
+}
+
+fn part(number: u16, length: u64) -> Part {
+    Part { id: PartId([number as u8; 16]), number, length, md5: [0xd5; 16], checksum: Some(vec![1, 2, 3, 4]) }
+}
+
+fn object(data: Data, size: u64) -> NewObject {
+    NewObject {
+        owner: UserId([0x0a; 32]),
+        size,
+        etag: ETag { md5: [0xe7; 16], parts: None },
+        checksum: Some(ObjectChecksum {
+            algorithm: ChecksumAlgorithm::Crc64Nvme,
+            kind: ChecksumType::FullObject,
+            value: vec![1, 2, 3, 4, 5, 6, 7, 8],
+        }),
+        headers: headers(),
+        data,
+    }
+}
+
+fn put(key: &str, object: NewObject) -> Command {
+    Command::Put { path: path(key), conditions: Conditions::default(), object }
+}
+
+fn upload(id: u8) -> Upload {
+    Upload {
+        id: UploadId([id; 16]),
+        owner: UserId([0x0a; 32]),
+        initiated_ms: TIME_MS,
+        headers: headers(),
+        checksum: Some((ChecksumAlgorithm::Crc32, ChecksumType::Composite)),
+    }
+}
+
+/// One of each kind of record of a partition.
+fn mutations() -> Vec<Command> {
+    let parts = [part(1, 5 << 20), part(2, 7)];
+    let id = UploadId([0x1d; 16]);
+    vec![
+        put("inline", object(Data::Inline(Bytes::from_static(b"hello")), 5)),
+        put("empty", object(Data::Inline(Bytes::new()), 0)),
+        put("chunks", object(Data::Parts(vec![part(9, 5_000_000)]), 5_000_000)),
+        put("replaced", object(Data::Parts(vec![part(8, 20_000)]), 20_000)),
+        put("replaced", object(Data::Inline(Bytes::from_static(b"new")), 3)),
+        Command::CreateUpload { path: path("parts"), upload: upload(0x1d) },
+        Command::PutPart { path: path("parts"), upload: id, part: parts[0].clone() },
+        Command::PutPart { path: path("parts"), upload: id, part: parts[1].clone() },
+        Command::CompleteUpload {
+            path: path("parts"),
+            upload: id,
+            conditions: Conditions::default(),
+            parts: vec![1, 2],
+            fingerprint: parts_fingerprint(&parts),
+            etag: ETag { md5: [0xe8; 16], parts: Some(2) },
+            checksum: None,
+        },
+        Command::CreateUpload { path: path("un\0finished"), upload: upload(0x2d) },
+        Command::PutPart { path: path("un\0finished"), upload: UploadId([0x2d; 16]), part: part(3, 100) },
+        Command::Fence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
+    ]
+}
+
+#[test]
+fn a_partition_as_it_lies_on_disk() {
+    let kv = Arc::new(MemoryKv::new());
+    let mut partition = Partition::new(GroupId(3), kv.clone());
+    for (index, command) in (10..).zip(mutations()) {
+        let mutation = Mutation { request: request(index as u8), time_ms: TIME_MS + index, command };
+        let mut batch = Batch::default();
+        partition.apply(index, &encode_command(&mutation), &mut batch);
+        kv.write(batch, Durability::Synced).expect("memory takes what it is given");
+    }
+    check("partition.hex", &dump(&kv));
+}
+
+#[test]
+fn the_commands_of_a_partition_as_they_lie_in_the_log() {
+    let others = [
+        Command::Delete {
+            bucket: BucketId(300),
+            shard: ShardId(5),
+            keys: vec![("inline".to_owned(), Conditions { if_match: Some(ETagCondition::Any), ..Conditions::default() })],
+        },
+        Command::AbortUpload { path: path("un\0finished"), upload: UploadId([0x2d; 16]) },
+        Command::Unfence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
+        Command::Collected(vec![Garbage { since_ms: TIME_MS, part: PartId([8; 16]), length: 20_000 }]),
+        Command::SetAcl { path: path("inline"), sequence: 10, acl: ObjectAcl::AuthenticatedRead },
+    ];
+    let mut lines = String::new();
+    for command in mutations().into_iter().chain(others) {
+        let mutation = Mutation { request: request(1), time_ms: TIME_MS, command };
+        writeln!(lines, "{}", hex::encode(encode_command(&mutation))).expect("a string takes anything");
+    }
+    check("commands.hex", &lines);
+}
+
+fn node(number: u8) -> Node {
+    Node {
+        name: format!("node{number}"),
+        instance: InstanceId([number; 16]),
+        addr: format!("10.0.0.{number}:5000"),
+        zone: "rack-1".to_owned(),
+        capacity_bytes: 1 << 40,
+    }
+}
+
+fn map() -> ClusterMap {
+    let owner = UserId([0x0a; 32]);
+    let user = User {
+        name: "root".to_owned(),
+        display_name: "Root".to_owned(),
+        email: Some("root@example.org".to_owned()),
+        admin: true,
+        created_ms: TIME_MS,
+    };
+    let bucket = Bucket {
+        id: BucketId(1),
+        owner,
+        created_ms: TIME_MS,
+        shards: 8,
+        request: request(3),
+        state: BucketState::Deleting { token: request(4), since_ms: TIME_MS },
+        acl: BucketAcl::PublicRead,
+    };
+    ClusterMap {
+        cluster: ClusterId([0xc1; 16]),
+        version: MapVersion(7),
+        epoch: Epoch(2),
+        replication_factor: 3,
+        map_voters: vec![NodeId(1), NodeId(2), NodeId(3)],
+        placement: vec![vec![NodeId(1), NodeId(2), NodeId(3)], vec![NodeId(2), NodeId(3), NodeId(1)]],
+        nodes: (1..=3).map(|number| (NodeId(u64::from(number)), node(number))).collect(),
+        next_node: NodeId(4),
+        buckets: [("photos".to_owned(), bucket)].into(),
+        next_bucket: BucketId(2),
+        users: [(owner, user)].into(),
+        keys: [("AKIA".to_owned(), AccessKey { user: owner, secret: "secret".to_owned(), created_ms: TIME_MS })].into(),
+    }
+}
+
+#[test]
+fn the_cluster_map_as_it_lies_on_disk() {
+    let (kv, mut map) = (MemoryKv::new(), map());
+    let mut batch = Batch::default();
+    records::put_whole(&map, &mut batch);
+    let change = MapChange::CreateBucket { name: "music".to_owned(), owner: UserId([0x0a; 32]) };
+    let entry = MapEntry { request: request(5), time_ms: TIME_MS, change };
+    let touched = records::touched(&map, &entry.change);
+    let reply = map.apply(&entry).expect("the name is free");
+    records::put_change(&map, &touched, &Done { entry, reply }, &mut batch);
+    kv.write(batch, Durability::Synced).expect("memory takes what it is given");
+    check("cluster-map.hex", &dump(&kv));
+}
+
+#[tokio::test]
+async fn a_nodes_own_records_as_they_lie_on_disk() {
+    let kv: Arc<MemoryKv> = Arc::new(MemoryKv::new());
+    let clock = ManualClock::at(Duration::from_millis(TIME_MS));
+    let identity = NodeIdentity::new("node1", InstanceId([1; 16]));
+    identity.store(&*kv).expect("memory takes what it is given");
+    let membership = Membership { node: NodeId(4), formation: Some(map()), contacts: map() };
+    membership.store(&*kv, &identity).expect("memory takes what it is given");
+    let hints = HintStore::open(kv.clone(), clock.clone()).expect("memory can be read");
+    hints.add(vec![(NodeId(2), ChunkId { part: PartId([9; 16]), index: 1 })]).await.expect("memory takes what it is given");
+    check("node.hex", &dump(&kv));
+
+    let kv: Arc<MemoryKv> = Arc::new(MemoryKv::new());
+    let chunks = ChunkStore::open(kv.clone(), clock, Execution::Inline, Arc::new(|_| {})).expect("memory can be read");
+    let data = Bytes::from_static(b"a chunk is at most 4 MiB long");
+    let (id, owner) = (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
+    chunks.put(id, owner, piece_crcs(&data), data).await.expect("memory takes what it is given");
+    check("chunks.hex", &dump(&kv));
+}
+
+#[test]
+fn requests_and_answers_as_they_travel() {
+    let (id, owner) = (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
+    let mutation = Mutation { request: request(1), time_ms: TIME_MS, command: mutations().remove(0) };
+    let change = MapChange::RegisterNode(node(4));
+    let requests = [
+        Request::Join(node(1)),
+        Request::WatchMap { watcher: InstanceId([1; 16]), have: Some(MapVersion(7)), hold: true },
+        Request::PeekMap,
+        Request::ChangeMap(MapEntry { request: request(5), time_ms: TIME_MS, change }),
+        Request::Mutate { partition: PartitionId(2), epoch: Epoch(2), mutation },
+        Request::Query { epoch: Epoch(2), queries: vec![(PartitionId(2), Query::Object(path("inline")))] },
+        Request::PutChunk { id, owner, piece_crcs: vec![0xdead_beef], hints: vec![NodeId(2)] },
+        Request::AddHints { node: NodeId(2), chunks: vec![id] },
+        Request::GetChunk { id, from: 0, to: 300_000 },
+        Request::DeleteChunks(vec![id]),
+        Request::HasChunks(vec![id]),
+        Request::Snapshot(Bytes::from_static(b"piece")),
+        Request::NodeStatus,
+    ];
+    let answers: [Answer; 9] = [
+        Ok(Response::Done),
+        Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
+        Ok(Response::Queried(vec![Ok(QueryReply::Object(None)), Err(Refusal::NotHere)])),
+        Ok(Response::Chunk { first_piece: 0, piece_crcs: vec![0xdead_beef], length: 29 }),
+        Ok(Response::HasChunks(vec![true, false])),
+        Err(Refusal::StaleEpoch(Epoch(2))),
+        Err(Refusal::NotLeader { leader: Some(NodeId(1)) }),
+        Err(Refusal::Full),
+        Err(Refusal::CorruptChunk),
+    ];
+    let mut lines = String::new();
+    for request in &requests {
+        writeln!(lines, "request {}", hex::encode(encode(request))).expect("a string takes anything");
+    }
+    for answer in &answers {
+        writeln!(lines, "answer {}", hex::encode(encode(answer))).expect("a string takes anything");
+    }
+    check("protocol.hex", &lines);
+}

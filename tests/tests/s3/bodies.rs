@@ -1,0 +1,98 @@
+//! Bodies that do not arrive as they were announced: nothing is stored, and what was there before stays.
+
+use annulus_tests::client::S3;
+use annulus_tests::cluster::{Cluster, shared};
+use annulus_tests::wire::Wire;
+use bytes::Bytes;
+use http::Request;
+
+use crate::{CHUNK_BYTES, assert_absent, content, new_bucket};
+
+/// A put of a body that is not signed, so that only its length can be wrong.
+fn put(s3: &S3, target: &str) -> Request<Bytes> {
+    s3.put(target).signed_body(aws_sigv4::http_request::SignableBody::UnsignedPayload).prepare()
+}
+
+async fn open(cluster: &Cluster, s3: &S3, target: &str, announced: usize) -> Wire {
+    Wire::open(cluster.addr(0), &put(s3, target), announced).await
+}
+
+#[tokio::test]
+async fn a_truncated_body_is_refused() {
+    let cluster = shared().await;
+    let s3 = cluster.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    for (announced, sent) in [(10, 0), (10, 9), (20_000, 19_999), (CHUNK_BYTES + 100, CHUNK_BYTES + 50)] {
+        let mut wire = open(cluster, &s3, &target, announced).await;
+        wire.send(&content(sent, 1)).await;
+        if let Some(reply) = wire.finish().await {
+            assert_eq!(
+                (reply.status.as_u16(), reply.code().as_deref()),
+                (400, Some("IncompleteBody")),
+                "{sent} of {announced}"
+            );
+        }
+        assert_absent(&s3, &target).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_leaves_nothing() {
+    let cluster = shared().await;
+    let s3 = cluster.s3(0);
+    let bucket = new_bucket(&s3).await;
+    let (target, kept) = (format!("{bucket}/k"), format!("{bucket}/kept"));
+    s3.put(&kept).body("before").ok().await;
+    let begun = s3.post(&format!("{bucket}/u?uploads")).ok().await;
+    let upload = begun.element("UploadId").expect("an upload has an id");
+    let part = format!("{bucket}/u?partNumber=1&uploadId={upload}");
+    for sent in [0, 1_000, 20_000, 2 * CHUNK_BYTES] {
+        for target in [&target, &kept, &part] {
+            let mut wire = open(cluster, &s3, target, 3 * CHUNK_BYTES).await;
+            wire.send(&content(sent, 2)).await;
+            wire.vanish();
+        }
+    }
+    // The next request on a connection of its own is answered after the gateway has noticed, or before: it must not matter.
+    for _ in 0..20 {
+        assert_absent(&s3, &target).await;
+        assert_eq!(s3.get(&kept).ok().await.text(), "before");
+        tokio::task::yield_now().await;
+    }
+    assert!(s3.get(&format!("{bucket}/u?uploadId={upload}")).ok().await.elements("PartNumber").is_empty());
+    let listed = s3.get(&format!("{bucket}?list-type=2")).ok().await;
+    assert_eq!(listed.elements("Key"), ["kept"]);
+}
+
+#[tokio::test]
+async fn a_body_ends_where_it_was_announced_to_end() {
+    let cluster = shared().await;
+    let s3 = cluster.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    let mut wire = open(cluster, &s3, &target, 5).await;
+    wire.send(b"hello, and more that nobody announced").await;
+    let reply = wire.answer().await.expect("the announced bytes are a whole request");
+    assert_eq!(reply.status, 200);
+    assert_eq!(s3.get(&target).ok().await.text(), "hello");
+}
+
+#[tokio::test]
+async fn an_object_has_a_largest_size() {
+    let cluster = shared().await;
+    let s3 = cluster.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    let wire = open(cluster, &s3, &target, (5 << 30) + 1).await;
+    let reply = wire.answer().await.expect("it is refused by its head alone");
+    assert_eq!((reply.status.as_u16(), reply.code().as_deref()), (400, Some("EntityTooLarge")));
+    assert_absent(&s3, &target).await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_cut_off() {
+    let cluster = shared().await;
+    let s3 = cluster.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    let long = s3.get(&target).header("x-amz-meta-long", &"v".repeat(100_000)).try_send().await;
+    assert!(long.is_err() || long.is_ok_and(|reply| reply.status.is_client_error()));
+    s3.put(&target).body("x").ok().await;
+}

@@ -1,0 +1,77 @@
+//! What Annulus promises to S3 clients, tried through HTTP on a cluster of three nodes and two gateways in this process.
+//!
+//! Each module is a chapter of the product's description. Every test makes buckets of its own in the shared cluster.
+
+mod accounts;
+mod admin;
+mod bodies;
+mod buckets;
+mod checksums;
+mod conditions;
+mod copies;
+mod deletes;
+mod disturbances;
+mod keys;
+mod listings;
+mod multipart;
+mod objects;
+mod operations;
+mod presigned;
+mod races;
+mod ranges;
+mod signatures;
+mod unbuilt;
+mod uploads;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use annulus_tests::client::S3;
+use bytes::Bytes;
+
+/// The largest object that lies inside its metadata.
+const INLINE_BYTES_MAX: usize = 16 << 10;
+
+/// The largest piece that an object is cut into.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// The smallest part that is not the last.
+const PART_BYTES_MIN: usize = 5 << 20;
+
+/// A name that no other test has.
+fn fresh_name(what: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("{what}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A new bucket of the client's account, as a path: `/NAME`.
+async fn new_bucket(s3: &S3) -> String {
+    let bucket = format!("/{}", fresh_name("bucket"));
+    s3.put(&bucket).ok().await;
+    bucket
+}
+
+/// Bytes that look random and are the same for the same seed, and nowhere alike.
+fn content(bytes: usize, seed: u64) -> Bytes {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let mut content = Vec::with_capacity(bytes + 8);
+    while content.len() < bytes {
+        // Marsaglia's xorshift, its output scrambled by a multiplication.
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        content.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+    }
+    content.truncate(bytes);
+    content.into()
+}
+
+/// An object's entity tag as S3 makes it of bytes that were put whole.
+fn etag(bytes: &[u8]) -> String {
+    use md5::Digest;
+    format!("\"{}\"", hex::encode(md5::Md5::digest(bytes)))
+}
+
+/// Asserts that nothing is there.
+async fn assert_absent(s3: &S3, target: &str) {
+    assert_eq!(s3.head(target).send().await.status, 404, "{target} is not there");
+}

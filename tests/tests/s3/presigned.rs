@@ -1,0 +1,60 @@
+//! Presigned URLs: whoever has one may send that one request, until it expires.
+
+use std::time::{Duration, SystemTime};
+
+use annulus_tests::cluster::shared;
+use http::Method;
+
+use crate::{assert_absent, new_bucket};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn a_presigned_url_needs_no_key() {
+    let cluster = shared().await;
+    let (owner, anybody) = (cluster.s3(0), cluster.anonymous());
+    let target = format!("{}/a%20b", new_bucket(&owner).await);
+    let now = SystemTime::now();
+    anybody.put(&owner.presign(&Method::PUT, &target, now, HOUR)).body("hello").ok().await;
+    let get = owner.presign(&Method::GET, &target, now, HOUR);
+    assert_eq!(anybody.get(&get).ok().await.text(), "hello");
+    let range = anybody.get(&get).header("range", "bytes=1-2").send().await;
+    assert_eq!((range.status.as_u16(), range.text().as_str()), (206, "el"));
+    let typed = owner.presign(&Method::GET, &format!("{target}?response-content-type=text%2Fx"), now, HOUR);
+    assert_eq!(anybody.get(&typed).ok().await.header("content-type"), Some("text/x"));
+    anybody.delete(&owner.presign(&Method::DELETE, &target, now, HOUR)).ok().await;
+    assert_absent(&owner, &target).await;
+}
+
+#[tokio::test]
+async fn a_presigned_url_is_good_for_nothing_else() {
+    let cluster = shared().await;
+    let (owner, anybody) = (cluster.s3(0), cluster.anonymous());
+    let bucket = new_bucket(&owner).await;
+    let target = format!("{bucket}/k");
+    owner.put(&target).body("hello").ok().await;
+    let get = owner.presign(&Method::GET, &target, SystemTime::now(), HOUR);
+    anybody.delete(&get).refused(403, "SignatureDoesNotMatch").await;
+    anybody.get(&get.replace("/k?", "/other?")).refused(403, "SignatureDoesNotMatch").await;
+    anybody.get(&format!("{get}&versionId=null")).refused(403, "SignatureDoesNotMatch").await;
+    let longer = get.replace("X-Amz-Expires=3600", "X-Amz-Expires=7200");
+    anybody.get(&longer).refused(403, "SignatureDoesNotMatch").await;
+    assert_eq!(owner.get(&target).ok().await.text(), "hello");
+    let of_other = cluster.alt().presign(&Method::GET, &target, SystemTime::now(), HOUR);
+    anybody.get(&of_other).refused(403, "AccessDenied").await;
+}
+
+#[tokio::test]
+async fn a_presigned_url_ends_and_does_not_begin_early() {
+    let cluster = shared().await;
+    let (owner, anybody) = (cluster.s3(0), cluster.anonymous());
+    let target = format!("{}/k", new_bucket(&owner).await);
+    let now = SystemTime::now();
+    let expired = owner.presign(&Method::PUT, &target, now - 2 * HOUR, HOUR);
+    anybody.put(&expired).body("late").refused(403, "AccessDenied").await;
+    let early = anybody.put(&owner.presign(&Method::PUT, &target, now + HOUR, HOUR)).body("early").send().await;
+    assert_eq!(early.status, 403, "{}", early.text());
+    let too_long = owner.presign(&Method::PUT, &target, now, 200 * HOUR);
+    anybody.put(&too_long).body("x").refused(400, "AuthorizationQueryParametersError").await;
+    assert_absent(&owner, &target).await;
+}

@@ -1,0 +1,138 @@
+//! `/upload`: files as a browser or curl sends them, and their download.
+
+use annulus_tests::client::{Call, Reply, S3};
+use annulus_tests::cluster::{UPLOAD_TOKEN, shared};
+use annulus_tests::wire::Wire;
+use aws_sigv4::http_request::SignableBody;
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::{CHUNK_BYTES, content};
+
+const BOUNDARY: &str = "----annulus-test-boundary";
+
+/// A form with these files, as curl makes it of `-F file=@NAME`.
+fn form(files: &[(&str, &[u8])]) -> Bytes {
+    let mut form = Vec::new();
+    for (name, body) in files {
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        form.extend_from_slice(head.as_bytes());
+        form.extend_from_slice(body);
+        form.extend_from_slice(b"\r\n");
+    }
+    form.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+    form.into()
+}
+
+fn post<'a>(client: &'a S3, form: Bytes) -> Call<'a> {
+    client.post("/upload").header("content-type", &format!("multipart/form-data; boundary={BOUNDARY}")).body(form)
+}
+
+fn with_token(call: Call<'_>) -> Call<'_> {
+    call.header("authorization", &format!("Bearer {UPLOAD_TOKEN}"))
+}
+
+fn files(reply: &Reply) -> Vec<Value> {
+    let answer: Value = serde_json::from_slice(&reply.body).expect("the answer is JSON");
+    answer["files"].as_array().expect("it lists the files").clone()
+}
+
+fn path_of(file: &Value) -> String {
+    let url = file["url"].as_str().expect("a file has a URL");
+    url[url.find("/upload").expect("below the route")..].to_owned()
+}
+
+#[tokio::test]
+async fn files_go_in_and_come_out() {
+    let cluster = shared().await;
+    let client = cluster.anonymous();
+    let bodies = [content(0, 1), content(300, 2), content(CHUNK_BYTES + 9, 3)];
+    let names = ["empty.bin", "small ü.txt", "large.bin"];
+    let sent: Vec<(&str, &[u8])> = names.iter().zip(&bodies).map(|(name, body)| (*name, &body[..])).collect();
+    let stored = files(&with_token(post(&client, form(&sent))).ok().await);
+    assert_eq!(stored.len(), 3);
+    for ((file, name), body) in stored.iter().zip(names).zip(&bodies) {
+        assert_eq!((file["key"].as_str(), file["size"].as_u64()), (Some(name), Some(body.len() as u64)));
+        let got = with_token(client.get(&path_of(file))).ok().await;
+        assert!(got.body == body, "{name}");
+        let by_s3 = cluster.s3(1).get(&path_of(file).replace("/upload/", "/uploads/")).ok().await;
+        assert!(by_s3.body == body, "it is an object like any other");
+    }
+    let range = with_token(client.get(&path_of(&stored[2]))).header("range", "bytes=4194300-4194310").send().await;
+    assert!(range.status == 206 && range.body == bodies[2][4_194_300..=4_194_310]);
+    let head = with_token(client.head(&path_of(&stored[1]))).ok().await;
+    assert_eq!((head.header("content-length"), head.body.len()), (Some("300"), 0));
+}
+
+#[tokio::test]
+async fn a_name_loses_its_path() {
+    let client = shared().await.anonymous();
+    for (name, key) in [("/etc/passwd", "passwd"), ("../../up.txt", "up.txt"), ("C:\\dir\\win.txt", "win.txt")] {
+        let stored = files(&with_token(post(&client, form(&[(name, b"x")]))).ok().await);
+        assert_eq!(stored[0]["key"].as_str(), Some(key), "{name}");
+    }
+    for name in ["..", "."] {
+        let refused = with_token(post(&client, form(&[(name, b"x")]))).send().await;
+        assert_eq!(refused.status, 400, "{name:?}: {}", refused.text());
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_needed() {
+    let cluster = shared().await;
+    let one = form(&[("denied.txt", b"x")]);
+    let anonymous = cluster.anonymous();
+    assert_eq!(post(&anonymous, one.clone()).send().await.status, 401);
+    let wrong = post(&anonymous, one.clone()).header("authorization", "Bearer not-the-token").send().await;
+    assert_eq!(wrong.status, 401);
+    assert_eq!(anonymous.get("/upload/denied.txt").send().await.status, 401);
+    let owner = cluster.s3(0);
+    let signed = post(&owner, form(&[("signed.txt", b"x")])).signed_body(SignableBody::UnsignedPayload);
+    signed.ok().await;
+    // The bucket is the administrator's.
+    let other = cluster.alt();
+    let denied = post(&other, one).signed_body(SignableBody::UnsignedPayload).send().await;
+    assert!([401, 403].contains(&denied.status.as_u16()), "{}", denied.status);
+    assert_eq!(with_token(anonymous.get("/upload/denied.txt")).send().await.status, 404);
+}
+
+#[tokio::test]
+async fn a_bad_form_is_refused() {
+    let client = shared().await.anonymous();
+    let no_form = with_token(client.post("/upload").header("content-type", "text/plain").body("x")).send().await;
+    assert_eq!(no_form.status, 400);
+    let no_file = with_token(post(&client, form(&[]))).send().await;
+    assert_eq!(no_file.status, 400, "{}", no_file.text());
+    let mut cut = form(&[("cut.txt", b"some bytes that are not all there")]).to_vec();
+    cut.truncate(cut.len() - 20);
+    let refused = with_token(post(&client, cut.into())).send().await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    assert_eq!(with_token(client.get("/upload/cut.txt")).send().await.status, 404);
+    let deleted = with_token(client.delete("/upload/cut.txt")).send().await;
+    assert!(deleted.status.is_client_error(), "{} {}", deleted.status, deleted.text());
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_leaves_no_file() {
+    let cluster = shared().await;
+    let client = cluster.anonymous();
+    let whole = form(&[("vanished.bin", &content(CHUNK_BYTES, 4))]);
+    let request = with_token(post(&client, Bytes::new())).prepare();
+    let mut wire = Wire::open(cluster.addr(0), &request, whole.len()).await;
+    wire.send(&whole[..whole.len() - 100]).await;
+    wire.vanish();
+    for _ in 0..20 {
+        assert_eq!(with_token(client.get("/upload/vanished.bin")).send().await.status, 404);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn upload_is_no_bucket() {
+    let s3 = shared().await.s3(0);
+    let made = s3.put("/upload").send().await;
+    assert!(made.status.is_client_error(), "{}", made.status);
+}
