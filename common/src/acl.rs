@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::object::UserId;
+use crate::ids::UserId;
 
 /// Who is granted something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,7 +202,7 @@ fn same(one: &[Grant], other: &[Grant]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{BucketAcl, Grant, Grantee, ObjectAcl, Permission};
-    use crate::object::UserId;
+    use crate::ids::UserId;
 
     const OWNER: UserId = UserId([1; 32]);
     const BUCKETS: UserId = UserId([2; 32]);

@@ -52,7 +52,9 @@ impl Conditions {
 
     /// Judges the conditions against the object as it is now.
     pub fn judge(&self, current: Option<&ObjectVersion>) -> Verdict {
-        self.judge_facts(current.map(|version| (version.object.etag.to_string(), version.modified_ms, version.object.size)))
+        self.judge_facts(
+            current.map(|version| (version.object.etag.to_string(), version.modified_ms, version.object.size)),
+        )
     }
 
     /// The same for what is known of the object: its entity tag, `Last-Modified` in Unix milliseconds, and size.

@@ -120,6 +120,42 @@ impl ChunkId {
     }
 }
 
+/// An account, as AWS names it: the canonical user id, shown as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UserId(pub [u8; 32]);
+
+impl UserId {
+    /// Whoever does not sign, by the id that AWS shows for it. No account is ever given it.
+    pub const ANONYMOUS: Self = Self([
+        0x65, 0xa0, 0x11, 0xa2, 0x9c, 0xdf, 0x8e, 0xc5, 0x33, 0xec, 0x3d, 0x1c, 0xca, 0xae, 0x92, 0x1c, 0, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ]);
+
+    /// The digits that are shown: [`UserId::ANONYMOUS`] is shorter than the others.
+    fn shown(&self) -> &[u8] {
+        if *self == Self::ANONYMOUS { &self.0[..16] } else { &self.0 }
+    }
+
+    /// The id written as 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut id = [0; 32];
+        hex::decode_to_slice(text, &mut id).ok()?;
+        Some(Self(id))
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.shown()))
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserId({self})")
+    }
+}
+
 impl GroupId {
     /// The group of the cluster map.
     pub const CLUSTER_MAP: GroupId = GroupId(0);

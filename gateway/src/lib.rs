@@ -1,14 +1,14 @@
 //! The Annulus gateway: S3 and `/upload` in front, the cluster behind. It holds no state of its own.
 
-pub mod client;
-pub mod object;
-pub mod auth;
-pub mod http;
-mod s3;
 pub mod admin;
+pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod embedded;
 pub mod gateway;
+pub mod http;
+pub mod object;
 pub mod operations;
+mod s3;
 pub mod sign;
 pub mod upload;

@@ -80,8 +80,9 @@ pub async fn serve(listener: TcpListener, handler: Arc<dyn Handler>, stop: Cance
             let handler = Arc::clone(&handler);
             async move { Ok::<_, std::convert::Infallible>(handler.handle(request).await) }
         });
-        let connection =
-            hyper::server::conn::http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(graceful.watch(connection));
     }
     graceful.shutdown().await;

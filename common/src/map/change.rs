@@ -176,7 +176,11 @@ impl ClusterMap {
     ) -> Result<MapReply, MapRefusal> {
         if let Some(bucket) = self.buckets.get(name) {
             let again = bucket.request == entry.request;
-            return if again { Ok(MapReply::Bucket(bucket.clone())) } else { Err(MapRefusal::BucketExists(bucket.clone())) };
+            return if again {
+                Ok(MapReply::Bucket(bucket.clone()))
+            } else {
+                Err(MapRefusal::BucketExists(bucket.clone()))
+            };
         }
         if self.buckets.values().filter(|bucket| bucket.owner == owner).count() >= BUCKETS_PER_USER_MAX {
             return Err(MapRefusal::TooManyBuckets);
@@ -204,7 +208,9 @@ impl ClusterMap {
     fn begin_delete_bucket(&mut self, entry: &MapEntry, name: &str) -> Result<MapReply, MapRefusal> {
         let bucket = self.buckets.get_mut(name).ok_or(MapRefusal::NoSuchBucket)?;
         match bucket.state {
-            BucketState::Deleting { token, .. } if token != entry.request => return Err(MapRefusal::BucketBusy(bucket.clone())),
+            BucketState::Deleting { token, .. } if token != entry.request => {
+                return Err(MapRefusal::BucketBusy(bucket.clone()));
+            }
             BucketState::Deleting { .. } => {}
             BucketState::Active => {
                 bucket.state = BucketState::Deleting { token: entry.request, since_ms: entry.time_ms };
@@ -238,7 +244,10 @@ impl ClusterMap {
             return Ok(MapReply::Done);
         }
         let taken = self.users.contains_key(&id)
-            || self.users.values().any(|other| other.name == user.name || (other.email.is_some() && other.email == user.email));
+            || self
+                .users
+                .values()
+                .any(|other| other.name == user.name || (other.email.is_some() && other.email == user.email));
         if taken {
             return Err(MapRefusal::UserExists);
         }

@@ -6,7 +6,9 @@ use crate::acl::ObjectAcl;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::condition::Conditions;
 use crate::ids::{BucketId, PartId, RequestId, ShardId, UploadId};
-use crate::object::{ETag, KeyPath, ListedObject, NewObject, ObjectChecksum, ObjectVersion, Part, Upload, UploadedPart};
+use crate::object::{
+    ETag, KeyPath, ListedObject, NewObject, ObjectChecksum, ObjectVersion, Part, Upload, UploadedPart,
+};
 
 /// Entries that one list query may return: what S3 returns in a page.
 pub const LIST_ENTRIES_MAX: u32 = 1_000;

@@ -112,8 +112,9 @@ impl Admin {
 
 impl Call {
     fn parse<T: DeserializeOwned>(&self) -> Result<T, AdminProblem> {
-        serde_json::from_slice(&self.body)
-            .map_err(|error| AdminProblem::new(StatusCode::BAD_REQUEST, "BadBody", format!("the body is not valid: {error}")))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            AdminProblem::new(StatusCode::BAD_REQUEST, "BadBody", format!("the body is not valid: {error}"))
+        })
     }
 }
 

@@ -68,7 +68,12 @@ fn in_sync(leader: NodeId, status: &GroupStatus, answers: &Answers) -> Vec<NodeI
     matched.chain([leader]).collect()
 }
 
-fn redundancy(map: &ClusterMap, map_group: &PartitionReport, partitions: &[PartitionReport], answers: &Answers) -> Redundancy {
+fn redundancy(
+    map: &ClusterMap,
+    map_group: &PartitionReport,
+    partitions: &[PartitionReport],
+    answers: &Answers,
+) -> Redundancy {
     let target = usize::from(map.replication_factor);
     let groups = || partitions.iter().chain([map_group]);
     let spare = |group: &PartitionReport| {
@@ -97,7 +102,8 @@ fn problems(map: &ClusterMap, answers: &Answers, map_group: &PartitionReport, re
     }
     let count = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
     problems.extend(count(redundancy.partitions_unavailable.into(), "partitions have no leader"));
-    problems.extend(count(redundancy.partitions_below_target.into(), "partitions have fewer replicas than they should"));
+    problems
+        .extend(count(redundancy.partitions_below_target.into(), "partitions have fewer replicas than they should"));
     problems.extend(count(redundancy.chunk_copies_missing, "chunk copies are owed to nodes that missed them"));
     let corrupt = answers.values().flatten().map(|status| status.corrupt_reads).sum();
     problems.extend(count(corrupt, "corrupt chunks were found by reads since the nodes started"));

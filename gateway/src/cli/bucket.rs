@@ -47,7 +47,9 @@ pub(super) async fn execute(args: BucketArgs) -> Result<(), CliError> {
             let buckets: Vec<BucketReport> = target.client()?.get("/buckets").await?;
             if target.json { output::json(&buckets)? } else { print(&buckets)? }
         }
-        BucketAction::Delete { name, target } => target.client()?.delete(&format!("/buckets/{}", super::segment(&name))).await?,
+        BucketAction::Delete { name, target } => {
+            target.client()?.delete(&format!("/buckets/{}", super::segment(&name))).await?
+        }
     }
     Ok(())
 }

@@ -93,7 +93,8 @@ fn ask(question: impl Future<Output = Result<(), CliError>>) -> Result<(), CliEr
 impl Target {
     fn client(&self) -> Result<AdminClient, CliError> {
         let access_key = self.access_key.clone().ok_or(CliError::Credentials("AWS_ACCESS_KEY_ID"))?;
-        let secret_key = std::env::var("AWS_SECRET_ACCESS_KEY").map_err(|_| CliError::Credentials("AWS_SECRET_ACCESS_KEY"))?;
+        let secret_key =
+            std::env::var("AWS_SECRET_ACCESS_KEY").map_err(|_| CliError::Credentials("AWS_SECRET_ACCESS_KEY"))?;
         let signer = Signer { access_key, secret_key, region: self.region.clone() };
         Ok(AdminClient::new(&self.endpoint, signer))
     }

@@ -73,10 +73,7 @@ fn configure(args: RunArgs) -> Result<ServerConfig, CliError> {
 }
 
 /// Background tasks get the grace period to end after the servers did.
-fn serve_until_told(
-    grace: Duration,
-    serving: impl Future<Output = Result<(), CliError>>,
-) -> Result<(), CliError> {
+fn serve_until_told(grace: Duration, serving: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serving);
     runtime.shutdown_timeout(grace);
@@ -87,8 +84,7 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
     let clock = SystemClock::shared();
     let listeners = Listeners::bind(&config).await?;
     let stop = stop_on_signal()?;
-    let embedded =
-        Embedded::start(&config, clock.clone()).await.map_err(|error| CliError::Run(error.to_string()))?;
+    let embedded = Embedded::start(&config, clock.clone()).await.map_err(|error| CliError::Run(error.to_string()))?;
     let entered = tokio::select! {
         watch = embedded.watch() => Ok(Some(watch)),
         reason = embedded.failed() => Err(CliError::Run(reason)),

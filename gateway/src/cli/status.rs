@@ -16,7 +16,11 @@ pub(super) struct StatusArgs {
 
 pub(super) async fn show(args: StatusArgs) -> Result<(), CliError> {
     let status: ClusterStatus = args.target.client()?.get("/status").await?;
-    if args.target.json { output::json(&status)? } else { print(&status, args.partitions)? }
+    if args.target.json {
+        output::json(&status)?
+    } else {
+        print(&status, args.partitions)?
+    }
     Ok(())
 }
 
@@ -24,7 +28,11 @@ fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
     let health = if status.healthy { "healthy" } else { "degraded" };
     output::line(&format!(
         "cluster {}  {health}  replication factor {}  {} partitions  map version {}, epoch {}",
-        status.cluster, status.replication_factor, status.partitions.len(), status.map_version, status.epoch
+        status.cluster,
+        status.replication_factor,
+        status.partitions.len(),
+        status.map_version,
+        status.epoch
     ))?;
     for problem in &status.problems {
         output::line(&format!("  ! {problem}"))?;
@@ -42,7 +50,9 @@ fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
     output::table(["ID", "NAME", "ADDRESS", "ZONE", "STATE", "LEADS", "CHUNKS", "DATA", "DISK FREE"], &rows)?;
     let rows: Vec<[String; 4]> = std::iter::once(&status.map_group)
         .chain(&status.partitions)
-        .filter(|partition| all_partitions || partition.leader.is_none() || partition.in_sync.len() < partition.replicas.len())
+        .filter(|partition| {
+            all_partitions || partition.leader.is_none() || partition.in_sync.len() < partition.replicas.len()
+        })
         .map(partition_row)
         .collect();
     if !rows.is_empty() {
@@ -53,7 +63,8 @@ fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
 }
 
 fn node_row(node: &NodeReport) -> [String; 9] {
-    let detail = |show: fn(&crate::admin::model::NodeDetails) -> String| node.details.as_ref().map_or("-".to_owned(), show);
+    let detail =
+        |show: fn(&crate::admin::model::NodeDetails) -> String| node.details.as_ref().map_or("-".to_owned(), show);
     [
         node.id.to_string(),
         node.name.clone(),

@@ -54,7 +54,9 @@ pub(super) async fn execute(args: UserArgs) -> Result<(), CliError> {
             let users: Vec<UserReport> = target.client()?.get("/users").await?;
             if target.json { output::json(&users)? } else { print(&users)? }
         }
-        UserAction::Delete { name, target } => target.client()?.delete(&format!("/users/{}", super::segment(&name))).await?,
+        UserAction::Delete { name, target } => {
+            target.client()?.delete(&format!("/users/{}", super::segment(&name))).await?
+        }
     }
     Ok(())
 }
@@ -65,7 +67,14 @@ fn print(users: &[UserReport]) -> std::io::Result<()> {
         .map(|user| {
             let role = if user.admin { "admin" } else { "user" };
             let email = user.email.clone().unwrap_or_else(|| "-".to_owned());
-            [user.name.clone(), user.display_name.clone(), email, role.to_owned(), output::date(user.created_ms), user.id.clone()]
+            [
+                user.name.clone(),
+                user.display_name.clone(),
+                email,
+                role.to_owned(),
+                output::date(user.created_ms),
+                user.id.clone(),
+            ]
         })
         .collect();
     output::table(["NAME", "DISPLAY NAME", "EMAIL", "ROLE", "CREATED", "ID"], &rows)

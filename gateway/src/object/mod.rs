@@ -37,8 +37,8 @@ use futures::Stream;
 
 use crate::client::ClusterClient;
 
-pub use annulus_common::checksum::ChecksumValue;
 pub use acl::permits;
+pub use annulus_common::checksum::ChecksumValue;
 pub use error::{BodyError, ObjectError, ReadError};
 
 /// The largest body of one request, a part's too, as S3 says: 5 GiB.

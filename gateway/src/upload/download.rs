@@ -4,7 +4,9 @@ use annulus_common::acl::Permission;
 use annulus_common::map::Bucket;
 use annulus_common::object::ObjectVersion;
 use futures::TryStreamExt;
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, RANGE};
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIED, RANGE,
+};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::Frame;

@@ -45,7 +45,9 @@ impl From<ObjectError> for UploadError {
     fn from(error: ObjectError) -> Self {
         match error {
             ObjectError::NoSuchKey | ObjectError::NoSuchBucket => UploadError::NoSuchFile,
-            ObjectError::Body(BodyError::Truncated | BodyError::Malformed | BodyError::Disconnected) => UploadError::BadForm,
+            ObjectError::Body(BodyError::Truncated | BodyError::Malformed | BodyError::Disconnected) => {
+                UploadError::BadForm
+            }
             other => UploadError::Object(other),
         }
     }

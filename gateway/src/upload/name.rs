@@ -8,8 +8,19 @@ use super::error::UploadError;
 const NAME_BYTES_MAX: usize = 1_024;
 
 /// What a path segment of a URL cannot hold as it is.
-const SEGMENT: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}').add(b'/').add(b'+');
+const SEGMENT: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}')
+    .add(b'/')
+    .add(b'+');
 
 /// The key of a file that is called `name` on the client's machine, whichever way that writes paths.
 pub(super) fn sanitise(name: &str) -> Result<String, UploadError> {

@@ -62,7 +62,10 @@ impl Reader<'_> {
                 return Ok(Some(version));
             }
         }
-        Err(KvError::Corrupt { during: "reading an object", reason: "its head and its body do not belong together".to_owned() })
+        Err(KvError::Corrupt {
+            during: "reading an object",
+            reason: "its head and its body do not belong together".to_owned(),
+        })
     }
 
     fn upload(&self, path: &KeyPath, upload: UploadId) -> Result<Option<Upload>, KvError> {
@@ -89,7 +92,8 @@ impl Reader<'_> {
     }
 
     fn garbage(&self, before_ms: u64, after: Option<(u64, PartId)>, limit: u32) -> Result<Vec<Garbage>, KvError> {
-        let lower = after.map_or(self.keys.garbage_since(0), |(since_ms, part)| self.keys.garbage_after(since_ms, part));
+        let lower =
+            after.map_or(self.keys.garbage_since(0), |(since_ms, part)| self.keys.garbage_after(since_ms, part));
         let mut cursor = self.kv.cursor(Table::Meta, &lower, &self.keys.garbage_since(before_ms))?;
         let mut garbage = Vec::new();
         cursor.seek(&lower)?;

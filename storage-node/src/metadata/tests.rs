@@ -245,7 +245,13 @@ fn uploads_list_by_key_then_by_id_across_pages() {
     loop {
         let delimiter = Some("/".to_owned());
         let query = Query::Uploads {
-            bucket: BUCKET, shard: SHARD, prefix: String::new(), delimiter, from, after_upload, limit: 2,
+            bucket: BUCKET,
+            shard: SHARD,
+            prefix: String::new(),
+            delimiter,
+            from,
+            after_upload,
+            limit: 2,
         };
         let QueryReply::Uploads(page) = bench.ask(&query) else { panic!("not a page") };
         after_upload = None;

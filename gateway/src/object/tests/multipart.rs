@@ -77,7 +77,10 @@ async fn parts_become_an_object() {
     assert_eq!(written.etag.to_string(), multipart_etag(&[&first, &second, &last]));
     let whole = [first, second, last].concat();
     let checksum = written.checksum.unwrap();
-    assert_eq!((checksum.algorithm(), checksum.checksum_type()), (ChecksumAlgorithm::Crc64Nvme, ChecksumType::FullObject));
+    assert_eq!(
+        (checksum.algorithm(), checksum.checksum_type()),
+        (ChecksumAlgorithm::Crc64Nvme, ChecksumType::FullObject)
+    );
     assert_eq!(checksum.value(), checksum_of(ChecksumAlgorithm::Crc64Nvme, &whole));
     let version = bench.get("k").await.unwrap();
     assert_eq!(version.object.headers.content_type.as_deref(), Some("a/b"));

@@ -23,7 +23,10 @@ async fn what_was_put_is_read() {
         assert_eq!((written.size, version.object.size), (length as u64, length as u64));
         assert_eq!(version.object.etag.to_string(), hex::encode(md5(&bytes)));
         let checksum = version.object.checksum.unwrap();
-        assert_eq!((checksum.algorithm(), checksum.checksum_type()), (ChecksumAlgorithm::Crc64Nvme, ChecksumType::FullObject));
+        assert_eq!(
+            (checksum.algorithm(), checksum.checksum_type()),
+            (ChecksumAlgorithm::Crc64Nvme, ChecksumType::FullObject)
+        );
         assert_eq!(checksum.value(), checksum_of(ChecksumAlgorithm::Crc64Nvme, &bytes));
         assert_eq!(matches!(version.object.data, Data::Inline(_)), length <= 16 << 10);
         let read = bench.read(&version, 0..length as u64).await.unwrap();

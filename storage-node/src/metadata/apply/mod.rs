@@ -40,8 +40,16 @@ impl StateMachine for Partition {
     fn apply(&mut self, index: u64, command: &[u8], batch: &mut Batch) -> Bytes {
         let mutation: Mutation =
             protocol::decode(command).unwrap_or_else(|error| panic!("entry {index} is not a mutation: {error}"));
-        let mut step = Step { keys: self.keys, kv: self.kv.as_ref(), batch, index, time_ms: mutation.time_ms, request: mutation.request };
-        let reply = step.once(mutation.command).unwrap_or_else(|error| panic!("entry {index} cannot be applied: {error}"));
+        let mut step = Step {
+            keys: self.keys,
+            kv: self.kv.as_ref(),
+            batch,
+            index,
+            time_ms: mutation.time_ms,
+            request: mutation.request,
+        };
+        let reply =
+            step.once(mutation.command).unwrap_or_else(|error| panic!("entry {index} cannot be applied: {error}"));
         protocol::encode(&reply)
     }
 
