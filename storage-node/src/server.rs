@@ -147,7 +147,10 @@ impl Server {
         let partitions: BTreeSet<PartitionId> = queries.iter().map(|(partition, _)| *partition).collect();
         let ready = join_all(partitions.into_iter().map(|partition| self.read_index(partition))).await;
         let readings = Readings { raft: self.raft.clone(), ready: ready.into_iter().collect() };
-        let answers = self.on_disk(move |kv| readings.answer(kv, &queries)).await?;
+        let answers = match queries.as_slice() {
+            [(_, query)] if is_point_read(query) => readings.answer(&*self.kv, &queries),
+            _ => self.on_disk(move |kv| readings.answer(kv, &queries)).await?,
+        };
         Ok(bare(Response::Queried(answers)))
     }
 
@@ -277,6 +280,12 @@ impl Readings {
             .map(|(partition, _)| partition)
             .collect()
     }
+}
+
+/// One object is read where the request is: microseconds from memory, and less than handing it to another thread from a
+/// warm disk. A batch or a page could take long.
+fn is_point_read(query: &Query) -> bool {
+    matches!(query, Query::Object(_) | Query::Upload { .. })
 }
 
 fn check_count(count: usize, count_max: usize) -> Result<(), Refusal> {

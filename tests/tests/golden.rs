@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::acl::{BucketAcl, ObjectAcl};
-use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, ETag, ObjectChecksum};
+use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, ChecksumValue, ETag, ObjectChecksum};
 use annulus_common::chunk::{ChunkOwner, piece_crcs};
 use annulus_common::clock::ManualClock;
 use annulus_common::condition::{Conditions, ETagCondition};
@@ -92,11 +92,7 @@ fn object(data: Data, size: u64) -> NewObject {
         owner: UserId([0x0a; 32]),
         size,
         etag: ETag { md5: [0xe7; 16], parts: None },
-        checksum: Some(ObjectChecksum {
-            algorithm: ChecksumAlgorithm::Crc64Nvme,
-            kind: ChecksumType::FullObject,
-            value: vec![1, 2, 3, 4, 5, 6, 7, 8],
-        }),
+        checksum: Some(ObjectChecksum::FullObject(ChecksumValue::of(ChecksumAlgorithm::Crc64Nvme, b"hello"))),
         headers: headers(),
         data,
     }
@@ -227,7 +223,7 @@ fn the_cluster_map_as_it_lies_on_disk() {
     let (kv, mut map) = (MemoryKv::new(), map());
     let mut batch = Batch::default();
     records::put_whole(&map, &mut batch);
-    let change = MapChange::CreateBucket { name: "music".to_owned(), owner: UserId([0x0a; 32]) };
+    let change = MapChange::CreateBucket { name: "music".to_owned(), owner: UserId([0x0a; 32]), acl: BucketAcl::Private };
     let entry = MapEntry { request: request(5), time_ms: TIME_MS, change };
     let touched = records::touched(&map, &entry.change);
     let reply = map.apply(&entry).expect("the name is free");
