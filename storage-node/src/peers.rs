@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use annulus_common::chunk::crc32c;
 use annulus_common::ids::NodeId;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::protocol::{Answer, Message, Request, Response, decode, encode};
@@ -48,7 +49,10 @@ impl SnapshotSource for PeerSnapshots {
         let answer = self.transport.call(addr, Lane::Bulk, request, PIECE_DEADLINE).await;
         let answer = answer.map_err(|error| failed(error.to_string()))?;
         match decode::<Answer>(&answer.header) {
-            Ok(Ok(Response::Snapshot)) => Ok(answer.payload),
+            Ok(Ok(Response::Snapshot { crc })) if crc == crc32c(&answer.payload) => Ok(answer.payload),
+            Ok(Ok(Response::Snapshot { .. })) => {
+                Err(failed("the piece of a snapshot did not arrive intact".to_owned()))
+            }
             Ok(Ok(_)) => Err(failed("the answer is not a piece of a snapshot".to_owned())),
             Ok(Err(refusal)) => Err(failed(refusal.to_string())),
             Err(error) => Err(failed(error.to_string())),

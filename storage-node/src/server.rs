@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use annulus_common::chunk::ChunkOwner;
+use annulus_common::chunk::{ChunkOwner, crc32c};
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::{ChunkId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
@@ -202,7 +202,8 @@ impl Server {
         let Some(from) = peer.node else {
             return Err(Refusal::Invalid("only members are given snapshots".to_owned()));
         };
-        Ok((Response::Snapshot, self.raft.serve_snapshot(from, request).await))
+        let piece = self.raft.serve_snapshot(from, request).await;
+        Ok((Response::Snapshot { crc: crc32c(&piece) }, piece))
     }
 
     fn map_service(&self) -> Result<&MapService, Refusal> {

@@ -21,6 +21,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 /// What a key's path leaves as it is.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
+/// How long an endpoint may take: longer than anything that S3 clients wait for.
+const ANSWER_WAIT: Duration = Duration::from_secs(120);
+
 /// A key as a path, or a value as it stands in a query.
 pub fn encode(text: impl AsRef<[u8]>) -> String {
     percent_encode(text.as_ref(), UNRESERVED).to_string()
@@ -45,6 +48,10 @@ pub struct Call<'a> {
     /// What is signed instead of the body.
     signed_body: Option<SignableBody<'static>>,
 }
+
+/// Why there is no answer, in words.
+#[derive(Debug)]
+pub struct Unanswered(pub String);
 
 /// An answer as it came.
 #[derive(Clone, Debug)]
@@ -181,13 +188,22 @@ impl Call<'_> {
         request
     }
 
-    /// Sends the request; an endpoint that does not answer is an error.
-    pub async fn try_send(self) -> Result<Reply, hyper_util::client::legacy::Error> {
+    /// Sends the request. An endpoint that does not answer is an error, and so is an answer that breaks off.
+    pub async fn try_send(self) -> Result<Reply, Unanswered> {
+        self.try_send_within(ANSWER_WAIT).await
+    }
+
+    /// Sends the request and waits that long for the whole answer.
+    pub async fn try_send_within(self, wait: Duration) -> Result<Reply, Unanswered> {
         let http = &self.s3.http;
-        let response = http.request(self.prepare().map(Full::new)).await?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-        Ok(Reply { status: head.status, headers: head.headers, body })
+        let exchange = async {
+            let response = http.request(self.prepare().map(Full::new)).await.map_err(|error| format!("{error:?}"))?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+            Ok(Reply { status: head.status, headers: head.headers, body })
+        };
+        let exchanged = tokio::time::timeout(wait, exchange).await;
+        exchanged.unwrap_or_else(|_| Err(format!("nothing within {wait:?}"))).map_err(Unanswered)
     }
 
     /// Sends the request. Panics when the endpoint does not answer.

@@ -25,6 +25,12 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 /// How often it is looked whether a process has got somewhere.
 const RECHECK: Duration = Duration::from_millis(50);
 
+/// How long a process may take to say whether it serves: one that is in no cluster yet may not say it at all.
+const READY_WAIT: Duration = Duration::from_secs(1);
+
+/// How long the status may take: it asks every node, and waits for those that are down.
+const STATUS_WAIT: Duration = Duration::from_secs(20);
+
 /// What every process of a cluster is told in secret.
 #[derive(Clone)]
 struct Secrets {
@@ -121,8 +127,7 @@ impl Processes {
 
     /// Whether a server serves clients now.
     pub async fn is_ready(&self, number: usize) -> bool {
-        let s3 = S3::anonymous(&self.servers[number].endpoint());
-        s3.get("/-/health/ready").try_send().await.is_ok_and(|reply| reply.status.is_success())
+        self.servers[number].is_ready().await
     }
 
     /// What each server has logged since it was first started.
@@ -133,7 +138,7 @@ impl Processes {
     /// What a server says of the cluster, unless it cannot.
     pub async fn status(&self, number: usize) -> Option<ClusterStatus> {
         let admin = AdminClient::new(&self.servers[number].endpoint(), self.root.signer());
-        admin.get("/status").await.ok()
+        tokio::time::timeout(STATUS_WAIT, admin.get("/status")).await.ok()?.ok()
     }
 }
 
@@ -185,11 +190,17 @@ impl Server {
         }
     }
 
+    /// Whether the process serves clients now.
+    pub async fn is_ready(&self) -> bool {
+        let s3 = S3::anonymous(&self.endpoint());
+        let reply = s3.get("/-/health/ready").try_send_within(READY_WAIT).await;
+        reply.is_ok_and(|reply| reply.status.is_success())
+    }
+
     /// Waits until the process serves clients.
     pub async fn until_ready(&mut self) {
-        let s3 = S3::anonymous(&self.endpoint());
         let begun = Instant::now();
-        while !s3.get("/-/health/ready").try_send().await.is_ok_and(|reply| reply.status.is_success()) {
+        while !self.is_ready().await {
             if let Some(status) = self.exit_status() {
                 panic!("{} ended with {status}", self.name);
             }

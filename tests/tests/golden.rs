@@ -36,8 +36,7 @@ use bytes::Bytes;
 
 const TIME_MS: u64 = 1_700_000_000_000;
 
-const TABLES: [Table; 6] =
-    [Table::System, Table::Log, Table::Meta, Table::ChunkHeader, Table::ChunkData, Table::Hint];
+const TABLES: [Table; 6] = [Table::System, Table::Log, Table::Meta, Table::ChunkHeader, Table::ChunkData, Table::Hint];
 
 /// Compares with what is pinned.
 fn check(name: &str, lines: &str) {
@@ -159,7 +158,10 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
         Command::Delete {
             bucket: BucketId(300),
             shard: ShardId(5),
-            keys: vec![("inline".to_owned(), Conditions { if_match: Some(ETagCondition::Any), ..Conditions::default() })],
+            keys: vec![(
+                "inline".to_owned(),
+                Conditions { if_match: Some(ETagCondition::Any), ..Conditions::default() },
+            )],
         },
         Command::AbortUpload { path: path("un\0finished"), upload: UploadId([0x2d; 16]) },
         Command::Unfence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
@@ -223,7 +225,8 @@ fn the_cluster_map_as_it_lies_on_disk() {
     let (kv, mut map) = (MemoryKv::new(), map());
     let mut batch = Batch::default();
     records::put_whole(&map, &mut batch);
-    let change = MapChange::CreateBucket { name: "music".to_owned(), owner: UserId([0x0a; 32]), acl: BucketAcl::Private };
+    let change =
+        MapChange::CreateBucket { name: "music".to_owned(), owner: UserId([0x0a; 32]), acl: BucketAcl::Private };
     let entry = MapEntry { request: request(5), time_ms: TIME_MS, change };
     let touched = records::touched(&map, &entry.change);
     let reply = map.apply(&entry).expect("the name is free");
@@ -241,20 +244,25 @@ async fn a_nodes_own_records_as_they_lie_on_disk() {
     let membership = Membership { node: NodeId(4), formation: Some(map()), contacts: map() };
     membership.store(&*kv, &identity).expect("memory takes what it is given");
     let hints = HintStore::open(kv.clone(), clock.clone()).expect("memory can be read");
-    hints.add(vec![(NodeId(2), ChunkId { part: PartId([9; 16]), index: 1 })]).await.expect("memory takes what it is given");
+    hints
+        .add(vec![(NodeId(2), ChunkId { part: PartId([9; 16]), index: 1 })])
+        .await
+        .expect("memory takes what it is given");
     check("node.hex", &dump(&kv));
 
     let kv: Arc<MemoryKv> = Arc::new(MemoryKv::new());
     let chunks = ChunkStore::open(kv.clone(), clock, Execution::Inline, Arc::new(|_| {})).expect("memory can be read");
     let data = Bytes::from_static(b"a chunk is at most 4 MiB long");
-    let (id, owner) = (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
+    let (id, owner) =
+        (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
     chunks.put(id, owner, piece_crcs(&data), data).await.expect("memory takes what it is given");
     check("chunks.hex", &dump(&kv));
 }
 
 #[test]
 fn requests_and_answers_as_they_travel() {
-    let (id, owner) = (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
+    let (id, owner) =
+        (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
     let mutation = Mutation { request: request(1), time_ms: TIME_MS, command: mutations().remove(0) };
     let change = MapChange::RegisterNode(node(4));
     let requests = [
@@ -272,12 +280,13 @@ fn requests_and_answers_as_they_travel() {
         Request::Snapshot(Bytes::from_static(b"piece")),
         Request::NodeStatus,
     ];
-    let answers: [Answer; 9] = [
+    let answers: [Answer; 10] = [
         Ok(Response::Done),
         Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
         Ok(Response::Queried(vec![Ok(QueryReply::Object(None)), Err(Refusal::NotHere)])),
         Ok(Response::Chunk { first_piece: 0, piece_crcs: vec![0xdead_beef], length: 29 }),
         Ok(Response::HasChunks(vec![true, false])),
+        Ok(Response::Snapshot { crc: 0xdead_beef }),
         Err(Refusal::StaleEpoch(Epoch(2))),
         Err(Refusal::NotLeader { leader: Some(NodeId(1)) }),
         Err(Refusal::Full),

@@ -11,12 +11,12 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rocksdb::", &["storage-node/src/kv/"]),
     ("use raft::", &["storage-node/src/raft/"]),
     ("s3s::", &["gateway/src/s3/", "gateway/src/auth/", "gateway/src/http/"]),
-    ("annulus_storage_node::", &["gateway/src/embedded.rs", "storage-node/src/main.rs", "tests/"]),
-    ("annulus_gateway::", &["gateway/src/main.rs", "tests/"]),
     (
-        "SystemTime::now",
-        &["common/src/clock.rs", "gateway/src/admin/client.rs", "tests/"],
+        "annulus_storage_node::",
+        &["gateway/src/embedded.rs", "storage-node/src/main.rs", "storage-node/src/operations.rs", "tests/"],
     ),
+    ("annulus_gateway::", &["gateway/src/main.rs", "tests/"]),
+    ("SystemTime::now", &["common/src/clock.rs", "gateway/src/admin/client.rs", "gateway/src/http/tests.rs", "tests/"]),
 ];
 
 /// Words that admit unfinished work.
@@ -92,9 +92,8 @@ fn each_foreign_name_stays_behind_its_seam() {
 
 /// Whether a line uses the name as a path of its own, not as the end of a longer one.
 fn uses(line: &str, name: &str) -> bool {
-    line.match_indices(name).any(|(at, _)| {
-        !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
-    })
+    line.match_indices(name)
+        .any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':'))
 }
 
 #[test]
@@ -118,9 +117,12 @@ fn nothing_is_left_unfinished() {
     let mut broken = Vec::new();
     for source in sources().iter().filter(|source| !is_this_file(source)) {
         for (number, line) in source.text.lines().enumerate() {
-            broken.extend(UNFINISHED.iter().filter(|word| line.contains(**word)).map(|word| {
-                format!("{}:{}: {word}", source.path, number + 1)
-            }));
+            broken.extend(
+                UNFINISHED
+                    .iter()
+                    .filter(|word| line.contains(**word))
+                    .map(|word| format!("{}:{}: {word}", source.path, number + 1)),
+            );
         }
     }
     report(&broken);

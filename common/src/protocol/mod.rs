@@ -133,7 +133,10 @@ pub enum Response {
     /// To `HasChunks`, in the order asked.
     HasChunks(Vec<bool>),
     /// To `Snapshot`; the payload is `storage_node::raft`'s own.
-    Snapshot,
+    Snapshot {
+        /// The CRC-32C of the payload, which travels without one on the bulk lane.
+        crc: u32,
+    },
     /// To `NodeStatus`.
     NodeStatus(Box<NodeStatus>),
 }

@@ -1,3 +1,5 @@
+//! Signatures that hold, and signatures that must not.
+
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 

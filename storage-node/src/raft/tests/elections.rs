@@ -1,3 +1,5 @@
+//! Elections: who leads, when, and what a new leader must not lose or disturb.
+
 use annulus_common::ids::{GroupId, NodeId};
 
 use super::{GROUP, Net, answered};

@@ -1,3 +1,5 @@
+//! Changes of membership: learners, joint configurations, and what they must not lose.
+
 use annulus_common::ids::NodeId;
 
 use super::{GROUP, Journal, Net, answered};

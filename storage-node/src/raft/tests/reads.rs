@@ -1,3 +1,5 @@
+//! Linearizable reads: a stale leader never answers one.
+
 use annulus_common::ids::NodeId;
 
 use super::{Net, answered};

@@ -1,3 +1,5 @@
+//! Commands: carried out once, everywhere, in one order, across restarts and losses of power.
+
 use annulus_common::ids::{GroupId, NodeId};
 use bytes::Bytes;
 use tokio::sync::oneshot;

@@ -1,3 +1,5 @@
+//! Followers that are too far behind: they get a snapshot, piece by piece, whatever happens on the way.
+
 use annulus_common::ids::NodeId;
 
 use super::{GROUP, Journal, Net};

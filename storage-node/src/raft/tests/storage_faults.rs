@@ -1,3 +1,5 @@
+//! Disks that fail or are full: a worker waits or ends, and never acknowledges what is not stored.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
