@@ -1,10 +1,11 @@
 //! What an operator asks of a process under `/-/`: whether it lives, whether it serves, what it counts, and the admin API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use annulus_common::telemetry::{Metrics, OPENMETRICS_CONTENT_TYPE};
 use futures::future::BoxFuture;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::admin::model::BASE as ADMIN_BASE;
 use crate::http::{Handler, HandlerBody, whole};
+
+/// How long answers that are under way may take to end: they are short.
+const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
 /// Tells whether the process can serve clients now.
 pub type Readiness = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -57,6 +61,21 @@ impl Handler for Operations {
     }
 }
 
+/// What is answered while the process is on its way into a cluster: it lives, and serves nothing yet.
+pub struct Waiting;
+
+#[async_trait::async_trait]
+impl Handler for Waiting {
+    async fn handle(&self, request: Request<Incoming>) -> Response<HandlerBody> {
+        if request.uri().path() == "/-/health/live" {
+            return text(StatusCode::OK, "live\n");
+        }
+        let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "not in a cluster yet\n");
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response
+    }
+}
+
 impl Operations {
     async fn show_metrics(&self) -> Response<HandlerBody> {
         (self.refresh)().await;
@@ -67,7 +86,7 @@ impl Operations {
 }
 
 /// Serves the handler on a listener of its own, for operators who keep `/-/` away from clients.
-pub async fn serve(listener: TcpListener, handler: Arc<dyn Handler>, stop: CancellationToken) {
+pub async fn serve(listener: &TcpListener, handler: Arc<dyn Handler>, stop: CancellationToken) {
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -85,7 +104,8 @@ pub async fn serve(listener: TcpListener, handler: Arc<dyn Handler>, stop: Cance
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(graceful.watch(connection));
     }
-    graceful.shutdown().await;
+    // A silent connection does not hold up what comes next.
+    let _ = tokio::time::timeout(DRAIN_WAIT, graceful.shutdown()).await;
 }
 
 fn text(status: StatusCode, words: &'static str) -> Response<HandlerBody> {

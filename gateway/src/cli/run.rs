@@ -22,7 +22,7 @@ use super::CliError;
 use crate::embedded::Embedded;
 use crate::gateway::{Gateway, GatewaySeams, GatewaySettings};
 use crate::http;
-use crate::operations;
+use crate::operations::{self, Waiting};
 
 /// `--config` and a flag for every setting.
 #[derive(Debug)]
@@ -85,12 +85,14 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
     let listeners = Listeners::bind(&config).await?;
     let stop = stop_on_signal()?;
     let embedded = Embedded::start(&config, clock.clone()).await.map_err(|error| CliError::Run(error.to_string()))?;
-    let entered = tokio::select! {
-        watch = embedded.watch() => Ok(Some(watch)),
-        reason = embedded.failed() => Err(CliError::Run(reason)),
-        () = stop.cancelled() => Ok(None),
+    let entering = async {
+        tokio::select! {
+            watch = embedded.watch() => Ok(Some(watch)),
+            reason = embedded.failed() => Err(CliError::Run(reason)),
+            () = stop.cancelled() => Ok(None),
+        }
     };
-    let Some(watch) = entered? else {
+    let Some(watch) = listeners.answer_during(entering).await? else {
         embedded.shutdown().await;
         return Ok(());
     };
@@ -120,10 +122,13 @@ async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
     let seeds: Vec<String> = config.seeds.iter().map(ToString::to_string).collect();
     info!(seeds = seeds.join(","), "looking for the cluster");
     let instance = InstanceId::generate(clock.now_ms());
-    let watch = tokio::select! {
-        watch = MapWatch::connect(seeds, instance, transport.clone(), clock.clone()) => watch,
-        () = stop.cancelled() => return Ok(()),
+    let entering = async {
+        tokio::select! {
+            watch = MapWatch::connect(seeds, instance, transport.clone(), clock.clone()) => Some(watch),
+            () = stop.cancelled() => None,
+        }
     };
+    let Some(watch) = listeners.answer_during(entering).await else { return Ok(()) };
     let seams = GatewaySeams {
         transport,
         watch,
@@ -166,12 +171,29 @@ impl Listeners {
         Ok(Self { clients, operations })
     }
 
+    /// Tells whoever asks that the process lives and does not serve yet, for as long as `entering` takes.
+    async fn answer_during<T>(&self, entering: impl Future<Output = T>) -> T {
+        let entered = CancellationToken::new();
+        let entering = async {
+            let result = entering.await;
+            entered.cancel();
+            result
+        };
+        let operations = async {
+            if let Some(listener) = &self.operations {
+                operations::serve(listener, Arc::new(Waiting), entered.clone()).await;
+            }
+        };
+        let clients = operations::serve(&self.clients, Arc::new(Waiting), entered.clone());
+        tokio::join!(entering, clients, operations).0
+    }
+
     async fn serve(self, gateway: Gateway, stop: CancellationToken) {
         if let Ok(addr) = self.clients.local_addr() {
             info!(%addr, "serving clients");
         }
         let operations = async {
-            if let Some(listener) = self.operations {
+            if let Some(listener) = &self.operations {
                 operations::serve(listener, gateway.operations, stop.clone()).await;
             }
         };
