@@ -13,7 +13,6 @@ use annulus_common::rpc::{Envelope, Lane};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use rand::seq::SliceRandom;
 
 use super::holders::stand_ins;
 use super::peers::CallError;
@@ -57,11 +56,12 @@ impl ClusterClient {
         Err(if silent { ClientError::ChunkUnavailable(id) } else { ClientError::ChunkLost(id) })
     }
 
-    /// Holders in random order, so that they share the load, then stand-ins in ring order; of both, suspects last.
+    /// Holders in the placement's order, then stand-ins in ring order; of both, suspects last. Always the same holder first:
+    /// a chunk then fills the page cache of one node instead of all, and as every node comes first equally often in the
+    /// placement, they share the load all the same.
     fn read_order(&self, map: &ClusterMap, id: ChunkId) -> Vec<NodeId> {
         let partition = map.partition_of_chunk(id);
         let mut order = map.replicas(partition).to_vec();
-        order.shuffle(&mut rand::rng());
         order.extend(stand_ins(map, partition, STAND_INS_MAX));
         let (usable, suspect): (Vec<NodeId>, Vec<NodeId>) =
             order.into_iter().partition(|&node| self.peers.health.is_usable(node));
