@@ -2,6 +2,7 @@
 //! caller's: a process of its own, or one with a storage node in it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::config::ServerConfig;
@@ -24,6 +25,8 @@ pub struct GatewaySettings {
     pub region: String,
     /// The route `/upload`.
     pub upload: UploadConfig,
+    /// How long requests that are under way may take to end at shutdown.
+    pub drain_wait: Duration,
     /// Whether `/-/` is served on the clients' port.
     pub operations_on_client_port: bool,
 }
@@ -63,6 +66,7 @@ impl GatewaySettings {
                 token: config.upload_token.as_ref().map(|token| token.expose().to_owned()),
                 region: config.region.clone(),
             },
+            drain_wait: config.shutdown_grace,
             operations_on_client_port: config.internal_listen.is_none(),
         }
     }
@@ -84,7 +88,11 @@ impl Gateway {
             operations: settings.operations_on_client_port.then(|| operations.clone()),
             upload: Some(upload),
         };
-        let config = GatewayHttpConfig { region: settings.region, ..GatewayHttpConfig::default() };
+        let config = GatewayHttpConfig {
+            region: settings.region,
+            drain_wait: settings.drain_wait,
+            ..GatewayHttpConfig::default()
+        };
         Self { clients: http::service(config, objects, watch, handlers, metrics), operations }
     }
 }

@@ -307,6 +307,7 @@ impl Site {
 
     fn gateway_settings(&self) -> GatewaySettings {
         GatewaySettings {
+            drain_wait: std::time::Duration::from_secs(30),
             region: REGION.to_owned(),
             upload: UploadConfig {
                 bucket: "uploads".to_owned(),

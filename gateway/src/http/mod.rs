@@ -13,6 +13,7 @@ mod service;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use annulus_common::map::watch::MapWatch;
 use annulus_common::telemetry::Metrics;
@@ -33,11 +34,13 @@ pub struct GatewayHttpConfig {
     pub region: String,
     /// How many connections are served at once; more wait to be accepted.
     pub connections_max: usize,
+    /// How long requests that are under way may take to end at shutdown.
+    pub drain_wait: Duration,
 }
 
 impl Default for GatewayHttpConfig {
     fn default() -> Self {
-        Self { region: "us-east-1".to_owned(), connections_max: 4_096 }
+        Self { region: "us-east-1".to_owned(), connections_max: 4_096, drain_wait: Duration::from_secs(30) }
     }
 }
 

@@ -28,15 +28,13 @@ const HEADERS_MAX: usize = 256;
 /// What a connection reads ahead: large enough for fast uploads, small enough for thousands of connections.
 const READ_BUFFER_BYTES_MAX: usize = 128 << 10;
 
-/// How long requests that are under way may take to end at shutdown.
-const DRAIN_WAIT: Duration = Duration::from_secs(30);
-
 /// A pause after a failed accept: it fails when file descriptors run out, and at once again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `listener` until `shutdown`, and then what is under way.
 pub async fn serve(listener: TcpListener, service: GatewayService, shutdown: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(service.connections_max()));
+    let drain_wait = service.drain_wait();
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
@@ -57,7 +55,7 @@ pub async fn serve(listener: TcpListener, service: GatewayService, shutdown: imp
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_WAIT, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(drain_wait, graceful.shutdown()).await.is_err() {
         warn!(connections = connections.len(), "requests did not end in time and are cut off");
     }
 }

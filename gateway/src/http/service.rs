@@ -66,6 +66,10 @@ impl GatewayService {
         self.shared.config.connections_max
     }
 
+    pub(super) fn drain_wait(&self) -> Duration {
+        self.shared.config.drain_wait
+    }
+
     pub(super) fn for_peer(&self, peer: SocketAddr) -> PeerService {
         PeerService { shared: Arc::clone(&self.shared), peer: Peer(peer) }
     }
