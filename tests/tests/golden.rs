@@ -19,7 +19,7 @@ use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId, UploadId,
 };
 use annulus_common::map::change::{MapChange, MapEntry};
-use annulus_common::map::{AccessKey, Bucket, BucketState, ClusterMap, MapVersion, Node, User};
+use annulus_common::map::{AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, MapVersion, Node, User};
 use annulus_common::object::{Data, KeyPath, NewObject, ObjectHeaders, Part, Upload, UserId};
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint};
 use annulus_common::protocol::{Answer, Refusal, Request, Response, encode};
@@ -202,7 +202,7 @@ fn map() -> ClusterMap {
         shards: 8,
         request: request(3),
         state: BucketState::Deleting { token: request(4), since_ms: TIME_MS },
-        acl: BucketAcl::PublicRead,
+        config: BucketConfig { acl: BucketAcl::PublicRead },
     };
     ClusterMap {
         cluster: ClusterId([0xc1; 16]),
@@ -211,6 +211,7 @@ fn map() -> ClusterMap {
         replication_factor: 3,
         map_voters: vec![NodeId(1), NodeId(2), NodeId(3)],
         placement: vec![vec![NodeId(1), NodeId(2), NodeId(3)], vec![NodeId(2), NodeId(3), NodeId(1)]],
+        leaving: Default::default(),
         nodes: (1..=3).map(|number| (NodeId(u64::from(number)), node(number))).collect(),
         next_node: NodeId(4),
         buckets: [("photos".to_owned(), bucket)].into(),

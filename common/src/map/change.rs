@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccessKey, Bucket, BucketState, ClusterMap, MapVersion, Node, User};
+use super::{AccessKey, Bucket, BucketChange, BucketConfig, BucketState, ClusterMap, MapVersion, Node, User};
 use crate::acl::BucketAcl;
 use crate::ids::{BucketId, InstanceId, NodeId, RequestId};
 use crate::object::UserId;
@@ -83,14 +83,14 @@ pub enum MapChange {
     },
     /// A storage node joins, or says where it is reached now.
     RegisterNode(Node),
-    /// Changes who may use a bucket beside its owner.
-    SetBucketAcl {
+    /// Sets what is configured of a bucket.
+    ConfigureBucket {
         /// The bucket's name.
         name: String,
         /// The bucket: another of that name is not meant.
         id: BucketId,
         /// From now on.
-        acl: BucketAcl,
+        change: BucketChange,
     },
 }
 
@@ -161,7 +161,7 @@ impl ClusterMap {
             MapChange::CreateKey { id, key } => self.create_key(id, key),
             MapChange::DeleteKey { id } => self.keys.remove(id).map(|_| MapReply::Done).ok_or(MapRefusal::NoSuchKey),
             MapChange::RegisterNode(node) => self.register_node(node),
-            MapChange::SetBucketAcl { name, id, acl } => self.set_bucket_acl(name, *id, *acl),
+            MapChange::ConfigureBucket { name, id, change } => self.configure_bucket(name, *id, change),
         }?;
         self.version = MapVersion(self.version.0 + 1);
         Ok(reply)
@@ -192,16 +192,16 @@ impl ClusterMap {
             shards: super::BUCKET_SHARDS,
             request: entry.request,
             state: BucketState::Active,
-            acl,
+            config: BucketConfig { acl },
         };
         self.next_bucket = BucketId(self.next_bucket.0 + 1);
         self.buckets.insert(name.to_owned(), bucket.clone());
         Ok(MapReply::Bucket(bucket))
     }
 
-    fn set_bucket_acl(&mut self, name: &str, id: BucketId, acl: BucketAcl) -> Result<MapReply, MapRefusal> {
+    fn configure_bucket(&mut self, name: &str, id: BucketId, change: &BucketChange) -> Result<MapReply, MapRefusal> {
         let bucket = self.buckets.get_mut(name).filter(|bucket| bucket.id == id).ok_or(MapRefusal::NoSuchBucket)?;
-        bucket.acl = acl;
+        bucket.config.change(change);
         Ok(MapReply::Bucket(bucket.clone()))
     }
 

@@ -115,6 +115,7 @@ impl ClusterMap {
             replication_factor: self.replication_factor,
             map_voters: self.map_voters.clone(),
             placement: self.placement.clone(),
+            leaving: self.leaving.clone(),
             nodes: self.nodes.clone(),
             next_node: self.next_node,
             buckets: Default::default(),

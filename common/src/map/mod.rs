@@ -3,6 +3,7 @@
 //! It is the state of Raft group 0 and everyone's cached copy of it. It changes by [`change::MapChange`] alone, applied by one pure
 //! function, so that the group's replicas and every watcher arrive at the same map. No I/O but in `leader` and `watch`.
 
+mod bucket;
 pub mod change;
 pub mod leader;
 pub mod watch;
@@ -12,10 +13,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::acl::BucketAcl;
-use crate::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, RequestId, ShardId};
+use crate::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, ShardId};
 use crate::object::{KeyPath, UserId};
 use crate::ring;
+
+pub use bucket::{Bucket, BucketChange, BucketConfig, BucketState};
 
 /// Index shards of a new bucket: a list asks at most this many groups.
 pub const BUCKET_SHARDS: u16 = 16;
@@ -42,6 +44,9 @@ pub struct ClusterMap {
     pub map_voters: Vec<NodeId>,
     /// The replica set of each partition, by its number. The first is the preferred leader.
     pub placement: Vec<Vec<NodeId>>,
+    /// Partitions that repair is still moving: the nodes that held each before its placement changed and do not any more.
+    /// They may have what the new ones lack, so who reads asks them too; nothing new is written to them.
+    pub leaving: BTreeMap<PartitionId, Vec<NodeId>>,
     /// Storage nodes.
     pub nodes: BTreeMap<NodeId, Node>,
     /// The id that the next node gets.
@@ -69,39 +74,6 @@ pub struct Node {
     pub zone: String,
     /// Bytes it offers.
     pub capacity_bytes: u64,
-}
-
-/// A bucket.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Bucket {
-    /// Never reused.
-    pub id: BucketId,
-    /// The account that owns it.
-    pub owner: UserId,
-    /// Unix milliseconds.
-    pub created_ms: u64,
-    /// The index shards, fixed.
-    pub shards: u16,
-    /// The mutation that made it: asked again, it answers the same.
-    pub request: RequestId,
-    /// Whether it is being deleted.
-    pub state: BucketState,
-    /// Who may use it beside its owner.
-    pub acl: BucketAcl,
-}
-
-/// The life of a bucket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum BucketState {
-    /// Serves.
-    Active,
-    /// Being deleted: its shards are fenced one by one with this token, each only if it is empty.
-    Deleting {
-        /// Names this attempt.
-        token: RequestId,
-        /// When it began, Unix milliseconds.
-        since_ms: u64,
-    },
 }
 
 /// An account.
@@ -160,6 +132,11 @@ impl ClusterMap {
     /// The nodes that hold a partition; none for a partition that does not exist.
     pub fn replicas(&self, partition: PartitionId) -> &[NodeId] {
         self.placement.get(partition.0 as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// The nodes that may have what a partition holds: its replicas, then those that it is moving away from.
+    pub fn holders(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
+        self.replicas(partition).iter().chain(self.leaving.get(&partition).into_iter().flatten()).copied()
     }
 
     /// Replicas that must have a write before it is acknowledged: W = RF / 2 + 1.

@@ -51,7 +51,8 @@ impl Needed {
     /// Whether `caller` has it, where the operation's bucket is `bucket`.
     pub(super) fn is_met(self, bucket: Option<&Bucket>, caller: UserId) -> bool {
         let signed = caller != UserId::ANONYMOUS;
-        let permits = |permission| bucket.is_some_and(|bucket| bucket.acl.permits(permission, bucket.owner, caller));
+        let permits =
+            |permission| bucket.is_some_and(|bucket| bucket.config.acl.permits(permission, bucket.owner, caller));
         match self {
             Self::Account => signed,
             Self::OnBucket(permission) => permits(permission),
@@ -66,7 +67,7 @@ impl Needed {
 mod tests {
     use annulus_common::acl::BucketAcl;
     use annulus_common::ids::{BucketId, RequestId};
-    use annulus_common::map::{Bucket, BucketState};
+    use annulus_common::map::{Bucket, BucketConfig, BucketState};
     use annulus_common::object::UserId;
 
     use super::needed;
@@ -76,7 +77,8 @@ mod tests {
 
     fn may(operation: &str, acl: BucketAcl, caller: UserId) -> bool {
         let (id, request, state) = (BucketId(1), RequestId([0; 16]), BucketState::Active);
-        let bucket = Bucket { id, owner: OWNER, created_ms: 0, shards: 16, request, state, acl };
+        let bucket =
+            Bucket { id, owner: OWNER, created_ms: 0, shards: 16, request, state, config: BucketConfig { acl } };
         needed(operation).is_met(Some(&bucket), caller)
     }
 

@@ -15,8 +15,8 @@ impl Leaders {
         Self((0..partitions).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// The node to ask for the `attempt`-th time: the leader as known, or else one replica after the other, those that
-    /// are in health first. None for a partition without replicas.
+    /// The node to ask for the `attempt`-th time: the leader as known, or else one holder after the other, those that
+    /// are in health first. None for a partition without any.
     pub(super) fn guess(
         &self,
         map: &ClusterMap,
@@ -28,9 +28,9 @@ impl Leaders {
         if let Some(leader) = known.filter(|&leader| health.is_usable(leader)) {
             return Some(leader);
         }
-        let replicas = map.replicas(partition);
+        // A group that is moving may still be led from where it was.
         let (usable, suspect): (Vec<NodeId>, Vec<NodeId>) =
-            replicas.iter().partition(|&&node| !health.is_suspect(node));
+            map.holders(partition).partition(|&node| !health.is_suspect(node));
         let ordered = [usable, suspect].concat();
         ordered.get(attempt % ordered.len().max(1)).copied()
     }

@@ -61,8 +61,9 @@ impl ClusterClient {
     /// placement, they share the load all the same.
     fn read_order(&self, map: &ClusterMap, id: ChunkId) -> Vec<NodeId> {
         let partition = map.partition_of_chunk(id);
-        let mut order = map.replicas(partition).to_vec();
-        order.extend(stand_ins(map, partition, STAND_INS_MAX));
+        let mut order: Vec<NodeId> = map.holders(partition).collect();
+        let stand_ins = stand_ins(map, partition, STAND_INS_MAX);
+        order.extend(stand_ins.into_iter().filter(|node| !map.holders(partition).any(|holder| holder == *node)));
         let (usable, suspect): (Vec<NodeId>, Vec<NodeId>) =
             order.into_iter().partition(|&node| self.peers.health.is_usable(node));
         [usable, suspect].concat()

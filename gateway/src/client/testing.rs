@@ -334,6 +334,7 @@ fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
         replication_factor,
         map_voters: vec![NodeId(1)],
         placement: (0..PARTITIONS as u64).map(set).collect(),
+        leaving: Default::default(),
         nodes: (1..=nodes).map(|id| (NodeId(id), node(id))).collect(),
         next_node: NodeId(nodes + 1),
         buckets: BTreeMap::new(),

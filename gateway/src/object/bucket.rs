@@ -3,7 +3,7 @@
 use annulus_common::acl::BucketAcl;
 use annulus_common::ids::{RequestId, ShardId};
 use annulus_common::map::change::{MapChange, MapRefusal, MapReply};
-use annulus_common::map::{Bucket, BucketState};
+use annulus_common::map::{Bucket, BucketChange, BucketState};
 use annulus_common::object::UserId;
 use annulus_common::protocol::metadata::{Command, MetaReply};
 use futures::future::join_all;
@@ -49,7 +49,8 @@ impl Objects {
 
     /// Changes who may use a bucket beside its owner: in force everywhere when this returns.
     pub async fn set_bucket_acl(&self, name: &str, bucket: &Bucket, acl: BucketAcl) -> Result<(), ObjectError> {
-        let change = MapChange::SetBucketAcl { name: name.to_owned(), id: bucket.id, acl };
+        let change =
+            MapChange::ConfigureBucket { name: name.to_owned(), id: bucket.id, change: BucketChange::Acl(acl) };
         self.client.change_map(change).await?.map_err(ObjectError::from)?;
         Ok(())
     }

@@ -31,7 +31,7 @@ pub(super) async fn create_bucket(
         Ok(_) => {}
         Err(ObjectError::BucketExists(bucket)) => {
             may_repeat(bucket.owner, owner, &gateway.region)?;
-            if bucket.acl != acl {
+            if bucket.config.acl != acl {
                 gateway.objects.set_bucket_acl(&name, &bucket, acl).await.map_err(s3_error)?;
             }
         }

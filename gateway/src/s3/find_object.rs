@@ -21,7 +21,7 @@ pub(super) async fn find_object(
     match gateway.objects.get(&bucket, key).await {
         Ok(version) if permits(&version, permission, &bucket, caller) => Ok((bucket, version)),
         Ok(_) => Err(s3_error!(AccessDenied)),
-        Err(ObjectError::NoSuchKey) if !bucket.acl.permits(Permission::Read, bucket.owner, caller) => {
+        Err(ObjectError::NoSuchKey) if !bucket.config.acl.permits(Permission::Read, bucket.owner, caller) => {
             Err(s3_error!(AccessDenied))
         }
         Err(error) => Err(s3_error(error)),

@@ -324,6 +324,7 @@ fn initial_map(
         replication_factor: settings.replication_factor,
         map_voters: map_voters(&nodes),
         placement: place(settings, &nodes)?,
+        leaving: Default::default(),
         next_node: NodeId(nodes.len() as u64 + 1),
         nodes,
         buckets: BTreeMap::new(),

@@ -2,9 +2,9 @@
 //! writes what it changed and no more. Every value is a format byte and postcard. Which change touches what is decided here,
 //! what it does to the map is not.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId};
+use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId, PartitionId};
 use annulus_common::map::change::{MapChange, MapEntry, MapReply};
 use annulus_common::map::{AccessKey, Bucket, ClusterMap, MapVersion, Node, User};
 use annulus_common::object::UserId;
@@ -45,6 +45,7 @@ struct Layout {
     replication_factor: u8,
     map_voters: Vec<NodeId>,
     placement: Vec<Vec<NodeId>>,
+    leaving: BTreeMap<PartitionId, Vec<NodeId>>,
 }
 
 /// A change that was carried out, with what it answered.
@@ -92,7 +93,7 @@ pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
         | MapChange::BeginDeleteBucket { name }
         | MapChange::AbortDeleteBucket { name, .. }
         | MapChange::FinishDeleteBucket { name, .. }
-        | MapChange::SetBucketAcl { name, .. } => vec![Part::Bucket(name.clone())],
+        | MapChange::ConfigureBucket { name, .. } => vec![Part::Bucket(name.clone())],
         MapChange::CreateUser { id, .. } => vec![Part::User(*id)],
         MapChange::DeleteUser { id } => {
             let keys = map.keys.iter().filter(|(_, key)| key.user == *id).map(|(key, _)| Part::Key(key.clone()));
@@ -190,6 +191,7 @@ fn layout_of(map: &ClusterMap) -> Layout {
         replication_factor: map.replication_factor,
         map_voters: map.map_voters.clone(),
         placement: map.placement.clone(),
+        leaving: map.leaving.clone(),
     }
 }
 
@@ -201,6 +203,7 @@ fn begin(layout: Layout, counters: Counters) -> Loaded {
         replication_factor: layout.replication_factor,
         map_voters: layout.map_voters,
         placement: layout.placement,
+        leaving: layout.leaving,
         nodes: Default::default(),
         next_node: counters.next_node,
         buckets: Default::default(),

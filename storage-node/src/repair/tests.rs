@@ -47,6 +47,7 @@ pub(super) fn map_of(nodes: u64, placement: &[&[u64]]) -> ClusterMap {
         replication_factor: placement[0].len() as u8,
         map_voters: vec![NodeId(1)],
         placement: placement.iter().map(|set| set.iter().copied().map(NodeId).collect()).collect(),
+        leaving: Default::default(),
         nodes: (1..=nodes).map(|id| (NodeId(id), node(id))).collect(),
         next_node: NodeId(nodes + 1),
         buckets: BTreeMap::new(),

@@ -40,6 +40,7 @@ fn first_map() -> ClusterMap {
         replication_factor: 1,
         map_voters: vec![NodeId(1)],
         placement: vec![vec![NodeId(1)]],
+        leaving: Default::default(),
         nodes: BTreeMap::from([(NodeId(1), node(1, LEADER)), (NodeId(2), node(2, "other"))]),
         next_node: NodeId(3),
         buckets: BTreeMap::new(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use annulus_common::acl::BucketAcl;
 use annulus_common::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
-use annulus_common::map::{AccessKey, ClusterMap, MapVersion, Node, User};
+use annulus_common::map::{AccessKey, BucketChange, ClusterMap, MapVersion, Node, User};
 use annulus_common::object::UserId;
 use annulus_common::protocol::MapUpdate;
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
@@ -25,6 +25,7 @@ fn first_map() -> ClusterMap {
         replication_factor: 1,
         map_voters: vec![NodeId(1)],
         placement: vec![vec![NodeId(1)]; 4],
+        leaving: Default::default(),
         nodes: BTreeMap::from([(NodeId(1), node(0))]),
         next_node: NodeId(2),
         buckets: BTreeMap::new(),
@@ -64,7 +65,7 @@ fn change() -> impl Strategy<Value = MapChange> {
         }),
         (bucket(), 0..6u64, any::<bool>()).prop_map(|(name, id, open)| {
             let acl = if open { BucketAcl::PublicRead } else { BucketAcl::Private };
-            MapChange::SetBucketAcl { name, id: BucketId(id), acl }
+            MapChange::ConfigureBucket { name, id: BucketId(id), change: BucketChange::Acl(acl) }
         }),
         bucket().prop_map(|name| MapChange::BeginDeleteBucket { name }),
         (bucket(), request()).prop_map(|(name, token)| MapChange::AbortDeleteBucket { name, token }),

@@ -1,0 +1,65 @@
+//! A bucket in the cluster map: who owns it, what is configured of it, and whether it is being deleted.
+//!
+//! A configuration is in force everywhere when the call that set it returns, because the map's watches are leased.
+
+use serde::{Deserialize, Serialize};
+
+use crate::acl::BucketAcl;
+use crate::ids::{BucketId, RequestId};
+use crate::object::UserId;
+
+/// A bucket.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Never reused.
+    pub id: BucketId,
+    /// The account that owns it.
+    pub owner: UserId,
+    /// Unix milliseconds.
+    pub created_ms: u64,
+    /// The index shards, fixed.
+    pub shards: u16,
+    /// The mutation that made it: asked again, it answers the same.
+    pub request: RequestId,
+    /// Whether it is being deleted.
+    pub state: BucketState,
+    /// What its owner has set.
+    pub config: BucketConfig,
+}
+
+/// What a bucket's owner has set.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct BucketConfig {
+    /// Who may use it beside its owner.
+    pub acl: BucketAcl,
+}
+
+/// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum BucketChange {
+    /// Who may use it beside its owner.
+    Acl(BucketAcl),
+}
+
+/// The life of a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum BucketState {
+    /// Serves.
+    Active,
+    /// Being deleted: its shards are fenced one by one with this token, each only if it is empty.
+    Deleting {
+        /// Names this attempt.
+        token: RequestId,
+        /// When it began, Unix milliseconds.
+        since_ms: u64,
+    },
+}
+
+impl BucketConfig {
+    /// Carries out a change, already checked by who asks.
+    pub fn change(&mut self, change: &BucketChange) {
+        match change {
+            BucketChange::Acl(acl) => self.acl = *acl,
+        }
+    }
+}
