@@ -9,6 +9,7 @@ use std::time::Duration;
 use annulus_common::clock::SharedClock;
 use annulus_common::config::ServerConfig;
 use annulus_common::map::watch::MapWatch;
+use annulus_common::rpc::counted::Counted;
 use annulus_common::rpc::handshake::ClusterSecret;
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::tcp::{TcpServer, TcpTransport};
@@ -54,7 +55,11 @@ pub enum EmbeddedError {
 
 impl Embedded {
     /// Starts the node. Without a cluster secret it is alone: no port is opened for peers.
-    pub async fn start(config: &ServerConfig, clock: SharedClock) -> Result<Self, EmbeddedError> {
+    pub async fn start(
+        config: &ServerConfig,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, EmbeddedError> {
         let node_config = NodeConfig::of(config);
         let data = NodeData::open(&node_config, &clock)?;
         let own = LocalNetwork::new();
@@ -71,12 +76,14 @@ impl Embedded {
             }),
             None => own.transport(identity.clone()),
         };
+        let transport = Counted::over(transport, metrics.clone(), clock.clone());
         let listener = match secret {
             Some(secret) => Some((listen(config).await?, secret)),
             None => None,
         };
         let own_addr = node_config.addr.clone();
         let node = StorageNode::start(node_config, data, transport.clone(), clock)?;
+        node.count_into(metrics);
         own.register(&own_addr, node.service(), identity.clone());
         let stop_peers = CancellationToken::new();
         let peers = listener.map(|(listener, secret)| {
@@ -106,19 +113,14 @@ impl Embedded {
         Arc::new(move || node.upgrade().is_some_and(|node| node.is_ready()))
     }
 
-    /// Counts what the node does, and brings the rest of the metrics up to date when they are asked for.
-    pub fn count_into(&self, metrics: Arc<Metrics>) -> Refresh {
-        self.node.count_into(metrics.clone());
+    /// Brings the node's metrics up to date when they are asked for.
+    pub fn refresh(&self) -> Refresh {
         let node = Arc::downgrade(&self.node);
         Arc::new(move || {
-            let (node, metrics) = (node.upgrade(), metrics.clone());
+            let node = node.upgrade();
             Box::pin(async move {
-                if let Some(node) = node
-                    && let Some(status) = node.status().await
-                {
-                    let leads = status.groups.iter().filter(|group| group.leader == Some(status.node)).count();
-                    metrics.raft_leaders.set(leads as i64);
-                    metrics.hints_pending.set(status.hints.iter().map(|(_, count)| *count as i64).sum());
+                if let Some(node) = node {
+                    node.refresh_metrics().await;
                 }
             })
         })

@@ -1,10 +1,10 @@
-//! Counts the requests that a node has carried out, for the metrics. It sees requests and replies and changes neither.
+//! Counts the requests that a node has carried out, and shows its state, for the metrics. It sees requests and replies and changes neither.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::protocol::{Refusal, Request};
+use annulus_common::protocol::{NodeStatus, Refusal, Request};
 use annulus_common::telemetry::Metrics;
 use bytes::Bytes;
 
@@ -27,6 +27,13 @@ pub(crate) enum Ticket {
 impl Counting {
     pub(crate) fn new(metrics: Arc<Metrics>, clock: SharedClock) -> Self {
         Self { metrics, clock }
+    }
+
+    /// Brings the figures up to date that are states, not counts.
+    pub(crate) fn show(&self, status: &NodeStatus) {
+        let led = status.groups.iter().filter(|group| group.leader == Some(status.node)).count();
+        self.metrics.raft_leaders.set(led as i64);
+        self.metrics.hints_pending.set(status.hints.iter().map(|(_, count)| *count as i64).sum());
     }
 
     pub(crate) fn begin(&self, request: &Request, payload: &Bytes) -> Ticket {

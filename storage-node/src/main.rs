@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use annulus_common::clock::SystemClock;
 use annulus_common::config::{LoadInput, Origin, ServerConfig, flags};
+use annulus_common::rpc::counted::Counted;
 use annulus_common::rpc::handshake::ClusterSecret;
 use annulus_common::rpc::tcp::{TcpServer, TcpTransport};
 use annulus_common::telemetry::{Metrics, init_logs};
@@ -67,14 +68,15 @@ async fn serve(config: &ServerConfig) -> Result<(), String> {
 
     let data = NodeData::open(&node_config, &clock).map_err(|error| error.to_string())?;
     let identity = data.identity();
+    let metrics = Metrics::new();
     let transport = Arc::new(TcpTransport::new(identity.clone(), secret.clone()));
+    let transport = Counted::over(transport, Arc::clone(&metrics), clock.clone());
     let node = StorageNode::start(node_config, data, transport, clock).map_err(|error| error.to_string())?;
+    node.count_into(Arc::clone(&metrics));
     let node = Arc::new(node);
     let stop_peers = CancellationToken::new();
     let peers = tokio::spawn(TcpServer::serve(listener, node.service(), identity, secret, stop_peers.clone()));
     if let Some(listener) = operations_listener {
-        let metrics = Metrics::new();
-        node.count_into(Arc::clone(&metrics));
         tokio::spawn(operations::serve(listener, Arc::clone(&node), metrics, stop.clone()));
     }
 

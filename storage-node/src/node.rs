@@ -126,6 +126,13 @@ impl StorageNode {
         let _ = self.shared.counting.set(Counting::new(metrics, Arc::clone(&self.shared.clock)));
     }
 
+    /// Brings those metrics up to date that are states, not counts.
+    pub async fn refresh_metrics(&self) {
+        if let (Some(counting), Some(status)) = (self.shared.counting.get(), self.status().await) {
+            counting.show(&status);
+        }
+    }
+
     /// Whether the node is a member, knows the newest map and has a leader for each of its groups.
     pub fn is_ready(&self) -> bool {
         match &**self.shared.stage.load() {

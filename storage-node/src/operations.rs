@@ -85,19 +85,11 @@ async fn answer(method: &Method, path: &str, node: &StorageNode, metrics: &Metri
         "/-/health/ready" if node.is_ready() => text(StatusCode::OK, "text/plain", "ready\n".to_owned()),
         "/-/health/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready\n".to_owned()),
         "/-/metrics" => {
-            update(metrics, node).await;
+            node.refresh_metrics().await;
             text(StatusCode::OK, OPENMETRICS_CONTENT_TYPE, metrics.render())
         }
         _ => text(StatusCode::NOT_FOUND, "text/plain", "no such page\n".to_owned()),
     }
-}
-
-/// Brings the figures up to date that are states, not counts.
-async fn update(metrics: &Metrics, node: &StorageNode) {
-    let Some(status) = node.status().await else { return };
-    let led = status.groups.iter().filter(|group| group.leader == Some(status.node)).count();
-    metrics.raft_leaders.set(led as i64);
-    metrics.hints_pending.set(status.hints.iter().map(|(_, count)| *count as i64).sum());
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {

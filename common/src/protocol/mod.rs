@@ -7,6 +7,7 @@ pub mod metadata;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use strum::VariantNames;
 
 use crate::chunk::ChunkOwner;
 use crate::ids::{ChunkId, Epoch, InstanceId, NodeId, PartitionId};
@@ -25,7 +26,8 @@ pub const QUERIES_PER_REQUEST_MAX: usize = 256;
 
 /// A request to a storage node.
 #[allow(clippy::large_enum_variant, reason = "a request is made, encoded and dropped; it is never kept in numbers")]
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Request {
     /// A data directory asks to be a member of the cluster, or to help form it. Any member answers.
     Join(Node),
@@ -278,6 +280,19 @@ pub enum DecodeError {
 pub fn encode<T: Serialize>(message: &T) -> Bytes {
     let buffer = vec![PROTOCOL_VERSION];
     postcard::to_extend(message, buffer).expect("messages are plain data, which always encodes").into()
+}
+
+/// What the request in a header is called, without reading the rest of it.
+pub fn request_name(header: &[u8]) -> &'static str {
+    // After the version comes the variant's number, in one byte as there are fewer than 128.
+    let variant = header.get(1).map(|&number| usize::from(number));
+    variant.and_then(|number| Request::VARIANTS.get(number)).copied().unwrap_or("unknown")
+}
+
+/// Whether the answer in a header is a refusal, without reading the rest of it.
+pub fn is_refusal(header: &[u8]) -> bool {
+    const ERR: u8 = 1;
+    header.get(1) == Some(&ERR)
 }
 
 /// Decodes a header.

@@ -4,6 +4,7 @@
 //! without a copy. `tcp` is for processes of their own, `local` for one process (embedded mode and most tests). What a
 //! message means is not known here.
 
+pub mod counted;
 pub mod fault;
 mod frame;
 pub mod handshake;

@@ -8,6 +8,7 @@ use annulus_common::clock::{SharedClock, SystemClock};
 use annulus_common::config::{LoadInput, ServerConfig, flags};
 use annulus_common::ids::InstanceId;
 use annulus_common::map::watch::MapWatch;
+use annulus_common::rpc::counted::Counted;
 use annulus_common::rpc::handshake::ClusterSecret;
 use annulus_common::rpc::tcp::TcpTransport;
 use annulus_common::rpc::{PeerIdentity, SharedTransport};
@@ -88,7 +89,9 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
     let clock = SystemClock::shared();
     let listeners = Listeners::bind(&config).await?;
     let stop = stop_on_signal()?;
-    let embedded = Embedded::start(&config, clock.clone()).await.map_err(|error| CliError::Run(error.to_string()))?;
+    let metrics = Metrics::new();
+    let embedded = Embedded::start(&config, clock.clone(), metrics.clone()).await;
+    let embedded = embedded.map_err(|error| CliError::Run(error.to_string()))?;
     let entering = async {
         tokio::select! {
             watch = embedded.watch() => Ok(Some(watch)),
@@ -100,14 +103,13 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
         embedded.shutdown().await;
         return Ok(());
     };
-    let metrics = Metrics::new();
     let seams = GatewaySeams {
         transport: embedded.transport(),
         watch,
         clock,
-        metrics: metrics.clone(),
+        metrics,
         ready: embedded.readiness(),
-        refresh: embedded.count_into(metrics),
+        refresh: embedded.refresh(),
     };
     let gateway = Gateway::new(GatewaySettings::of(&config), seams);
     let failure = tokio::select! {
@@ -122,7 +124,8 @@ async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
     let clock = SystemClock::shared();
     let listeners = Listeners::bind(&config).await?;
     let stop = stop_on_signal()?;
-    let transport = transport_to(&config, &clock)?;
+    let metrics = Metrics::new();
+    let transport = Counted::over(transport_to(&config, &clock)?, metrics.clone(), clock.clone());
     let seeds: Vec<String> = config.seeds.iter().map(ToString::to_string).collect();
     info!(seeds = seeds.join(","), "looking for the cluster");
     let instance = InstanceId::generate(clock.now_ms());
@@ -137,7 +140,7 @@ async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
         transport,
         watch,
         clock,
-        metrics: Metrics::new(),
+        metrics,
         ready: Arc::new(|| true),
         refresh: Arc::new(|| Box::pin(async {})),
     };
