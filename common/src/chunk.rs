@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use crc_fast::{CrcAlgorithm, checksum};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::ids::{BucketId, ShardId};
+use crate::ids::{BucketId, ChunkId, ShardId};
 
 /// The most bytes of one chunk.
 pub const CHUNK_BYTES: u32 = 4 * 1024 * 1024;
@@ -27,6 +28,35 @@ pub struct ChunkOwner {
     pub bucket: BucketId,
     /// The index shard of the object's key.
     pub shard: ShardId,
+}
+
+/// What a set of chunks amounts to, whatever their order: equal digests of two nodes mean equal chunks. It notices accidents;
+/// someone who makes chunks for it could deceive it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Digest {
+    /// How many they are.
+    pub chunks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The hashes of id, length and piece CRCs of each of them, added with wrap-around.
+    pub sum: u64,
+}
+
+impl Digest {
+    /// Counts a chunk in.
+    pub fn add(&mut self, id: ChunkId, length: u32, piece_crcs: &[u32]) {
+        let mut described = id.to_bytes().to_vec();
+        described.extend_from_slice(&length.to_be_bytes());
+        piece_crcs.iter().for_each(|crc| described.extend_from_slice(&crc.to_be_bytes()));
+        self.merge(&Self { chunks: 1, bytes: u64::from(length), sum: xxh3_64(&described) });
+    }
+
+    /// Counts other chunks in.
+    pub fn merge(&mut self, other: &Self) {
+        self.chunks += other.chunks;
+        self.bytes += other.bytes;
+        self.sum = self.sum.wrapping_add(other.sum);
+    }
 }
 
 /// Bytes that are not those which their CRCs were made from.
@@ -111,14 +141,37 @@ mod tests {
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
     use super::{
-        CHUNK_BYTES, PIECE_BYTES, PIECES_MAX, PieceMismatch, crc32c, piece_bytes, piece_count, piece_crcs, piece_range,
-        trim_range, verify_pieces,
+        CHUNK_BYTES, Digest, PIECE_BYTES, PIECES_MAX, PieceMismatch, crc32c, piece_bytes, piece_count, piece_crcs,
+        piece_range, trim_range, verify_pieces,
     };
+    use crate::ids::{ChunkId, PartId};
 
     #[test]
     fn crc_is_castagnoli() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(PIECES_MAX * PIECE_BYTES, CHUNK_BYTES);
+    }
+
+    #[test]
+    fn a_digest_knows_no_order_and_misses_no_difference() {
+        let id = |index| ChunkId { part: PartId([7; 16]), index };
+        let of = |chunks: &[(u32, u32, u32)]| {
+            let mut digest = Digest::default();
+            chunks.iter().for_each(|&(index, length, crc)| digest.add(id(index), length, &[crc]));
+            digest
+        };
+        let both = of(&[(0, 5, 9), (1, 6, 8)]);
+        assert_eq!(both, of(&[(1, 6, 8), (0, 5, 9)]));
+        let mut merged = of(&[(0, 5, 9)]);
+        merged.merge(&of(&[(1, 6, 8)]));
+        assert_eq!(merged, both);
+        for other in
+            [of(&[(0, 5, 9)]), of(&[(0, 5, 9), (2, 6, 8)]), of(&[(0, 5, 9), (1, 6, 7)]), of(&[(0, 6, 9), (1, 5, 8)])]
+        {
+            assert_ne!(other, both);
+        }
+        // Nodes of different versions compare them.
+        assert_eq!(both, Digest { chunks: 2, bytes: 11, sum: 18_264_547_773_959_385_657 });
     }
 
     #[test]

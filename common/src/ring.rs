@@ -2,6 +2,8 @@
 //!
 //! These functions are part of the stored format: another answer would lose every object. Golden values pin them.
 
+use std::ops::RangeInclusive;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ids::{BucketId, ChunkId, PartitionId, ShardId};
@@ -11,6 +13,15 @@ pub fn partition_of(position: u64, partitions: u32) -> PartitionId {
     assert!(partitions > 0, "a ring has at least one partition");
     let scaled = u128::from(position) * u128::from(partitions);
     PartitionId((scaled >> u64::BITS) as u32)
+}
+
+/// The positions that a partition holds: what [`partition_of`] maps to it, and nothing else.
+pub fn positions_of(partition: PartitionId, partitions: u32) -> RangeInclusive<u64> {
+    assert!(partition.0 < partitions, "a ring has no partition beyond its last");
+    let first = |partition: u64| (u128::from(partition) << u64::BITS).div_ceil(u128::from(partitions));
+    let (start, next) = (first(u64::from(partition.0)), first(u64::from(partition.0) + 1));
+    // The last partition ends where a u64 does, so what follows it is no u64.
+    start as u64..=(next - 1) as u64
 }
 
 /// The index shard of a key in a bucket of `shards` shards.
@@ -29,7 +40,12 @@ pub fn partition_of_shard(bucket: BucketId, shard: ShardId, partitions: u32) -> 
 
 /// The partition whose nodes hold a chunk.
 pub fn partition_of_chunk(chunk: ChunkId, partitions: u32) -> PartitionId {
-    partition_of(xxh3_64(&chunk.to_bytes()), partitions)
+    partition_of(position_of_chunk(chunk), partitions)
+}
+
+/// Where a chunk lies on the ring.
+pub fn position_of_chunk(chunk: ChunkId) -> u64 {
+    xxh3_64(&chunk.to_bytes())
 }
 
 #[cfg(test)]
@@ -37,7 +53,7 @@ mod tests {
     use proptest::prelude::any;
     use proptest::{prop_assert, proptest};
 
-    use super::{partition_of, partition_of_chunk, partition_of_shard, shard_of};
+    use super::{partition_of, partition_of_chunk, partition_of_shard, positions_of, shard_of};
     use crate::ids::{BucketId, ChunkId, PartId, PartitionId, ShardId};
 
     fn chunk(index: u32) -> ChunkId {
@@ -68,6 +84,24 @@ mod tests {
             }
             assert_eq!(partition_of(0, partitions), PartitionId(0));
             assert_eq!(partition_of(u64::MAX, partitions), PartitionId(partitions - 1));
+        }
+    }
+
+    #[test]
+    fn the_positions_of_the_partitions_are_the_ring() {
+        for partitions in [1, 2, 3, 7, 64, 1000, u32::MAX] {
+            for partition in (0..partitions.min(1000)).chain([partitions - 1]) {
+                let positions = positions_of(PartitionId(partition), partitions);
+                let (first, last) = (*positions.start(), *positions.end());
+                assert_eq!(partition_of(first, partitions), PartitionId(partition));
+                assert_eq!(partition_of(last, partitions), PartitionId(partition));
+                assert_eq!(
+                    first.checked_sub(1).map(|before| partition_of(before, partitions).0),
+                    partition.checked_sub(1)
+                );
+                let after = last.checked_add(1).map(|after| partition_of(after, partitions).0);
+                assert_eq!(after, Some(partition + 1).filter(|&next| next < partitions));
+            }
         }
     }
 

@@ -10,18 +10,18 @@ mod table;
 mod tests;
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::thread;
 
-use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner};
+use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner, Digest};
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::ChunkId;
 use bytes::Bytes;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::queue::Threads;
-use self::table::{ChunkTable, Put};
+use self::table::{ChunkTable, Put, Span};
 use crate::kv::{Kv, KvError};
 
 /// Threads that write: while one waits for the disk, the other gathers and checks the next group.
@@ -45,6 +45,9 @@ const KEEPING_WAITING_MAX: usize = 64;
 
 /// The most chunks of one page of a listing, and of one batch of deletes.
 pub const PAGE_CHUNKS_MAX: usize = 1024;
+
+/// The chunks that a digest reads at a time: a few milliseconds for which the deletes behind it wait.
+const DIGEST_CHUNKS_MAX: usize = 16 * 1024;
 
 /// Called with a chunk whose bytes on disk are not what was written. It is called on a thread that reads, so it must not
 /// block, and again for every read that finds it.
@@ -221,10 +224,33 @@ impl ChunkStore {
         Ok(())
     }
 
-    /// The next chunks in the order of their ids, at most `limit` and at most [`PAGE_CHUNKS_MAX`]; none when `after` is the
-    /// last. Nothing but headers is read; a chunk whose header is unreadable is reported as corrupt and left out.
-    pub async fn iterate(&self, after: Option<ChunkId>, limit: usize) -> Result<Vec<ChunkInfo>, ChunkError> {
-        self.keep(move |table| table.list(after, limit.min(PAGE_CHUNKS_MAX))).await
+    /// The chunks of a part of the ring, in its order, behind `after`: at most `limit` and at most [`PAGE_CHUNKS_MAX`]; none
+    /// when `after` is the last. Nothing but headers is read; a chunk whose header is unreadable is reported as corrupt and
+    /// left out.
+    pub async fn iterate(
+        &self,
+        positions: RangeInclusive<u64>,
+        after: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<ChunkInfo>, ChunkError> {
+        let span = Span { positions, after };
+        self.keep(move |table| table.list(&span, limit.min(PAGE_CHUNKS_MAX))).await
+    }
+
+    /// What the chunks of a part of the ring amount to: those that [`ChunkStore::iterate`] would list. What is written or
+    /// removed meanwhile is in it or not.
+    pub async fn digest(&self, positions: RangeInclusive<u64>) -> Result<Digest, ChunkError> {
+        let mut sum = Digest::default();
+        let mut after = None;
+        loop {
+            let span = Span { positions: positions.clone(), after };
+            let (digest, last) = self.keep(move |table| table.digest(&span, DIGEST_CHUNKS_MAX)).await?;
+            sum.merge(&digest);
+            if last.is_none() {
+                return Ok(sum);
+            }
+            after = last;
+        }
     }
 
     /// How much there is: exact counters, changed by the batches that change what they count.

@@ -5,17 +5,19 @@
 
 use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner, crc32c, piece_count};
 use annulus_common::ids::ChunkId;
+use annulus_common::ring::position_of_chunk;
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 4] = b"ACHK";
 const VERSION: u8 = 1;
 const CRC_BYTES: usize = 4;
 
-/// The bytes of a chunk's id, which are its header's key.
-pub(super) const ID_BYTES: usize = 20;
+/// The bytes of a chunk's id, and of the ring position before it.
+const ID_BYTES: usize = 20;
+const POSITION_BYTES: usize = 8;
 
 /// Behind every key of a chunk.
-pub(super) const KEY_END: [u8; ID_BYTES + 2] = [0xff; ID_BYTES + 2];
+pub(super) const KEY_END: [u8; POSITION_BYTES + ID_BYTES + 1] = [0xff; POSITION_BYTES + ID_BYTES + 1];
 
 /// What is known of a chunk beside its bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -74,21 +76,30 @@ fn header_crc(id: ChunkId, bytes: &[u8]) -> u32 {
     crc32c(&[&id.to_bytes()[..], bytes].concat())
 }
 
-/// The key of a chunk's header.
+/// The key of a chunk's header: its ring position first, so that the chunks of a partition lie side by side.
 pub(super) fn header_key(id: ChunkId) -> Vec<u8> {
-    id.to_bytes().to_vec()
+    let mut key = position_key(position_of_chunk(id));
+    key.extend_from_slice(&id.to_bytes());
+    key
+}
+
+/// What is not behind any header's key of this ring position and those after it.
+pub(super) fn position_key(position: u64) -> Vec<u8> {
+    position.to_be_bytes().to_vec()
 }
 
 /// The key of one piece. A chunk has few enough for one byte.
 pub(super) fn piece_key(id: ChunkId, piece: u32) -> Vec<u8> {
-    let mut key = header_key(id);
+    let mut key = id.to_bytes().to_vec();
     key.push(piece as u8);
     key
 }
 
 /// The chunk of a header's key.
 pub(super) fn chunk_of(key: &[u8]) -> Option<ChunkId> {
-    Some(ChunkId::from_bytes(key.try_into().ok()?))
+    let (position, id) = key.split_first_chunk::<POSITION_BYTES>()?;
+    let id = ChunkId::from_bytes(id.try_into().ok()?);
+    (u64::from_be_bytes(*position) == position_of_chunk(id)).then_some(id)
 }
 
 #[cfg(test)]

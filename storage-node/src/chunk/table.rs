@@ -3,18 +3,18 @@
 //! Who calls from where, and how many wait, is `mod`'s.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use annulus_common::chunk::{
-    CHUNK_BYTES, ChunkOwner, PIECE_BYTES, PIECES_MAX, piece_bytes, piece_range, verify_pieces,
+    CHUNK_BYTES, ChunkOwner, Digest, PIECE_BYTES, PIECES_MAX, piece_bytes, piece_range, verify_pieces,
 };
 use annulus_common::ids::ChunkId;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
-use super::record::{Header, KEY_END, chunk_of, header_key, piece_key};
+use super::record::{Header, KEY_END, chunk_of, header_key, piece_key, position_key};
 use super::{ChunkError, ChunkInfo, ChunkRead, OnCorrupt, Usage};
 use crate::kv::{Batch, Durability, Kv, KvError, KvRead, Table};
 
@@ -174,24 +174,48 @@ impl ChunkTable {
         Ok(())
     }
 
-    /// Chunks in the order of their ids. One whose header is unreadable is reported and left out.
-    pub(super) fn list(&self, after: Option<ChunkId>, limit: usize) -> Result<Vec<ChunkInfo>, ChunkError> {
-        let mut lower = after.map(header_key).unwrap_or_default();
-        if after.is_some() {
-            lower.push(0); // the next key after it
-        }
+    /// Chunks in the order of the ring. One whose header is unreadable is reported and left out.
+    pub(super) fn list(&self, span: &Span, limit: usize) -> Result<Vec<ChunkInfo>, ChunkError> {
         let mut found = Vec::new();
-        let mut cursor = self.kv.cursor(Table::ChunkHeader, &lower, &KEY_END).map_err(failed)?;
+        self.walk(span, limit, |id, header| found.push(info(id, header)))?;
+        Ok(found)
+    }
+
+    /// What at most `limit` chunks of a span amount to, and the last of them if there may be more.
+    pub(super) fn digest(&self, span: &Span, limit: usize) -> Result<(Digest, Option<ChunkId>), ChunkError> {
+        let mut digest = Digest::default();
+        let last = self.walk(span, limit, |id, header| digest.add(id, header.length, &header.piece_crcs))?;
+        Ok((digest, last))
+    }
+
+    /// Shows chunks of a span in the order of the ring, and returns the last if the limit ended it.
+    fn walk(
+        &self,
+        span: &Span,
+        limit: usize,
+        mut show: impl FnMut(ChunkId, Header),
+    ) -> Result<Option<ChunkId>, ChunkError> {
+        let (lower, upper) = span.keys();
+        let mut cursor = self.kv.cursor(Table::ChunkHeader, &lower, &upper).map_err(failed)?;
         cursor.seek(&lower).map_err(failed)?;
-        while let Some((key, value)) = cursor.entry().filter(|_| found.len() < limit) {
+        let mut last = None;
+        let mut left = limit;
+        while let Some((key, value)) = cursor.entry() {
+            if left == 0 {
+                return Ok(last);
+            }
             let Some(id) = chunk_of(key) else { return Err(internal("listing chunks", &"a key is no chunk's")) };
             match Header::decode(id, value) {
-                Ok(header) => found.push(info(id, header)),
+                Ok(header) => {
+                    show(id, header);
+                    last = Some(id);
+                    left -= 1;
+                }
                 Err(error) => drop(self.corrupt(id, error.to_string())),
             }
             cursor.next().map_err(failed)?;
         }
-        Ok(found)
+        Ok(None)
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -241,6 +265,23 @@ impl ChunkTable {
         tracing::error!(chunk = ?id, reason, "chunk is corrupt");
         (self.on_corrupt)(id);
         ChunkError::Corrupt { id, reason }
+    }
+}
+
+/// Neighbours on the ring.
+pub(super) struct Span {
+    pub(super) positions: RangeInclusive<u64>,
+    /// The last chunk that was seen of them already.
+    pub(super) after: Option<ChunkId>,
+}
+
+impl Span {
+    /// The bounds of the headers' keys.
+    fn keys(&self) -> (Vec<u8>, Vec<u8>) {
+        let first = position_key(*self.positions.start());
+        let behind_last = self.positions.end().checked_add(1).map_or(KEY_END.to_vec(), position_key);
+        let next = self.after.map(|id| [header_key(id), vec![0]].concat());
+        (next.unwrap_or_default().max(first), behind_last)
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::chunk::{
-    CHUNK_BYTES, ChunkOwner, PIECE_BYTES, piece_bytes, piece_crcs, piece_range, trim_range, verify_pieces,
+    CHUNK_BYTES, ChunkOwner, Digest, PIECE_BYTES, piece_bytes, piece_crcs, piece_range, trim_range, verify_pieces,
 };
 use annulus_common::clock::ManualClock;
-use annulus_common::ids::{BucketId, ChunkId, PartId, ShardId};
+use annulus_common::ids::{BucketId, ChunkId, PartId, PartitionId, ShardId};
+use annulus_common::ring::{partition_of_chunk, position_of_chunk, positions_of};
 use bytes::Bytes;
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -268,11 +269,12 @@ fn pages_list_every_chunk_once_in_order() {
     everywhere(async |fixture| {
         let mut ids: Vec<_> = (0..7).flat_map(|part| (0..3).map(move |index| id(part * 36, index * 200))).collect();
         join_all(ids.iter().map(|&chunk| async move { fixture.put(chunk, &bytes(1, 100)).await.unwrap() })).await;
+        ids.sort_by_key(|&id| position_of_chunk(id));
         fixture.rot(Table::ChunkHeader, header_key(ids[4]), 6);
         let unreadable = ids.remove(4);
         let mut listed: Vec<ChunkInfo> = Vec::new();
         loop {
-            let page = fixture.store.iterate(listed.last().map(|info| info.id), 4).await.unwrap();
+            let page = fixture.store.iterate(0..=u64::MAX, listed.last().map(|info| info.id), 4).await.unwrap();
             assert!(page.len() <= 4);
             if page.is_empty() {
                 break;
@@ -286,6 +288,34 @@ fn pages_list_every_chunk_once_in_order() {
             ChunkInfo { id: ids[0], owner: OWNER, length: 100, piece_crcs: piece_crcs(&data), created_ms: NOW_MS };
         assert_eq!(listed[0], expected);
         assert_eq!(fixture.store.stat(ids[0]).await.unwrap(), Some(expected));
+    });
+}
+
+#[test]
+fn a_part_of_the_ring_is_listed_and_digested_alone() {
+    everywhere(async |fixture| {
+        let ids: Vec<_> = (0..40).map(|index| id(1, index)).collect();
+        join_all(ids.iter().map(|&chunk| async move { fixture.put(chunk, &bytes(1, 100)).await.unwrap() })).await;
+        let whole = fixture.store.digest(0..=u64::MAX).await.unwrap();
+        assert_eq!((whole.chunks, whole.bytes), (40, 4000));
+        let mut merged = Digest::default();
+        for partition in (0..7).map(PartitionId) {
+            let positions = positions_of(partition, 7);
+            let mut expected: Vec<_> =
+                ids.iter().copied().filter(|&id| partition_of_chunk(id, 7) == partition).collect();
+            expected.sort_by_key(|&id| position_of_chunk(id));
+            let listed = fixture.store.iterate(positions.clone(), None, 100).await.unwrap();
+            assert_eq!(listed.iter().map(|info| info.id).collect::<Vec<_>>(), expected);
+            let after_others = fixture.store.iterate(positions.clone(), Some(ids[0]), 100).await.unwrap();
+            assert!(after_others.iter().all(|info| expected.contains(&info.id) && info.id != ids[0]));
+            merged.merge(&fixture.store.digest(positions).await.unwrap());
+        }
+        assert_eq!(merged, whole);
+        fixture.store.delete(vec![ids[0]]).await.unwrap();
+        let without = fixture.store.digest(0..=u64::MAX).await.unwrap();
+        fixture.put(ids[0], &bytes(2, 100)).await.unwrap();
+        let other = fixture.store.digest(0..=u64::MAX).await.unwrap();
+        assert!(without != whole && other != whole && other.chunks == whole.chunks);
     });
 }
 
