@@ -1,6 +1,7 @@
 //! The vocabulary and the seams of Annulus: what the gateway and the storage node both speak. Pure where possible.
 
 pub mod acl;
+pub mod attributes;
 pub mod checksum;
 pub mod chunk;
 pub mod clock;

@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::acl::ObjectAcl;
+pub use crate::attributes::{AttributeChange, ObjectAttributes, Retention, RetentionMode};
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 pub use crate::checksum::{ETag, ObjectChecksum};
 pub use crate::ids::UserId;
@@ -29,7 +29,7 @@ pub struct KeyPath {
     pub key: String,
 }
 
-/// What the headers of the request that made an object said of it: given back as they came, but for the access control list.
+/// What the headers of the request that made an object said of it: given back as they came, never changed.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ObjectHeaders {
     /// `Content-Type`.
@@ -50,8 +50,6 @@ pub struct ObjectHeaders {
     pub storage_class: Option<String>,
     /// `x-amz-meta-*`, names in lower case.
     pub user: BTreeMap<String, String>,
-    /// `x-amz-acl`: who may read the object beside its owner.
-    pub acl: ObjectAcl,
 }
 
 /// Which version of a key.
@@ -124,6 +122,8 @@ pub struct NewObject {
     pub checksum: Option<ObjectChecksum>,
     /// The stored headers.
     pub headers: ObjectHeaders,
+    /// What can be changed of it later.
+    pub attributes: ObjectAttributes,
     /// The bytes or where they are.
     pub data: Data,
 }
@@ -156,6 +156,8 @@ pub struct Upload {
     pub initiated_ms: u64,
     /// The headers of the object to be.
     pub headers: ObjectHeaders,
+    /// Its attributes.
+    pub attributes: ObjectAttributes,
     /// The checksum that its parts carry, and how they become the object's.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
 }

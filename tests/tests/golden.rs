@@ -20,7 +20,10 @@ use annulus_common::ids::{
 };
 use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::{AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, MapVersion, Node, User};
-use annulus_common::object::{Data, KeyPath, NewObject, ObjectHeaders, Part, Upload, UserId};
+use annulus_common::object::{
+    AttributeChange, Data, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, Retention, RetentionMode, Upload,
+    UserId, VersionId,
+};
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint};
 use annulus_common::protocol::{Answer, Refusal, Request, Response, encode};
 use annulus_storage_node::chunk::{ChunkStore, Execution};
@@ -77,8 +80,16 @@ fn headers() -> ObjectHeaders {
     ObjectHeaders {
         content_type: Some("text/plain".to_owned()),
         user: [("colour".to_owned(), "blue".to_owned())].into(),
-        acl: ObjectAcl::PublicRead,
         ..ObjectHeaders::default()
+    }
+}
+
+fn attributes() -> ObjectAttributes {
+    ObjectAttributes {
+        acl: ObjectAcl::PublicRead,
+        tags: [("team".to_owned(), "red".to_owned())].into(),
+        retention: Some(Retention { mode: RetentionMode::Compliance, until_ms: TIME_MS + 1 }),
+        legal_hold: true,
     }
 }
 
@@ -93,6 +104,7 @@ fn object(data: Data, size: u64) -> NewObject {
         etag: ETag { md5: [0xe7; 16], parts: None },
         checksum: Some(ObjectChecksum::FullObject(ChecksumValue::of(ChecksumAlgorithm::Crc64Nvme, b"hello"))),
         headers: headers(),
+        attributes: attributes(),
         data,
     }
 }
@@ -101,12 +113,17 @@ fn put(key: &str, object: NewObject) -> Command {
     Command::Put { path: path(key), conditions: Conditions::default(), object }
 }
 
+fn set_attributes(change: AttributeChange) -> Command {
+    Command::SetAttributes { path: path("inline"), version: VersionId::Null, sequence: 10, change }
+}
+
 fn upload(id: u8) -> Upload {
     Upload {
         id: UploadId([id; 16]),
         owner: UserId([0x0a; 32]),
         initiated_ms: TIME_MS,
         headers: headers(),
+        attributes: attributes(),
         checksum: Some((ChecksumAlgorithm::Crc32, ChecksumType::Composite)),
     }
 }
@@ -166,7 +183,13 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
         Command::AbortUpload { path: path("un\0finished"), upload: UploadId([0x2d; 16]) },
         Command::Unfence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
         Command::Collected(vec![Garbage { since_ms: TIME_MS, part: PartId([8; 16]), length: 20_000 }]),
-        Command::SetAcl { path: path("inline"), sequence: 10, acl: ObjectAcl::AuthenticatedRead },
+        set_attributes(AttributeChange::Acl(ObjectAcl::AuthenticatedRead)),
+        set_attributes(AttributeChange::Tags([("team".to_owned(), "blue".to_owned())].into())),
+        set_attributes(AttributeChange::Retention {
+            retention: Some(Retention { mode: RetentionMode::Governance, until_ms: TIME_MS + 2 }),
+            bypass_governance: true,
+        }),
+        set_attributes(AttributeChange::LegalHold(true)),
     ];
     let mut lines = String::new();
     for command in mutations().into_iter().chain(others) {

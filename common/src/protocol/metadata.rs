@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::acl::ObjectAcl;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::condition::Conditions;
 use crate::ids::{BucketId, PartId, RequestId, ShardId, UploadId};
 use crate::object::{
-    ETag, KeyPath, ListedObject, NewObject, ObjectChecksum, ObjectVersion, Part, Upload, UploadedPart,
+    AttributeChange, ETag, KeyPath, ListedObject, NewObject, ObjectChecksum, ObjectVersion, Part, Upload, UploadedPart,
+    VersionId,
 };
 
 /// Entries that one list query may return: what S3 returns in a page.
@@ -111,14 +111,16 @@ pub enum Command {
     },
     /// Forgets garbage whose chunks have been removed everywhere.
     Collected(Vec<Garbage>),
-    /// Changes who may read an object, if it still is the version that the gateway judged the caller by.
-    SetAcl {
+    /// Changes what can be changed of a version, if it still is the one that the gateway judged the caller by.
+    SetAttributes {
         /// The object's key.
         path: KeyPath,
-        /// The version's sequence: another one is [`MetaReply::PreconditionFailed`].
+        /// The version.
+        version: VersionId,
+        /// Its sequence: another one under this id is [`MetaReply::PreconditionFailed`].
         sequence: u64,
-        /// From now on.
-        acl: ObjectAcl,
+        /// What to change.
+        change: AttributeChange,
     },
 }
 
@@ -142,6 +144,10 @@ pub enum MetaReply {
     PreconditionFailed,
     /// A condition asked for an object and there is none.
     NoSuchKey,
+    /// There is no such version of the key.
+    NoSuchVersion,
+    /// The version's retention or legal hold forbids it.
+    Locked,
     /// There is no such upload.
     NoSuchUpload,
     /// The parts are not those that the gateway saw.

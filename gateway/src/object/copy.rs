@@ -24,6 +24,7 @@ impl Objects {
             key: copy.key,
             owner: copy.owner,
             headers: copy.headers.unwrap_or_else(|| source.headers.clone()),
+            attributes: copy.attributes,
             conditions: copy.conditions,
         };
         let algorithm = copy.checksum.or_else(|| source_algorithm(source)).unwrap_or(DEFAULT_ALGORITHM);

@@ -15,6 +15,12 @@ pub enum ObjectError {
     /// There is no such object.
     #[error("no such key")]
     NoSuchKey,
+    /// There is no such version of the key.
+    #[error("no such version")]
+    NoSuchVersion,
+    /// The version's retention or legal hold forbids it.
+    #[error("the version is locked")]
+    Locked,
     /// There is no such multipart upload: completed, aborted or never begun.
     #[error("no such upload")]
     NoSuchUpload,

@@ -4,6 +4,7 @@
 //! named last. Nothing here knows a header's name, a status code or an s3s type, and nothing here decides who may do what.
 
 mod acl;
+mod attributes;
 mod body;
 mod bucket;
 mod copy;
@@ -29,7 +30,7 @@ use annulus_common::condition::Conditions;
 use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
 use annulus_common::object::{
-    ETag, ListedObject, ObjectChecksum, ObjectHeaders, ObjectVersion, Upload, UploadedPart, UserId,
+    ETag, ListedObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Upload, UploadedPart, UserId,
 };
 use annulus_common::protocol::metadata::{Entry, ListedUpload};
 use bytes::Bytes;
@@ -107,6 +108,8 @@ pub struct PutObject<'a> {
     pub owner: UserId,
     /// The headers to store.
     pub headers: ObjectHeaders,
+    /// What can be changed of it later.
+    pub attributes: ObjectAttributes,
     /// What must hold of the object that is there.
     pub conditions: Conditions,
     /// How many bytes the (decoded) body will have, where the client said so.
@@ -142,6 +145,8 @@ pub struct CopyObject<'a> {
     pub owner: UserId,
     /// The headers of the copy; `None` takes the source's.
     pub headers: Option<ObjectHeaders>,
+    /// The attributes of the copy: none is the source's.
+    pub attributes: ObjectAttributes,
     /// What must hold of the object that is at the copy's key.
     pub conditions: Conditions,
     /// The checksum to store; `None` takes the source's algorithm.
@@ -207,6 +212,8 @@ pub struct CreateUpload<'a> {
     pub owner: UserId,
     /// Its headers.
     pub headers: ObjectHeaders,
+    /// Its attributes.
+    pub attributes: ObjectAttributes,
     /// The checksum of its parts and how they become the object's. `None`: a full-object CRC64NVME, as S3 does.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
 }

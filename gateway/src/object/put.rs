@@ -5,7 +5,7 @@ use annulus_common::condition::Conditions;
 use annulus_common::ids::PartId;
 use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::{
-    Data, ETag, INLINE_BYTES_MAX, KeyPath, NewObject, ObjectChecksum, ObjectHeaders, Part, UserId,
+    Data, ETag, INLINE_BYTES_MAX, KeyPath, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, Part, UserId,
 };
 use annulus_common::protocol::metadata::{Command, MetaReply};
 use bytes::Bytes;
@@ -24,6 +24,7 @@ pub(super) struct Naming<'a> {
     pub(super) key: &'a str,
     pub(super) owner: UserId,
     pub(super) headers: ObjectHeaders,
+    pub(super) attributes: ObjectAttributes,
     pub(super) conditions: Conditions,
 }
 
@@ -31,8 +32,8 @@ impl Objects {
     /// Makes or replaces an object. It is there, durable, when this returns; after an error other than
     /// [`ObjectError::Unavailable`] nothing has changed.
     pub async fn put(&self, put: PutObject<'_>, body: BodyStream) -> Result<Written, ObjectError> {
-        let PutObject { bucket, key, owner, headers, conditions, content_length, bytes_max, digest } = put;
-        let naming = Naming { bucket, key, owner, headers, conditions };
+        let PutObject { bucket, key, owner, headers, attributes, conditions, content_length, bytes_max, digest } = put;
+        let naming = Naming { bucket, key, owner, headers, attributes, conditions };
         self.put_stream(naming, BodyLength { announced: content_length, bytes_max }, digest, body).await
     }
 
@@ -65,6 +66,7 @@ impl Objects {
             etag: ETag::of_md5(verified.md5),
             checksum: Some(ObjectChecksum::FullObject(verified.stored)),
             headers: naming.headers,
+            attributes: naming.attributes,
             data,
         };
         let shard = path.shard;
@@ -98,6 +100,8 @@ pub(super) fn refused(reply: MetaReply) -> ObjectError {
     match reply {
         MetaReply::PreconditionFailed => ObjectError::PreconditionFailed,
         MetaReply::NoSuchKey => ObjectError::NoSuchKey,
+        MetaReply::NoSuchVersion => ObjectError::NoSuchVersion,
+        MetaReply::Locked => ObjectError::Locked,
         MetaReply::NoSuchUpload => ObjectError::NoSuchUpload,
         MetaReply::PartsChanged => ObjectError::Conflict,
         other => ObjectError::Internal(format!("unexpected answer to a mutation: {other:?}")),

@@ -11,7 +11,7 @@ use annulus_common::acl::BucketAcl;
 use annulus_common::checksum::ChecksumAlgorithm;
 use annulus_common::condition::Conditions;
 use annulus_common::map::Bucket;
-use annulus_common::object::{ObjectHeaders, ObjectVersion};
+use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion};
 use bytes::Bytes;
 use futures::StreamExt;
 
@@ -45,6 +45,7 @@ impl Bench {
             key,
             owner: OWNER,
             headers: ObjectHeaders::default(),
+            attributes: ObjectAttributes::default(),
             conditions: Conditions::default(),
             content_length: None,
             bytes_max: BODY_BYTES_MAX,

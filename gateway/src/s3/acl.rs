@@ -3,7 +3,7 @@
 
 use annulus_common::acl::{BucketAcl, Grant, Grantee, ObjectAcl, Permission};
 use annulus_common::map::ClusterMap;
-use annulus_common::object::UserId;
+use annulus_common::object::{AttributeChange, UserId};
 use s3s::dto::{
     self, AccessControlPolicy, GetBucketAclInput, GetBucketAclOutput, GetObjectAclInput, GetObjectAclOutput,
     PutBucketAclInput, PutBucketAclOutput, PutObjectAclInput, PutObjectAclOutput,
@@ -55,7 +55,7 @@ pub(super) async fn get_object_acl(
     let (caller, place) = (caller(&req.extensions)?, (req.input.bucket.as_str(), req.input.key.as_str()));
     let (bucket, found) = find_object(gateway, caller, place, Permission::ReadAcl).await?;
     let map = gateway.accounts.map().await?;
-    let grants = dto_grants(&map, &found.object.headers.acl.grants(found.object.owner, bucket.owner));
+    let grants = dto_grants(&map, &found.object.attributes.acl.grants(found.object.owner, bucket.owner));
     let owner = Some(owner(&map, found.object.owner));
     Ok(S3Response::new(GetObjectAclOutput { grants: Some(grants), owner, ..Default::default() }))
 }
@@ -76,7 +76,8 @@ pub(super) async fn put_object_acl(
         Asked::Listed(policy) => ObjectAcl::of_grants(&grants(&map, policy, owner)?, owner, bucket.owner),
     };
     let acl = acl.ok_or_else(|| s3_error!(NotImplemented, "Only the grants of canned ACLs are implemented"))?;
-    gateway.objects.set_object_acl(&bucket, &input.key, &found, acl).await.map_err(s3_error)?;
+    let change = AttributeChange::Acl(acl);
+    gateway.objects.set_attributes(&bucket, &input.key, &found, change).await.map_err(s3_error)?;
     Ok(S3Response::new(PutObjectAclOutput::default()))
 }
 

@@ -1,7 +1,7 @@
 //! CopyObject.
 
-use annulus_common::acl::{ObjectAcl, Permission};
-use annulus_common::object::{ObjectHeaders, ObjectVersion};
+use annulus_common::acl::Permission;
+use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion};
 use http::HeaderMap;
 use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, Metadata};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
@@ -10,7 +10,7 @@ use super::checksum::{self, dto_type, set_checksum};
 use super::error::s3_error;
 use super::find_object::find_object;
 use super::headers::timestamp;
-use super::{Gateway, caller, condition, dto_etag, headers, version};
+use super::{Gateway, attributes, caller, condition, dto_etag, headers, version};
 use crate::object::{BODY_BYTES_MAX, CopyObject, Written};
 
 pub(super) async fn copy_object(
@@ -50,6 +50,7 @@ pub(super) async fn copy_object(
         key: &input.key,
         owner,
         headers: Some(asked.applied_to(&source)),
+        attributes: attributes_of(&req.headers, &source)?,
         conditions: condition::of_write(&req.headers)?,
         checksum: algorithm,
     };
@@ -83,6 +84,12 @@ pub(super) fn version_of(source: &CopySource) -> Option<&str> {
     }
 }
 
+/// A copy has the tags of its source; nothing else that can be changed later is copied.
+fn attributes_of(headers: &HeaderMap, source: &ObjectVersion) -> S3Result<ObjectAttributes> {
+    let tags = source.object.attributes.tags.clone();
+    Ok(ObjectAttributes { tags, ..attributes::of_request(headers)? })
+}
+
 fn replaces_metadata(directive: Option<&str>) -> S3Result<bool> {
     match directive {
         None | Some("COPY") => Ok(false),
@@ -96,7 +103,7 @@ enum Changes {
     /// All of them are the request's.
     All(ObjectHeaders),
     /// Only these, which are never copied.
-    Some { storage_class: Option<String>, website_redirect: Option<String>, class_is_named: bool, acl: ObjectAcl },
+    Some { storage_class: Option<String>, website_redirect: Option<String>, class_is_named: bool },
 }
 
 fn changes(headers: &HeaderMap, metadata: Option<Metadata>, replace: bool) -> S3Result<Changes> {
@@ -107,7 +114,6 @@ fn changes(headers: &HeaderMap, metadata: Option<Metadata>, replace: bool) -> S3
         storage_class: headers::storage_class(headers)?,
         website_redirect: headers::website_redirect(headers)?,
         class_is_named: headers.contains_key("x-amz-storage-class"),
-        acl: headers::acl(headers)?,
     })
 }
 
@@ -122,8 +128,8 @@ impl Changes {
     fn applied_to(self, source: &ObjectVersion) -> ObjectHeaders {
         match self {
             Changes::All(headers) => headers,
-            Changes::Some { storage_class, website_redirect, acl, .. } => {
-                ObjectHeaders { storage_class, website_redirect, acl, ..source.object.headers.clone() }
+            Changes::Some { storage_class, website_redirect, .. } => {
+                ObjectHeaders { storage_class, website_redirect, ..source.object.headers.clone() }
             }
         }
     }

@@ -7,7 +7,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::checksum::{algorithm, checksum_type, dto_algorithm, dto_type};
 use super::error::s3_error;
 use super::listing::xml_text;
-use super::{Gateway, caller, headers};
+use super::{Gateway, attributes, caller, headers};
 use crate::object::CreateUpload;
 
 pub(super) async fn create_multipart_upload(
@@ -20,8 +20,9 @@ pub(super) async fn create_multipart_upload(
     let kind = input.checksum_type.as_ref().map(|kind| kind.as_str());
     let checksum = checksum(name, kind)?;
     let headers = headers::of_request(&req.headers, input.metadata)?;
+    let attributes = attributes::of_request(&req.headers)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let create = CreateUpload { bucket: &bucket, key: &input.key, owner, headers, checksum };
+    let create = CreateUpload { bucket: &bucket, key: &input.key, owner, headers, attributes, checksum };
     let upload = gateway.objects.create_upload(create).await.map_err(s3_error)?;
     Ok(S3Response::new(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),

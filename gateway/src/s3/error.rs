@@ -11,6 +11,8 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
     match error {
         ObjectError::NoSuchBucket => s3_error!(NoSuchBucket),
         ObjectError::NoSuchKey => s3_error!(NoSuchKey),
+        ObjectError::NoSuchVersion => s3_error!(NoSuchVersion),
+        ObjectError::Locked => s3_error!(AccessDenied, "Access Denied because object protected by object lock."),
         ObjectError::NoSuchUpload => s3_error!(NoSuchUpload),
         ObjectError::BucketExists(_) => s3_error!(BucketAlreadyExists),
         ObjectError::TooManyBuckets => s3_error!(TooManyBuckets),

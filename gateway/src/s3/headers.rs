@@ -1,6 +1,5 @@
 //! The headers that are stored with an object: out of a request, and what both GET and HEAD answer.
 
-use annulus_common::acl::ObjectAcl;
 use annulus_common::object::{ObjectHeaders, ObjectVersion};
 use http::HeaderMap;
 use s3s::dto::{Metadata, Timestamp};
@@ -41,16 +40,7 @@ pub(super) fn of_request(headers: &HeaderMap, metadata: Option<Metadata>) -> S3R
         website_redirect: website_redirect(headers)?,
         storage_class: storage_class(headers)?,
         user: user_metadata(metadata)?,
-        acl: acl(headers)?,
     })
-}
-
-/// `x-amz-acl`.
-pub(super) fn acl(headers: &HeaderMap) -> S3Result<ObjectAcl> {
-    match text(headers, "x-amz-acl")? {
-        Some(name) => ObjectAcl::named(&name).ok_or_else(|| s3_error!(NotImplemented)),
-        None => Ok(ObjectAcl::default()),
-    }
 }
 
 /// `x-amz-storage-class`.

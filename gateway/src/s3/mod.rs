@@ -5,6 +5,7 @@
 
 mod abort_multipart_upload;
 mod acl;
+mod attributes;
 pub(crate) mod body;
 mod bucket_facts;
 mod checksum;

@@ -5,7 +5,7 @@ use s3s::{S3Request, S3Response, S3Result};
 
 use super::checksum::{dto_type, expected, set_checksum};
 use super::error::s3_error;
-use super::{Gateway, body, caller, condition, dto_etag, headers};
+use super::{Gateway, attributes, body, caller, condition, dto_etag, headers};
 use crate::object::{BODY_BYTES_MAX, PutObject};
 
 pub(super) async fn put_object(
@@ -17,6 +17,7 @@ pub(super) async fn put_object(
     let conditions = condition::of_write(&req.headers)?;
     let input = req.input;
     let headers = headers::of_request(&req.headers, input.metadata)?;
+    let attributes = attributes::of_request(&req.headers)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
     let put = PutObject {
@@ -24,6 +25,7 @@ pub(super) async fn put_object(
         key: &input.key,
         owner,
         headers,
+        attributes,
         conditions,
         content_length,
         bytes_max: BODY_BYTES_MAX,

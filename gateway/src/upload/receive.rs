@@ -2,7 +2,7 @@
 
 use annulus_common::condition::Conditions;
 use annulus_common::map::Bucket;
-use annulus_common::object::ObjectHeaders;
+use annulus_common::object::{ObjectAttributes, ObjectHeaders};
 use futures::TryStreamExt;
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
@@ -70,6 +70,7 @@ impl Upload {
             key: &key,
             owner: bucket.owner,
             headers: stored_headers,
+            attributes: ObjectAttributes::default(),
             conditions: Conditions::default(),
             content_length: None,
             bytes_max: OBJECT_BYTES_MAX,

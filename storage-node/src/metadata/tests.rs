@@ -6,7 +6,10 @@ use std::sync::Arc;
 use annulus_common::acl::ObjectAcl;
 use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::{BucketId, GroupId, PartId, PartitionId, RequestId, ShardId, UploadId};
-use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectHeaders, ObjectVersion, Part, Upload, UserId};
+use annulus_common::object::{
+    AttributeChange, Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, ObjectVersion, Part, Upload,
+    UserId, VersionId,
+};
 use annulus_common::protocol::metadata::{
     Command, DeleteOutcome, Entry, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
 };
@@ -79,6 +82,7 @@ impl Bench {
             owner: UserId([0; 32]),
             initiated_ms: 0,
             headers: ObjectHeaders::default(),
+            attributes: ObjectAttributes::default(),
             checksum: None,
         };
         let id = upload.id;
@@ -113,7 +117,15 @@ fn object(tag: u8, data: Data) -> NewObject {
         Data::Parts(parts) => parts.iter().map(|part| part.length).sum(),
     };
     let etag = ETag { md5: [tag; 16], parts: None };
-    NewObject { owner: UserId([0; 32]), size, etag, checksum: None, headers: ObjectHeaders::default(), data }
+    NewObject {
+        owner: UserId([0; 32]),
+        size,
+        etag,
+        checksum: None,
+        headers: ObjectHeaders::default(),
+        attributes: ObjectAttributes::default(),
+        data,
+    }
 }
 
 fn put(key: &str, conditions: Conditions, object: NewObject) -> Command {
@@ -172,19 +184,22 @@ fn conditions_are_judged_in_order() {
 }
 
 #[test]
-fn an_access_list_is_changed_for_the_version_it_was_judged_by() {
+fn attributes_are_changed_of_the_version_they_were_judged_by() {
     let mut bench = Bench::new();
-    let acl = |sequence, acl| Command::SetAcl { path: path("k"), sequence, acl };
-    assert_eq!(bench.run(acl(1, ObjectAcl::PublicRead)), MetaReply::NoSuchKey);
+    let acl = |sequence, acl| {
+        let change = AttributeChange::Acl(acl);
+        Command::SetAttributes { path: path("k"), version: VersionId::Null, sequence, change }
+    };
+    assert_eq!(bench.run(acl(1, ObjectAcl::PublicRead)), MetaReply::NoSuchVersion);
     bench.run(put("k", Conditions::default(), inline(1)));
     let before = bench.object("k").unwrap();
     assert_eq!(bench.run(acl(before.sequence, ObjectAcl::PublicRead)), MetaReply::Done);
     let mut expected = before.clone();
-    expected.object.headers.acl = ObjectAcl::PublicRead;
+    expected.object.attributes.acl = ObjectAcl::PublicRead;
     assert_eq!(bench.object("k"), Some(expected));
     bench.run(put("k", Conditions::default(), inline(2)));
     assert_eq!(bench.run(acl(before.sequence, ObjectAcl::PublicRead)), MetaReply::PreconditionFailed);
-    assert_eq!(bench.object("k").unwrap().object.headers.acl, ObjectAcl::Private);
+    assert_eq!(bench.object("k").unwrap().object.attributes.acl, ObjectAcl::Private);
 }
 
 #[test]

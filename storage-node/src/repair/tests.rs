@@ -11,7 +11,7 @@ use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId,
 };
 use annulus_common::map::{ClusterMap, MapVersion, Node};
-use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectHeaders, Part, UserId};
+use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, UserId};
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{Answer, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
@@ -269,6 +269,7 @@ fn put(key: &str, conditions: Conditions, part: &Part) -> Command {
         etag: ETag { md5: part.md5, parts: None },
         checksum: None,
         headers: ObjectHeaders::default(),
+        attributes: ObjectAttributes::default(),
         data: Data::Parts(vec![part.clone()]),
     };
     Command::Put { path: path(key), conditions, object }

@@ -84,8 +84,15 @@ impl Metadata {
                     return MetaReply::PartsChanged;
                 }
                 let size = chosen.iter().map(|part| part.length).sum();
-                let (owner, headers, data) = (begun.owner, begun.headers, Data::Parts(chosen));
-                let object = NewObject { owner, size, etag, checksum, headers, data };
+                let object = NewObject {
+                    owner: begun.owner,
+                    size,
+                    etag,
+                    checksum,
+                    headers: begun.headers,
+                    attributes: begun.attributes,
+                    data: Data::Parts(chosen),
+                };
                 let reply = self.replace(path, &conditions, Some(upload), object, (request, now));
                 if matches!(reply, MetaReply::Written { .. }) {
                     self.uploads.remove(&place);
@@ -110,14 +117,19 @@ impl Metadata {
                 MetaReply::Done
             }
             Command::Collected(_) => MetaReply::Done,
-            Command::SetAcl { path, sequence, acl } => match self.objects.get_mut(&(shelf(&path), path.key)) {
-                None => MetaReply::NoSuchKey,
-                Some(version) if version.sequence != sequence => MetaReply::PreconditionFailed,
-                Some(version) => {
-                    version.object.headers.acl = acl;
-                    MetaReply::Done
+            Command::SetAttributes { path, sequence, change, .. } => {
+                match self.objects.get_mut(&(shelf(&path), path.key)) {
+                    None => MetaReply::NoSuchVersion,
+                    Some(version) if version.sequence != sequence => MetaReply::PreconditionFailed,
+                    Some(version) => match version.object.attributes.changed(change, now) {
+                        None => MetaReply::Locked,
+                        Some(changed) => {
+                            version.object.attributes = changed;
+                            MetaReply::Done
+                        }
+                    },
                 }
-            },
+            }
         }
     }
 

@@ -27,6 +27,7 @@ impl Objects {
             owner: create.owner,
             initiated_ms,
             headers: create.headers,
+            attributes: create.attributes,
             checksum: create.checksum,
         };
         let shard = path.shard;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use annulus_common::ids::{RequestId, UploadId};
 use annulus_common::map::ClusterMap;
-use annulus_common::object::{Data, ETag, NewObject, ObjectHeaders, ObjectVersion, VersionId};
+use annulus_common::object::{Data, ETag, NewObject, ObjectAttributes, ObjectHeaders, ObjectVersion, VersionId};
 use annulus_common::protocol::metadata::Entry;
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
@@ -21,6 +21,7 @@ impl Bench {
             etag: ETag { md5: [0; 16], parts: None },
             checksum: None,
             headers: ObjectHeaders::default(),
+            attributes: ObjectAttributes::default(),
             data: Data::Inline(bytes::Bytes::new()),
         };
         let version = ObjectVersion {
@@ -139,7 +140,7 @@ proptest! {
             let mut expected: BTreeSet<(String, Option<UploadId>)> = BTreeSet::new();
             for key in &keys {
                 let create =
-                    CreateUpload { bucket: &bench.bucket, key, owner: OWNER, headers: ObjectHeaders::default(), checksum: None };
+                    CreateUpload { bucket: &bench.bucket, key, owner: OWNER, headers: ObjectHeaders::default(), attributes: ObjectAttributes::default(), checksum: None };
                 let upload = bench.objects.create_upload(create).await.unwrap();
                 match delimiter.as_ref().and_then(|_| key.find('/')) {
                     Some(at) => expected.insert((key[..=at].to_owned(), None)),

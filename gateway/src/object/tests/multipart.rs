@@ -6,7 +6,7 @@ use annulus_common::checksum::{
 use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::{PartId, UploadId};
 use annulus_common::map::ClusterMap;
-use annulus_common::object::{ObjectHeaders, Part, UploadedPart};
+use annulus_common::object::{ObjectAttributes, ObjectHeaders, Part, UploadedPart};
 
 use super::{Bench, body_of, bytes_of, checksum_of, expecting};
 use crate::client::testing::{Mishap, OWNER};
@@ -21,7 +21,8 @@ const MIN: usize = 5 << 20;
 impl Bench {
     async fn begin(&self, checksum: Option<(ChecksumAlgorithm, ChecksumType)>) -> UploadId {
         let headers = ObjectHeaders { content_type: Some("a/b".into()), ..ObjectHeaders::default() };
-        let create = CreateUpload { bucket: &self.bucket, key: "k", owner: OWNER, headers, checksum };
+        let attributes = ObjectAttributes::default();
+        let create = CreateUpload { bucket: &self.bucket, key: "k", owner: OWNER, headers, attributes, checksum };
         self.objects.create_upload(create).await.unwrap().id
     }
 
@@ -160,6 +161,7 @@ async fn a_part_keeps_to_its_uploads_algorithm() {
         key: "k",
         owner: OWNER,
         headers: ObjectHeaders::default(),
+        attributes: ObjectAttributes::default(),
         checksum: Some((ChecksumAlgorithm::Sha256, ChecksumType::FullObject)),
     };
     let outcome = bench.objects.create_upload(unsupported).await;

@@ -2,7 +2,7 @@
 
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, md5};
 use annulus_common::condition::{Conditions, ETagCondition};
-use annulus_common::object::{Data, ObjectHeaders};
+use annulus_common::object::{Data, ObjectAttributes, ObjectHeaders};
 use annulus_common::protocol::Request;
 
 use super::{Bench, body_of, broken_body, bytes_of, checksum_of, expecting};
@@ -213,6 +213,7 @@ async fn a_copy_is_an_object_of_its_own() {
             key,
             owner: OWNER,
             headers,
+            attributes: ObjectAttributes::default(),
             conditions,
             checksum,
         })

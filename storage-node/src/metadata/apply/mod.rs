@@ -107,7 +107,9 @@ impl Step<'_> {
             Command::Fence { bucket, shard, token } => self.fence(bucket, shard, token),
             Command::Unfence { bucket, shard, token } => self.unfence(bucket, shard, token),
             Command::Collected(garbage) => Ok(self.forget_garbage(&garbage)),
-            Command::SetAcl { path, sequence, acl } => self.set_acl(&path, sequence, acl),
+            Command::SetAttributes { path, version, sequence, change } => {
+                self.set_attributes(&path, version, sequence, change)
+            }
         }
     }
 

@@ -1,9 +1,8 @@
 //! Objects come, are replaced, and go.
 
-use annulus_common::acl::ObjectAcl;
 use annulus_common::condition::{Conditions, Verdict};
 use annulus_common::ids::{BucketId, ShardId, UploadId};
-use annulus_common::object::{Data, KeyPath, NewObject, ObjectVersion, VersionId};
+use annulus_common::object::{AttributeChange, Data, KeyPath, NewObject, ObjectVersion, VersionId};
 use annulus_common::protocol::metadata::{DeleteOutcome, MetaReply};
 
 use super::super::schema::records::Head;
@@ -70,12 +69,19 @@ impl Step<'_> {
         }
     }
 
-    pub(super) fn set_acl(&mut self, path: &KeyPath, sequence: u64, acl: ObjectAcl) -> Result<MetaReply, KvError> {
-        match self.head(path)? {
-            None => Ok(MetaReply::NoSuchKey),
+    pub(super) fn set_attributes(
+        &mut self,
+        path: &KeyPath,
+        version: VersionId,
+        sequence: u64,
+        change: AttributeChange,
+    ) -> Result<MetaReply, KvError> {
+        match self.head(path)?.filter(|head| head.version == version) {
+            None => Ok(MetaReply::NoSuchVersion),
             Some(head) if head.sequence != sequence => Ok(MetaReply::PreconditionFailed),
             Some(mut head) => {
-                head.headers.acl = acl;
+                let Some(changed) = head.attributes.changed(change, self.time_ms) else { return Ok(MetaReply::Locked) };
+                head.attributes = changed;
                 self.put(self.keys.object(path), &head);
                 Ok(MetaReply::Done)
             }

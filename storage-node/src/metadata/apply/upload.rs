@@ -74,6 +74,7 @@ impl Step<'_> {
             etag: completion.etag,
             checksum: completion.checksum,
             headers: upload.headers,
+            attributes: upload.attributes,
             data: Data::Parts(chosen),
         };
         self.replace(path, current.as_ref(), Some(completion.upload), object)

@@ -2,7 +2,8 @@
 
 use annulus_common::ids::{RequestId, UploadId};
 use annulus_common::object::{
-    Data, ETag, NewObject, ObjectChecksum, ObjectHeaders, ObjectVersion, Part, Upload, UploadedPart, UserId, VersionId,
+    Data, ETag, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Part, Upload, UploadedPart,
+    UserId, VersionId,
 };
 use annulus_common::protocol::metadata::MetaReply;
 use bytes::Bytes;
@@ -46,6 +47,7 @@ pub(crate) struct Head {
     pub(crate) etag: ETag,
     pub(crate) checksum: Option<ObjectChecksum>,
     pub(crate) headers: ObjectHeaders,
+    pub(crate) attributes: ObjectAttributes,
     pub(crate) body: BodyKind,
 }
 
@@ -110,13 +112,27 @@ impl Head {
     /// Splits a version into its head and its body record.
     pub(crate) fn split(version: ObjectVersion) -> (Self, Option<Bytes>) {
         let ObjectVersion { version, sequence, modified_ms, request, upload, object } = version;
-        let NewObject { owner, size, etag, checksum, headers, data } = object;
+        let NewObject { owner, size, etag, checksum, headers, attributes, data } = object;
         let (body, record) = match data {
             Data::Inline(bytes) if bytes.is_empty() => (BodyKind::None, None),
             Data::Inline(bytes) => (BodyKind::Inline, Some(body_record(sequence, &bytes))),
             Data::Parts(parts) => (BodyKind::Manifest, Some(body_record(sequence, &Manifest { parts }.encode()))),
         };
-        (Self { version, sequence, modified_ms, request, upload, owner, size, etag, checksum, headers, body }, record)
+        let head = Self {
+            version,
+            sequence,
+            modified_ms,
+            request,
+            upload,
+            owner,
+            size,
+            etag,
+            checksum,
+            headers,
+            attributes,
+            body,
+        };
+        (head, record)
     }
 
     /// The inverse of [`Head::split`]. Nothing when the body is of another version: it was replaced between two reads.
@@ -144,6 +160,7 @@ impl Head {
                 etag: self.etag,
                 checksum: self.checksum,
                 headers: self.headers,
+                attributes: self.attributes,
                 data,
             },
         }))
