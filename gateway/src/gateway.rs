@@ -83,7 +83,7 @@ impl Gateway {
         let map = watch.clone();
         let ready: Readiness = Arc::new(move || map.current().is_some() && ready());
         let operations: Arc<dyn Handler> = Arc::new(Operations { ready, metrics: metrics.clone(), refresh, admin });
-        let upload = Arc::new(Upload::new(objects.clone(), accounts, clock, settings.upload));
+        let upload = Arc::new(Upload::new(objects.clone(), accounts, clock.clone(), settings.upload));
         let handlers = Handlers {
             operations: settings.operations_on_client_port.then(|| operations.clone()),
             upload: Some(upload),
@@ -93,6 +93,6 @@ impl Gateway {
             drain_wait: settings.drain_wait,
             ..GatewayHttpConfig::default()
         };
-        Self { clients: http::service(config, objects, watch, handlers, metrics), operations }
+        Self { clients: http::service(config, objects, watch, clock, handlers, metrics), operations }
     }
 }

@@ -5,11 +5,12 @@
 //! is read. Requests outside S3 are verified by [`sigv4`]. Nothing here reads or writes an object.
 
 pub mod access;
+pub(crate) mod form_signature;
 mod keys;
 mod permission;
 pub mod promise;
 pub mod sigv4;
-mod subresource;
+pub(crate) mod subresource;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -27,7 +27,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove
 /// What S3 leaves as it is in paths.
 const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
 
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// A request whose signature holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -177,7 +177,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Sig
 }
 
 /// Unix seconds of `20150830T123600Z`.
-fn parse_date(text: &str) -> Option<u64> {
+pub(super) fn parse_date(text: &str) -> Option<u64> {
     let format = format_description!("[year][month][day]T[hour][minute][second]Z");
     let time = time::PrimitiveDateTime::parse(text, format).ok()?;
     u64::try_from(OffsetDateTime::unix_timestamp(time.assume_utc())).ok()

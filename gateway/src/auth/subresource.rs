@@ -140,6 +140,11 @@ pub(super) fn check(query: Option<&str>, taken: &[&str]) -> Result<(), Misplaced
     Ok(())
 }
 
+/// Whether `query` asks for no operation beside the plain one.
+pub(crate) fn is_plain(query: Option<&str>) -> bool {
+    check(query, &[]).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Misplaced, built, check};

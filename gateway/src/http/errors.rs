@@ -21,8 +21,19 @@ const RENAMED: &[(&str, &str, &str)] =
 
 /// An error that was not raised inside s3s. The service adds the rest of what S3 says.
 pub fn error_response<B: From<Bytes>>(status: StatusCode, code: &str, message: &str) -> Response<B> {
+    error_response_with(status, code, message, &[])
+}
+
+/// The same, with elements that S3 documents for this error beside code and message.
+pub(super) fn error_response_with<B: From<Bytes>>(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    more: &[(&str, &str)],
+) -> Response<B> {
+    let more: String = more.iter().map(|(name, text)| format!("<{name}>{}</{name}>", escape(*text))).collect();
     let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{}</Code><Message>{}</Message></Error>",
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{}</Code><Message>{}</Message>{more}</Error>",
         escape(code),
         escape(message)
     );

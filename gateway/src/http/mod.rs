@@ -3,6 +3,7 @@
 //! mean is decided behind it.
 
 mod errors;
+mod form;
 mod handler;
 mod io;
 mod reply;
@@ -15,9 +16,11 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use annulus_common::clock::SharedClock;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::telemetry::Metrics;
 
+use self::form::Forms;
 use crate::auth::Accounts;
 use crate::object::Objects;
 
@@ -58,10 +61,12 @@ pub fn service(
     config: GatewayHttpConfig,
     objects: Arc<Objects>,
     watch: MapWatch,
+    clock: SharedClock,
     handlers: Handlers,
     metrics: Arc<Metrics>,
 ) -> GatewayService {
     let accounts = Accounts::new(watch);
-    let s3 = second_pass::s3_service(&config, objects, accounts);
-    GatewayService::new(config, s3, handlers, metrics)
+    let s3 = second_pass::s3_service(&config, objects, accounts.clone());
+    let forms = Forms { s3: s3.clone(), accounts, region: config.region.clone(), clock };
+    GatewayService::new(config, s3, forms, handlers, metrics)
 }

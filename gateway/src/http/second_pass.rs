@@ -56,7 +56,7 @@ fn s3s_config(config: &GatewayHttpConfig) -> S3Config {
     s3s.custom_route_max_body_size = Some(XML_BYTES_MAX as u64);
     s3s.put_object_max_size = Some(BODY_BYTES_MAX);
     s3s.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_BYTES_MAX;
-    // Forms are refused before they come here.
+    // Forms become puts before they come here.
     s3s.post_object_max_file_size = 0;
     s3s.form_max_fields_size = 0;
     s3s.expected_region = s3s::region::Region::new(config.region.clone().into()).ok();

@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 use s3s::service::S3Service;
 use tracing::{Instrument, error, info_span};
 
-use super::errors::error_response;
+use super::errors::{error_response, error_response_with};
+use super::form::{self, Forms};
 use super::handler::Peer;
 use super::reply::{Content, CountedBody, Exchange, InFlight, RequestId, finish};
 use super::{GatewayHttpConfig, Handlers};
-use crate::auth::Operation;
+use crate::auth::{Operation, subresource};
 
 /// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
 /// needs a length, and clients that do so send little.
@@ -35,6 +36,7 @@ pub struct GatewayService {
 struct Shared {
     config: GatewayHttpConfig,
     s3: S3Service,
+    forms: Forms,
     handlers: Handlers,
     metrics: Arc<Metrics>,
     /// `x-amz-id-2`: which gateway it was.
@@ -56,10 +58,16 @@ enum Target {
 }
 
 impl GatewayService {
-    pub(super) fn new(config: GatewayHttpConfig, s3: S3Service, handlers: Handlers, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        config: GatewayHttpConfig,
+        s3: S3Service,
+        forms: Forms,
+        handlers: Handlers,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let host_id = hex::encode(rand::random::<[u8; 16]>());
         let host_id = HeaderValue::from_str(&host_id).expect("hexadecimal digits are a header's value");
-        Self { shared: Arc::new(Shared { config, s3, handlers, metrics, host_id }) }
+        Self { shared: Arc::new(Shared { config, s3, forms, handlers, metrics, host_id }) }
     }
 
     pub(super) fn connections_max(&self) -> usize {
@@ -129,6 +137,13 @@ impl Shared {
         if let Some(refusal) = refuse(&request) {
             return refusal;
         }
+        if *request.method() == Method::POST {
+            match posted_to(&request) {
+                Posted::Form { bucket } => return self.forms.take(request, &bucket).await,
+                Posted::Refused(refusal) => return refusal,
+                Posted::Operation => {}
+            }
+        }
         let request = match is_unsized(request.method(), request.headers()) {
             true => match take_unsized(request).await {
                 Ok(request) => request,
@@ -164,28 +179,56 @@ fn target(method: &Method, path: &str) -> Target {
     }
 }
 
+/// What a POST is.
+enum Posted {
+    /// A form with a file for this bucket.
+    Form { bucket: String },
+    /// An operation that the query names.
+    Operation,
+    /// Neither.
+    Refused(Response<Content>),
+}
+
+/// Tells a form from an operation. s3s would take every body of that type for a form, and into memory before it asks who
+/// sent it.
+fn posted_to(request: &Request<Incoming>) -> Posted {
+    let is_form = form::is_form(request.headers());
+    let is_operation = !subresource::is_plain(request.uri().query());
+    match (form::bucket_of(request.uri().path()), is_form, is_operation) {
+        (Some(bucket), true, false) => Posted::Form { bucket },
+        (_, true, true) => Posted::Refused(error_response(
+            StatusCode::NOT_IMPLEMENTED,
+            "NotImplemented",
+            "This operation is not implemented for bodies of the type multipart/form-data.",
+        )),
+        (Some(_), false, false) => Posted::Refused(error_response_with(
+            StatusCode::PRECONDITION_FAILED,
+            "PreconditionFailed",
+            "At least one of the pre-conditions you specified did not hold.",
+            &[("Condition", "Bucket POST must be of the enclosure-type multipart/form-data")],
+        )),
+        (None, true, false) => Posted::Refused(method_not_allowed()),
+        (_, false, _) => Posted::Operation,
+    }
+}
+
 /// Refuses what must not reach s3s.
 fn refuse(request: &Request<Incoming>) -> Option<Response<Content>> {
     if *request.method() == Method::OPTIONS {
         return Some(refuse_preflight(request.headers()));
     }
     if !is_allowed(request.method(), request.uri().path()) {
-        return Some(error_response(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "MethodNotAllowed",
-            "The specified method is not allowed against this resource.",
-        ));
+        return Some(method_not_allowed());
     }
-    let content_type = request.headers().get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let form = content_type.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data"));
-    // s3s would take the form into memory before it asks who sent it.
-    (*request.method() == Method::POST && form).then(|| {
-        error_response(
-            StatusCode::NOT_IMPLEMENTED,
-            "NotImplemented",
-            "Browser-based uploads to buckets are not implemented.",
-        )
-    })
+    None
+}
+
+fn method_not_allowed() -> Response<Content> {
+    error_response(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "MethodNotAllowed",
+        "The specified method is not allowed against this resource.",
+    )
 }
 
 /// Whether S3 has any operation of that method there: of the service itself one can only ask for what it has.

@@ -162,8 +162,9 @@ async fn gateway() -> Gateway {
     }
     let client = cluster.client().await;
     let watch = client.watch().clone();
-    let objects = Arc::new(Objects::new(client, SystemClock::shared()));
-    let service = service(GatewayHttpConfig::default(), objects, watch, Handlers::default(), Metrics::new());
+    let clock = SystemClock::shared();
+    let objects = Arc::new(Objects::new(client, clock.clone()));
+    let service = service(GatewayHttpConfig::default(), objects, watch, clock, Handlers::default(), Metrics::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let serving = tokio::spawn(serve(listener, service, std::future::pending()));
@@ -242,7 +243,7 @@ async fn what_is_not_built_is_refused() {
     assert_eq!(encrypted.to(&gateway).await.code(), (501, "NotImplemented"));
     assert_eq!(call(Method::PUT, "/bucket/k?uploadId=x").to(&gateway).await.code(), (400, "InvalidArgument"));
     assert_eq!(call(Method::HEAD, "/bucket").to(&gateway).await.status, StatusCode::OK);
-    let form = call(Method::POST, "/bucket").header("content-type", "multipart/form-data; boundary=x");
+    let form = call(Method::POST, "/bucket/k?uploads").header("content-type", "multipart/form-data; boundary=x");
     assert_eq!(form.to(&gateway).await.code(), (501, "NotImplemented"));
     assert_eq!(call(Method::GET, "/bucket?policy").to(&gateway).await.code(), (404, "NoSuchBucketPolicy"));
     assert!(call(Method::GET, "/bucket?acl").to(&gateway).await.text().contains("FULL_CONTROL"));

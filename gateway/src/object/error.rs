@@ -173,6 +173,22 @@ pub enum BodyError {
     /// It came too slowly.
     #[error("the body came too slowly")]
     TimedOut,
+    /// It is longer than the form's policy allows, or S3.
+    #[error("the body has {size} bytes or more, and may have {maximum}")]
+    TooLarge {
+        /// What of it was seen.
+        size: u64,
+        /// The largest it may be.
+        maximum: u64,
+    },
+    /// It is shorter than the form's policy allows.
+    #[error("the body has {size} bytes, and must have {minimum}")]
+    TooSmall {
+        /// Its size.
+        size: u64,
+        /// The smallest it may be.
+        minimum: u64,
+    },
 }
 
 /// Why stored bytes could not be read.

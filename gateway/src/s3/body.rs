@@ -121,6 +121,10 @@ where
 
 /// What an error of s3s or hyper means, from its innermost cause outwards.
 fn classify(error: &(dyn Error + 'static)) -> BodyError {
+    // A form's file knows by itself what is wrong with it.
+    if let Some(error) = error.downcast_ref::<BodyError>() {
+        return *error;
+    }
     if let Some(error) = error.downcast_ref::<UploadStreamError>() {
         return match error {
             UploadStreamError::Underlying(source) => classify(source.as_ref()),

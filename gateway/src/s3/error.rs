@@ -92,6 +92,8 @@ pub(crate) fn body_error(error: BodyError) -> S3Error {
             "The provided 'x-amz-content-sha256' header does not match what was computed.",
         ),
         BodyError::TimedOut => s3_error!(RequestTimeout),
+        BodyError::TooLarge { .. } => s3_error!(EntityTooLarge),
+        BodyError::TooSmall { .. } => s3_error!(EntityTooSmall),
     }
 }
 

@@ -11,6 +11,7 @@ mod conditions;
 mod copies;
 mod deletes;
 mod disturbances;
+mod forms;
 mod keys;
 mod listings;
 mod multipart;

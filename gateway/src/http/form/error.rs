@@ -1,0 +1,153 @@
+//! What can be wrong with a form, and what S3 calls it. See "Error responses" in the S3 API reference.
+
+use http::{Response, StatusCode};
+
+use super::super::errors::error_response_with;
+use super::super::reply::Content;
+use super::policy::PolicyError;
+use crate::auth::form_signature::FormSignatureError;
+
+/// Why a form is refused before anything is put.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum FormError {
+    /// The body is no form, or says the same field twice.
+    #[error("the form is malformed")]
+    Malformed,
+    /// The fields before the file are too many or too large.
+    #[error("the fields are too large")]
+    FieldsTooLarge,
+    /// The fields came too slowly.
+    #[error("the fields came too slowly")]
+    TimedOut,
+    /// The client went away.
+    #[error("the form is truncated")]
+    Truncated,
+    /// A field that is needed is not there before the file.
+    #[error("the field {0} is missing")]
+    Missing(&'static str),
+    /// There is no file.
+    #[error("there is no file")]
+    NoFile,
+    /// The key is empty.
+    #[error("the key is empty")]
+    EmptyKey,
+    /// A field's value cannot be what it is for.
+    #[error("the field {name} is invalid")]
+    InvalidField {
+        /// The field.
+        name: String,
+        /// What it holds.
+        value: String,
+    },
+    /// A field asks for something that is not built.
+    #[error("the field {0} asks for something that is not built")]
+    NotBuilt(String),
+    /// The policy is none.
+    #[error("invalid policy: {0}")]
+    InvalidPolicy(String),
+    /// The policy does not allow what the form asks.
+    #[error("denied by the policy: {0}")]
+    Denied(String),
+    /// The signature does not hold.
+    #[error(transparent)]
+    Signature(#[from] FormSignatureError),
+    /// Nobody can be recognised now.
+    #[error("the cluster map cannot be reached")]
+    Unavailable,
+    /// A bug.
+    #[error("internal error")]
+    Internal,
+}
+
+impl From<PolicyError> for FormError {
+    fn from(error: PolicyError) -> Self {
+        match error {
+            PolicyError::Invalid(reason) => Self::InvalidPolicy(reason),
+            PolicyError::Denied(reason) => Self::Denied(reason),
+        }
+    }
+}
+
+impl FormError {
+    /// The error as S3 writes it.
+    pub(super) fn response(&self) -> Response<Content> {
+        let (status, code) = self.code();
+        error_response_with(status, code, &self.message(), &self.argument())
+    }
+
+    fn code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Malformed => (StatusCode::BAD_REQUEST, "MalformedPOSTRequest"),
+            Self::FieldsTooLarge => (StatusCode::BAD_REQUEST, "MaxPostPreDataLengthExceededError"),
+            Self::TimedOut => (StatusCode::BAD_REQUEST, "RequestTimeout"),
+            Self::Truncated => (StatusCode::BAD_REQUEST, "IncompleteBody"),
+            Self::Missing(_) | Self::NoFile | Self::EmptyKey | Self::InvalidField { .. } => {
+                (StatusCode::BAD_REQUEST, "InvalidArgument")
+            }
+            Self::Signature(FormSignatureError::Malformed(_)) => (StatusCode::BAD_REQUEST, "InvalidArgument"),
+            Self::NotBuilt(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
+            Self::InvalidPolicy(_) => (StatusCode::BAD_REQUEST, "InvalidPolicyDocument"),
+            Self::Denied(_) => (StatusCode::FORBIDDEN, "AccessDenied"),
+            Self::Signature(FormSignatureError::UnknownKey) => (StatusCode::FORBIDDEN, "InvalidAccessKeyId"),
+            Self::Signature(FormSignatureError::Mismatch) => (StatusCode::FORBIDDEN, "SignatureDoesNotMatch"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Malformed => "The body of your POST request is not well-formed multipart/form-data.".to_owned(),
+            Self::FieldsTooLarge => {
+                "Your POST request fields preceding the upload file were too large.".to_owned()
+            }
+            Self::TimedOut => {
+                "Your socket connection to the server was not read from or written to within the timeout period."
+                    .to_owned()
+            }
+            Self::Truncated => {
+                "You did not provide the number of bytes specified by the Content-Length HTTP header".to_owned()
+            }
+            Self::Missing(name) => format!(
+                "Bucket POST must contain a field named '{}'.  If it is specified, please check the order of the fields.",
+                if *name == "awsaccesskeyid" { "AWSAccessKeyId" } else { name }
+            ),
+            Self::NoFile => "POST requires exactly one file upload per request.".to_owned(),
+            Self::EmptyKey => "User key must have a length greater than 0.".to_owned(),
+            Self::InvalidField { name, .. } => format!("The value of the form field {name} is not valid."),
+            Self::Signature(FormSignatureError::Malformed("x-amz-credential")) => {
+                "The Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".".to_owned()
+            }
+            Self::Signature(FormSignatureError::Malformed(name)) => {
+                format!("The value of the form field {name} is not valid.")
+            }
+            Self::NotBuilt(name) => {
+                format!("The form field {name} implies functionality that is not implemented")
+            }
+            Self::InvalidPolicy(reason) => format!("Invalid Policy: {reason}"),
+            Self::Denied(reason) => format!("Invalid according to Policy: {reason}"),
+            Self::Signature(FormSignatureError::UnknownKey) => {
+                "The AWS Access Key Id you provided does not exist in our records.".to_owned()
+            }
+            Self::Signature(FormSignatureError::Mismatch) => {
+                "The request signature we calculated does not match the signature you provided. Check your key and signing method."
+                    .to_owned()
+            }
+            Self::Unavailable => "Please reduce your request rate.".to_owned(),
+            Self::Internal => "We encountered an internal error. Please try again.".to_owned(),
+        }
+    }
+
+    /// The argument that is wrong, which S3 names beside the message.
+    fn argument(&self) -> Vec<(&'static str, &str)> {
+        let (name, value) = match self {
+            Self::Missing("awsaccesskeyid") => ("AWSAccessKeyId", ""),
+            Self::Missing(name) | Self::Signature(FormSignatureError::Malformed(name)) => (*name, ""),
+            Self::NoFile => ("file", "0"),
+            Self::EmptyKey => ("key", ""),
+            Self::InvalidField { name, value } => (name.as_str(), value.as_str()),
+            _ => return Vec::new(),
+        };
+        vec![("ArgumentName", name), ("ArgumentValue", value)]
+    }
+}

@@ -1,0 +1,140 @@
+//! Uploads from browser forms: POST Object. The fields before the file are read and judged here, against the policy that
+//! they carry and its signature; then the file is put as it arrives, by the one PutObject there is, with the fields as its
+//! headers. So whatever a put honours or refuses, a form does too.
+//!
+//! See "POST Object" and "Browser-Based Uploads Using POST" in the S3 API reference.
+
+mod answer;
+mod error;
+mod fields;
+mod policy;
+mod put;
+
+use std::ops::RangeInclusive;
+
+use annulus_common::clock::SharedClock;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use s3s::service::S3Service;
+use tracing::error;
+
+use self::answer::Success;
+use self::error::FormError;
+use self::fields::{Fields, Form};
+use self::policy::Policy;
+use super::reply::{Content, RequestId};
+use crate::auth::form_signature::FormSignature;
+use crate::auth::{Accounts, Operation, VerifiedKey};
+use crate::object::BODY_BYTES_MAX;
+
+/// What the operation is called where requests are counted.
+const OPERATION: &str = "PostObject";
+
+/// Takes forms.
+pub(super) struct Forms {
+    /// Puts their files.
+    pub(super) s3: S3Service,
+    /// Knows who signs.
+    pub(super) accounts: Accounts,
+    /// What version 4 signatures are for.
+    pub(super) region: String,
+    /// Knows whether a policy has expired.
+    pub(super) clock: SharedClock,
+}
+
+/// What a form may do, once it is known who sent it.
+struct Granted {
+    /// The key that signed its policy; none signed a form without one.
+    access_key: Option<String>,
+    /// How long its file may be.
+    file_bytes: RangeInclusive<u64>,
+}
+
+/// Whether a request's body is a form.
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    content_type.get(..19).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/form-data"))
+}
+
+impl Forms {
+    /// Takes a form that was posted to a bucket.
+    pub(super) async fn take(&self, request: Request<Incoming>, bucket: &str) -> Response<Content> {
+        self.put(request, bucket).await.unwrap_or_else(|error| error.response())
+    }
+
+    async fn put(&self, request: Request<Incoming>, bucket: &str) -> Result<Response<Content>, FormError> {
+        let (head, body) = request.into_parts();
+        let operation = head.extensions.get::<Operation>().cloned().unwrap_or_default();
+        operation.name_it(OPERATION);
+        let mut form = Form::read(&head.headers, body).await?;
+        form.fields.settle(bucket, &form.file.name);
+        let key = form.fields.key()?.to_owned();
+        let granted = self.judge(&form.fields).await?;
+        let success = Success::asked(&form.fields);
+        let mut put = put::request(bucket, &key, form, granted.file_bytes)?;
+        put.extensions_mut().insert(operation);
+        if let Some(id) = head.extensions.get::<RequestId>() {
+            put.extensions_mut().insert(id.clone());
+        }
+        if let Some(peer) = head.extensions.get::<super::Peer>() {
+            put.extensions_mut().insert(*peer);
+        }
+        if let Some(access_key) = granted.access_key {
+            put.extensions_mut().insert(VerifiedKey(access_key));
+        }
+        let response = self.s3.call(put).await.map_err(|failure| {
+            error!(error = %failure, "the reply to a form could not be made");
+            FormError::Internal
+        })?;
+        if !response.status().is_success() {
+            return Ok(response.map(Content::S3));
+        }
+        Ok(success.response(&response, head.headers.get(HOST), bucket, &key))
+    }
+
+    /// Who sent the form, and what its policy allows. Without a policy it is nobody's.
+    async fn judge(&self, fields: &Fields) -> Result<Granted, FormError> {
+        let Some((text, signature)) = signature(fields)? else {
+            return Ok(Granted { access_key: None, file_bytes: 0..=BODY_BYTES_MAX });
+        };
+        let map = self.accounts.map().await.map_err(|_| FormError::Unavailable)?;
+        let secret_of = |access_key: &str| map.keys.get(access_key).map(|key| key.secret.as_str());
+        let access_key = signature.verify(secret_of, &self.region, text)?.to_owned();
+        let policy = Policy::parse(text)?;
+        let file_bytes = policy.judge(fields, self.clock.now_ms())?;
+        let most = (*file_bytes.end()).min(BODY_BYTES_MAX);
+        Ok(Granted { access_key: Some(access_key), file_bytes: *file_bytes.start()..=most })
+    }
+}
+
+/// The bucket that a path names, when it names no key.
+pub(super) fn bucket_of(path: &str) -> Option<String> {
+    let bucket = path.strip_prefix('/')?;
+    let bucket = bucket.strip_suffix('/').unwrap_or(bucket);
+    let bucket = percent_decode_str(bucket).decode_utf8().ok()?.into_owned();
+    (!bucket.is_empty() && !bucket.contains('/')).then_some(bucket)
+}
+
+/// The policy and what signs it: all of it or nothing.
+fn signature(fields: &Fields) -> Result<Option<(&str, FormSignature<'_>)>, FormError> {
+    const V2: [&str; 2] = ["awsaccesskeyid", "signature"];
+    const V4: [&str; 4] = ["x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"];
+    let any = |names: &[&str]| names.iter().any(|name| fields.get(name).is_some());
+    if !any(&["policy"]) && !any(&V2) && !any(&V4) {
+        return Ok(None);
+    }
+    let field = |name: &'static str| fields.get(name).ok_or(FormError::Missing(name));
+    let signature = if any(&V4) {
+        FormSignature::V4 {
+            algorithm: field("x-amz-algorithm")?,
+            credential: field("x-amz-credential")?,
+            date: field("x-amz-date")?,
+            signature: field("x-amz-signature")?,
+        }
+    } else {
+        FormSignature::V2 { access_key: field("awsaccesskeyid")?, signature: field("signature")? }
+    };
+    Ok(Some((field("policy")?, signature)))
+}
