@@ -3,6 +3,7 @@
 pub mod client;
 pub mod cluster;
 pub mod history;
+pub mod load;
 pub mod processes;
 pub mod wait;
 pub mod wire;

@@ -120,6 +120,11 @@ impl Processes {
         &mut self.servers[number]
     }
 
+    /// How many servers there are, running or not.
+    pub fn count(&self) -> usize {
+        self.servers.len()
+    }
+
     /// A client of one server.
     pub fn s3(&self, number: usize) -> S3 {
         S3::new(&self.servers[number].endpoint(), &self.root.access_key, &self.root.secret_key)
@@ -233,7 +238,7 @@ impl Server {
     /// Empties the data directory of a process that is not running.
     pub fn wipe(&self) {
         assert!(self.child.is_none(), "{} is not running", self.name);
-        fs::remove_dir_all(self.home.join("data")).expect("the data directory can be removed");
+        fs::remove_dir_all(self.data()).expect("the data directory can be removed");
     }
 
     /// Gives the process another cluster secret from its next start on, and tells which.
@@ -244,9 +249,28 @@ impl Server {
 
     /// Asks the process to end, as an init system does.
     pub fn ask_to_stop(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Stops the process in its tracks: its connections stay open and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let child = self.child.as_ref().expect("the process is running");
-        let told = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
-        assert!(told.is_ok_and(|status| status.success()), "{} can be told to stop", self.name);
+        let told = Command::new("kill").arg(signal).arg(child.id().to_string()).status();
+        assert!(told.is_ok_and(|status| status.success()), "{} can be sent {signal}", self.name);
+    }
+
+    /// Where the node keeps everything.
+    pub fn data(&self) -> PathBuf {
+        self.home.join("data")
     }
 
     /// What the process has logged since it was first started.

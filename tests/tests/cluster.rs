@@ -3,60 +3,13 @@
 //! What is checked is every acknowledged put and delete of a verified history, through every server. What is not: a machine
 //! that loses power, for the page cache outlives a killed process; the storage node's own tests do that over memory.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use annulus_tests::client::S3;
-use annulus_tests::history::{History, Worker};
+use annulus_tests::history::History;
+use annulus_tests::load::Load;
 use annulus_tests::processes::Processes;
 use annulus_tests::wait;
 
 const NODES: usize = 3;
-
-/// Workers that put, replace, delete and read at the same time.
-const WORKERS: usize = 6;
-
-/// A workload that runs until it is told to stop.
-struct Load {
-    history: Arc<History>,
-    stop: Arc<AtomicBool>,
-    workers: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Load {
-    /// Spreads the workers over the servers.
-    async fn start(processes: &Processes, bucket: &str) -> Self {
-        processes.s3(0).put(bucket).ok().await;
-        let (history, stop) = (Arc::new(History::new(bucket)), Arc::new(AtomicBool::new(false)));
-        let workers = (0..WORKERS)
-            .map(|number| {
-                let clients = (0..NODES).map(|server| processes.s3((number + server) % NODES)).collect();
-                let worker = Worker::new(number, clients, Arc::clone(&history), Arc::clone(&stop));
-                tokio::spawn(worker.work())
-            })
-            .collect();
-        Self { history, stop, workers }
-    }
-
-    /// Waits until that many more steps have been acknowledged: the cluster does serve.
-    async fn progress(&self, steps: usize) {
-        let goal = self.history.acknowledged() + steps;
-        wait::until("the workload gets on", async || (self.history.acknowledged() >= goal).then_some(())).await;
-    }
-
-    /// Whoever gets no answer gives up from now on.
-    fn tell_to_stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    async fn stop(self) -> Arc<History> {
-        self.tell_to_stop();
-        for worker in self.workers {
-            worker.await.expect("no worker found anything wrong");
-        }
-        self.history
-    }
-}
 
 async fn healthy(processes: &Processes, asked: usize) {
     wait::until("the cluster is healthy", async || processes.status(asked).await?.healthy.then_some(())).await;

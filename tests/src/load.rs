@@ -1,0 +1,61 @@
+//! A verified history under way: workers that put, replace, delete and read through every server of a cluster, until they
+//! are told to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::history::{History, Worker};
+use crate::processes::Processes;
+use crate::wait;
+
+/// Workers at the same time.
+const WORKERS: usize = 6;
+
+/// A workload that runs until it is told to stop.
+pub struct Load {
+    history: Arc<History>,
+    stop: Arc<AtomicBool>,
+    workers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    /// Spreads the workers over the servers.
+    pub async fn start(processes: &Processes, bucket: &str) -> Self {
+        let servers = processes.count();
+        processes.s3(0).put(bucket).ok().await;
+        let (history, stop) = (Arc::new(History::new(bucket)), Arc::new(AtomicBool::new(false)));
+        let workers = (0..WORKERS)
+            .map(|number| {
+                let clients = (0..servers).map(|server| processes.s3((number + server) % servers)).collect();
+                let worker = Worker::new(number, clients, Arc::clone(&history), Arc::clone(&stop));
+                tokio::spawn(worker.work())
+            })
+            .collect();
+        Self { history, stop, workers }
+    }
+
+    /// Requests that were acknowledged so far.
+    pub fn acknowledged(&self) -> usize {
+        self.history.acknowledged()
+    }
+
+    /// Waits until that many more steps have been acknowledged: the cluster does serve.
+    pub async fn progress(&self, steps: usize) {
+        let goal = self.history.acknowledged() + steps;
+        wait::until("the workload gets on", async || (self.history.acknowledged() >= goal).then_some(())).await;
+    }
+
+    /// Whoever gets no answer gives up from now on.
+    pub fn tell_to_stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until every worker has stopped, and returns what they know.
+    pub async fn stop(self) -> Arc<History> {
+        self.tell_to_stop();
+        for worker in self.workers {
+            worker.await.expect("no worker found anything wrong");
+        }
+        self.history
+    }
+}

@@ -1,0 +1,203 @@
+//! What goes wrong in a machine room, done to real processes: killed at random, frozen, a byte of a file flipped. Nothing
+//! acknowledged is lost, and nothing that was not written is ever answered.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use annulus_tests::history::History;
+use annulus_tests::load::Load;
+use annulus_tests::processes::Processes;
+use annulus_tests::wait;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+const NODES: usize = 3;
+
+/// Steps that the workload must get on by between two deaths, and how many deaths there are. `ANNULUS_TEST_STEPS` asks for
+/// more in all.
+const STEPS_PER_ROUND: usize = 60;
+const STEPS: usize = 600;
+
+/// Numbers that a failed test prints, so that it can be run the same again.
+fn seeded() -> StdRng {
+    let seed = std::env::var("ANNULUS_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    eprintln!("ANNULUS_TEST_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+async fn healthy(processes: &Processes, asked: usize) {
+    wait::until("the cluster is healthy", async || processes.status(asked).await?.healthy.then_some(())).await;
+}
+
+async fn verify_everywhere(history: &History, processes: &Processes) {
+    for server in 0..NODES {
+        history.verify(&processes.s3(server)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn nodes_that_are_killed_at_random_lose_nothing() {
+    let mut random = seeded();
+    let steps = std::env::var("ANNULUS_TEST_STEPS").ok().and_then(|steps| steps.parse().ok()).unwrap_or(STEPS);
+    let mut processes = Processes::start(NODES, 3).await;
+    let load = Load::start(&processes, "/killed").await;
+    while load.acknowledged() < steps {
+        let victim = random.random_range(0..NODES);
+        processes.server(victim).kill();
+        load.progress(STEPS_PER_ROUND).await;
+        processes.server(victim).start();
+        processes.server(victim).until_ready().await;
+    }
+    // Then all at once, amid what they do.
+    load.tell_to_stop();
+    processes.kill_all();
+    let history = load.stop().await;
+    processes.start_all();
+    processes.until_all_ready().await;
+    history.settle(&processes.s3(0)).await;
+    verify_everywhere(&history, &processes).await;
+    healthy(&processes, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn a_frozen_node_holds_nobody_up_for_long() {
+    let mut processes = Processes::start(NODES, 3).await;
+    let load = Load::start(&processes, "/frozen").await;
+    load.progress(60).await;
+    for victim in 0..NODES {
+        processes.server(victim).freeze();
+        load.progress(60).await;
+        processes.server(victim).thaw();
+        healthy(&processes, (victim + 1) % NODES).await;
+    }
+    let history = load.stop().await;
+    verify_everywhere(&history, &processes).await;
+}
+
+/// What became of a node one of whose files was damaged.
+#[derive(Debug)]
+enum Outcome {
+    /// It serves, and nothing that it answers is wrong.
+    Serves,
+    /// It ended by itself, and its log says why and what to do.
+    Stopped,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn a_flipped_byte_in_any_file_of_a_node_is_never_served() {
+    let mut random = seeded();
+    let mut processes = Processes::start(NODES, 3).await;
+    let load = Load::start(&processes, "/flipped").await;
+    load.progress(300).await;
+    let history = load.stop().await;
+    healthy(&processes, 0).await;
+    for number in 0..NODES {
+        processes.server(number).ask_to_stop();
+        processes.server(number).until_ended().await;
+        keep(&processes.server(number).data());
+    }
+    let victim = NODES - 1;
+    let data = processes.server(victim).data();
+    for (kind, file) in kinds_of_files(&data) {
+        for number in 0..NODES {
+            bring_back(&processes.server(number).data());
+        }
+        let at = flip(&data.join(&file), &mut random);
+        let logged = processes.server(victim).log().len();
+        processes.start_all();
+        for number in (0..NODES).filter(|number| *number != victim) {
+            processes.server(number).until_ready().await;
+        }
+        let outcome = ready_or_ended(&mut processes, victim).await;
+        eprintln!("{kind}: byte {at} of {} flipped: {outcome:?}", file.display());
+        match outcome {
+            Outcome::Serves => verify_everywhere(&history, &processes).await,
+            Outcome::Stopped => {
+                let log = processes.server(victim).log()[logged..].to_owned();
+                let directory = file.parent().expect("a file lies in a directory").to_string_lossy().into_owned();
+                let says_it = log.contains(&directory) && log.contains("move this data directory away");
+                assert!(says_it, "{} was damaged, and neither that nor the way out is said:\n{log}", file.display());
+                history.verify(&processes.s3(0)).await;
+            }
+        }
+        processes.kill_all();
+    }
+}
+
+async fn ready_or_ended(processes: &mut Processes, number: usize) -> Outcome {
+    let begun = std::time::Instant::now();
+    loop {
+        if processes.server(number).exit_status().is_some() {
+            return Outcome::Stopped;
+        }
+        if processes.is_ready(number).await {
+            return Outcome::Serves;
+        }
+        assert!(begun.elapsed() < wait::PATIENCE, "the node neither serves nor ends:\n{}", processes.logs()[number]);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}
+
+/// One file of each kind, the largest: what the files of a kind have in common is their name without numbers.
+fn kinds_of_files(data: &Path) -> BTreeMap<String, PathBuf> {
+    let mut kinds: BTreeMap<String, (u64, PathBuf)> = BTreeMap::new();
+    for file in files_below(data) {
+        let size = fs::metadata(data.join(&file)).expect("a file has a size").len();
+        let kind: String = file.to_string_lossy().chars().filter(|char| !char.is_ascii_digit()).collect();
+        // What RocksDB tells people, and what is empty.
+        if size == 0 || kind.ends_with("LOG") || kind.contains("LOG.old") {
+            continue;
+        }
+        let largest = kinds.entry(kind).or_insert((0, PathBuf::new()));
+        if size > largest.0 {
+            *largest = (size, file);
+        }
+    }
+    kinds.into_iter().map(|(kind, (_, file))| (kind, file)).collect()
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(below) = open.pop() {
+        for entry in fs::read_dir(directory.join(&below)).expect("a directory can be read") {
+            let entry = entry.expect("a directory can be read");
+            let name = below.join(entry.file_name());
+            let is_directory = entry.file_type().expect("an entry has a type").is_dir();
+            if is_directory { open.push(name) } else { files.push(name) }
+        }
+    }
+    files
+}
+
+/// Flips one bit of a byte anywhere in the file, and says which byte.
+fn flip(file: &Path, random: &mut StdRng) -> usize {
+    let mut bytes = fs::read(file).expect("a file can be read");
+    let at = random.random_range(0..bytes.len());
+    bytes[at] ^= 1 << random.random_range(0..8);
+    fs::write(file, bytes).expect("a file can be written");
+    at
+}
+
+fn keep(data: &Path) {
+    copy(data, &kept(data));
+}
+
+fn bring_back(data: &Path) {
+    fs::remove_dir_all(data).expect("a directory can be removed");
+    copy(&kept(data), data);
+}
+
+fn kept(data: &Path) -> PathBuf {
+    data.with_extension("kept")
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{} can be copied", from.display());
+}
