@@ -10,7 +10,7 @@ use annulus_common::clock::SharedClock;
 use annulus_common::ids::{ChunkId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::MapWatch;
-use annulus_common::map::{ClusterMap, MapVersion, Node};
+use annulus_common::map::{ClusterMap, MapVersion, NodeProfile};
 use annulus_common::protocol::metadata::{Mutation, Query, QueryReply};
 use annulus_common::protocol::{
     self, Answer, CHUNKS_PER_REQUEST_MAX, JoinReply, MapUpdate, QUERIES_PER_REQUEST_MAX, Refusal, Request, Response,
@@ -65,7 +65,7 @@ impl Server {
     /// Carries out a request; `status` is asked of the node as a whole.
     pub(crate) async fn handle(&self, peer: &PeerIdentity, request: Request, payload: Bytes) -> Reply {
         match request {
-            Request::Join(node) => self.join(node).await.map(|reply| bare(Response::Join(reply))),
+            Request::Join(profile) => self.join(profile).await.map(|reply| bare(Response::Join(reply))),
             Request::WatchMap { watcher, have, hold } => self.watch_map(watcher, have, hold).await,
             Request::PeekMap => whole(&self.map.latest().skeleton()),
             Request::ChangeMap(entry) => {
@@ -110,14 +110,15 @@ impl Server {
     }
 
     /// Registers a data directory, or says again what an initial member was told at the formation.
-    async fn join(&self, node: Node) -> Result<JoinReply, Refusal> {
+    async fn join(&self, profile: NodeProfile) -> Result<JoinReply, Refusal> {
         if let Some(formation) = &self.formation
-            && let Some(id) = formation.node_of_instance(node.instance)
+            && let Some(id) = formation.node_of_instance(profile.instance)
+            && self.map.latest().nodes.contains_key(&id)
         {
             return Ok(JoinReply::Member { node: id, map: Box::new(formation.clone()), initial: true });
         }
         let now_ms = self.clock.now_ms();
-        let change = MapChange::RegisterNode(node);
+        let change = MapChange::RegisterNode { node: None, profile };
         let entry = MapEntry { request: RequestId::generate(now_ms), time_ms: now_ms, change };
         match self.map.change(entry, REGISTER_DEADLINE).await? {
             // It may be an initial member that was not told yet, which only those know who were there.

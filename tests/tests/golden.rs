@@ -19,7 +19,10 @@ use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId, UploadId,
 };
 use annulus_common::map::change::{MapChange, MapEntry};
-use annulus_common::map::{AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, MapVersion, Node, User};
+use annulus_common::map::{
+    AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, LayoutChange, LayoutStep, MapVersion, Move, Moves, Node,
+    NodeProfile, NodeState, User,
+};
 use annulus_common::object::{
     AttributeChange, Data, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, Retention, RetentionMode, Upload,
     UserId, VersionId,
@@ -199,8 +202,8 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
     check("commands.hex", &lines);
 }
 
-fn node(number: u8) -> Node {
-    Node {
+fn profile(number: u8) -> NodeProfile {
+    NodeProfile {
         name: format!("node{number}"),
         instance: InstanceId([number; 16]),
         addr: format!("10.0.0.{number}:5000"),
@@ -234,8 +237,17 @@ fn map() -> ClusterMap {
         replication_factor: 3,
         map_voters: vec![NodeId(1), NodeId(2), NodeId(3)],
         placement: vec![vec![NodeId(1), NodeId(2), NodeId(3)], vec![NodeId(2), NodeId(3), NodeId(1)]],
-        leaving: Default::default(),
-        nodes: (1..=3).map(|number| (NodeId(u64::from(number)), node(number))).collect(),
+        moves: Moves {
+            paused: false,
+            partitions: [(
+                PartitionId(1),
+                Move { epoch: Epoch(2), leaving: vec![NodeId(4)], joining: vec![NodeId(1)] },
+            )]
+            .into(),
+        },
+        nodes: (1..=3)
+            .map(|number| (NodeId(u64::from(number)), Node::new(profile(number), NodeState::Active)))
+            .collect(),
         next_node: NodeId(4),
         buckets: [("photos".to_owned(), bucket)].into(),
         next_bucket: BucketId(2),
@@ -288,12 +300,19 @@ fn requests_and_answers_as_they_travel() {
     let (id, owner) =
         (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
     let mutation = Mutation { request: request(1), time_ms: TIME_MS, command: mutations().remove(0) };
-    let change = MapChange::RegisterNode(node(4));
+    let change = MapChange::RegisterNode { node: None, profile: profile(4) };
+    let layout = MapChange::ChangeLayout(LayoutChange {
+        based_on: Epoch(2),
+        step: LayoutStep::Add(vec![NodeId(4)]),
+        sets: vec![(PartitionId(1), vec![NodeId(2), NodeId(4)])],
+        map_voters: vec![NodeId(1), NodeId(4)],
+    });
     let requests = [
-        Request::Join(node(1)),
+        Request::Join(profile(1)),
         Request::WatchMap { watcher: InstanceId([1; 16]), have: Some(MapVersion(7)), hold: true },
         Request::PeekMap,
         Request::ChangeMap(MapEntry { request: request(5), time_ms: TIME_MS, change }),
+        Request::ChangeMap(MapEntry { request: request(6), time_ms: TIME_MS, change: layout }),
         Request::Mutate { partition: PartitionId(2), epoch: Epoch(2), mutation },
         Request::Query { epoch: Epoch(2), queries: vec![(PartitionId(2), Query::Object(path("inline")))] },
         Request::PutChunk { id, owner, piece_crcs: vec![0xdead_beef], hints: vec![NodeId(2)] },

@@ -4,9 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccessKey, Bucket, BucketChange, BucketConfig, BucketState, ClusterMap, MapVersion, Node, User};
+use super::{
+    AccessKey, Bucket, BucketChange, BucketConfig, BucketState, ClusterMap, LayoutChange, MapVersion, Node,
+    NodeProfile, NodeState, User,
+};
 use crate::acl::BucketAcl;
-use crate::ids::{BucketId, InstanceId, NodeId, RequestId};
+use crate::ids::{BucketId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
 use crate::object::UserId;
 
 /// Buckets that one account may own (AWS: 100 by default, 10,000 at most).
@@ -82,7 +85,12 @@ pub enum MapChange {
         id: String,
     },
     /// A storage node joins, or says where it is reached now.
-    RegisterNode(Node),
+    RegisterNode {
+        /// Its number, where it has one: a data directory that was removed does not get another.
+        node: Option<NodeId>,
+        /// What it says of itself.
+        profile: NodeProfile,
+    },
     /// Sets what is configured of a bucket.
     ConfigureBucket {
         /// The bucket's name.
@@ -92,6 +100,13 @@ pub enum MapChange {
         /// From now on.
         change: BucketChange,
     },
+    /// Changes who holds what.
+    ChangeLayout(LayoutChange),
+    /// Everything of these partitions is on every node of the placement that this epoch gave them: who held them before may
+    /// forget them.
+    PartitionsMoved(Vec<(PartitionId, Epoch)>),
+    /// Moves nothing until further notice, or goes on.
+    PauseMoves(bool),
 }
 
 /// What a change answers.
@@ -146,6 +161,38 @@ pub enum MapRefusal {
         /// That directory.
         instance: InstanceId,
     },
+    /// The node was removed from the cluster.
+    #[error(
+        "node {0} was removed from this cluster: its data directory is of no use any more. Move it away and start with an \
+         empty one to join as a new node"
+    )]
+    NodeRemoved(NodeId),
+    /// There is no such node.
+    #[error("there is no node {0}")]
+    NoSuchNode(NodeId),
+    /// The node is taken for dead.
+    #[error("node {0} is dead: start it, and it comes back as a spare, or remove it")]
+    NodeDead(NodeId),
+    /// The layout has changed since the plan was made: plan anew.
+    #[error("the layout has changed meanwhile; it is now of epoch {}", .0.0)]
+    LayoutChanged(Epoch),
+    /// There would be fewer nodes than replicas.
+    #[error("{replication_factor} replicas need as many nodes, and {eligible} would be left to hold data")]
+    TooFewNodes {
+        /// Replicas that are wanted.
+        replication_factor: u8,
+        /// Nodes that may hold data.
+        eligible: u32,
+    },
+    /// The node still holds data or has a vote.
+    #[error("node {0} still holds data: drain it first")]
+    NodeHoldsData(NodeId),
+    /// No other node has all of that partition.
+    #[error("no other node has all of partition {}: its objects would be lost", .0.0)]
+    LastReplica(PartitionId),
+    /// The plan makes no sense, or there is none.
+    #[error("no placement: {0}")]
+    NoPlacement(String),
 }
 
 impl ClusterMap {
@@ -160,8 +207,14 @@ impl ClusterMap {
             MapChange::DeleteUser { id } => self.delete_user(*id),
             MapChange::CreateKey { id, key } => self.create_key(id, key),
             MapChange::DeleteKey { id } => self.keys.remove(id).map(|_| MapReply::Done).ok_or(MapRefusal::NoSuchKey),
-            MapChange::RegisterNode(node) => self.register_node(node),
+            MapChange::RegisterNode { node, profile } => self.register_node(*node, profile),
             MapChange::ConfigureBucket { name, id, change } => self.configure_bucket(name, *id, change),
+            MapChange::ChangeLayout(change) => self.change_layout(change),
+            MapChange::PartitionsMoved(moved) => Ok(self.partitions_moved(moved)),
+            MapChange::PauseMoves(paused) => {
+                self.moves.paused = *paused;
+                Ok(MapReply::Done)
+            }
         }?;
         self.version = MapVersion(self.version.0 + 1);
         Ok(reply)
@@ -283,17 +336,23 @@ impl ClusterMap {
         Ok(MapReply::Done)
     }
 
-    fn register_node(&mut self, node: &Node) -> Result<MapReply, MapRefusal> {
-        if let Some(id) = self.node_of_instance(node.instance) {
-            self.nodes.insert(id, node.clone());
+    fn register_node(&mut self, id: Option<NodeId>, profile: &NodeProfile) -> Result<MapReply, MapRefusal> {
+        if let Some(id) = id.or_else(|| self.node_of_instance(profile.instance)) {
+            let known = self.nodes.get_mut(&id).filter(|known| known.profile.instance == profile.instance);
+            let known = known.ok_or(MapRefusal::NodeRemoved(id))?;
+            known.profile = profile.clone();
+            if known.state == NodeState::Dead {
+                // Others have its share now; whether it gets one again is for operators to say.
+                known.state = NodeState::Spare;
+            }
             return Ok(MapReply::Node(id));
         }
-        if let Some(other) = self.nodes.values().find(|other| other.name == node.name) {
-            return Err(MapRefusal::NodeNameTaken { name: node.name.clone(), instance: other.instance });
+        if let Some(other) = self.node_named(&profile.name).and_then(|other| self.nodes.get(&other)) {
+            return Err(MapRefusal::NodeNameTaken { name: profile.name.clone(), instance: other.profile.instance });
         }
         let id = self.next_node;
         self.next_node = NodeId(id.0 + 1);
-        self.nodes.insert(id, node.clone());
+        self.nodes.insert(id, Node::new(profile.clone(), NodeState::Spare));
         Ok(MapReply::Node(id))
     }
 }

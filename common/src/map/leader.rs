@@ -100,7 +100,7 @@ impl MapLeader {
     }
 
     fn everyone(&self, map: Option<&ClusterMap>) -> Vec<String> {
-        let nodes = map.into_iter().flat_map(|map| map.nodes.values().map(|node| node.addr.clone()));
+        let nodes = map.into_iter().flat_map(|map| map.nodes.values().map(|node| node.profile.addr.clone()));
         self.seeds.iter().cloned().chain(nodes).collect()
     }
 }
@@ -115,7 +115,7 @@ impl ClusterMap {
             replication_factor: self.replication_factor,
             map_voters: self.map_voters.clone(),
             placement: self.placement.clone(),
-            leaving: self.leaving.clone(),
+            moves: self.moves.clone(),
             nodes: self.nodes.clone(),
             next_node: self.next_node,
             buckets: Default::default(),

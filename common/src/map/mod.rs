@@ -5,7 +5,9 @@
 
 mod bucket;
 pub mod change;
+pub mod layout;
 pub mod leader;
+mod node;
 pub mod watch;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,8 @@ use crate::object::{KeyPath, UserId};
 use crate::ring;
 
 pub use bucket::{Bucket, BucketChange, BucketConfig, BucketState};
+pub use layout::{LayoutChange, LayoutStep, Move, Moves};
+pub use node::{Node, NodeProfile, NodeSettings, NodeState};
 
 /// Index shards of a new bucket: a list asks at most this many groups.
 pub const BUCKET_SHARDS: u16 = 16;
@@ -44,9 +48,8 @@ pub struct ClusterMap {
     pub map_voters: Vec<NodeId>,
     /// The replica set of each partition, by its number. The first is the preferred leader.
     pub placement: Vec<Vec<NodeId>>,
-    /// Partitions that repair is still moving: the nodes that held each before its placement changed and do not any more.
-    /// They may have what the new ones lack, so who reads asks them too; nothing new is written to them.
-    pub leaving: BTreeMap<PartitionId, Vec<NodeId>>,
+    /// Partitions that are not yet where their placement says.
+    pub moves: Moves,
     /// Storage nodes.
     pub nodes: BTreeMap<NodeId, Node>,
     /// The id that the next node gets.
@@ -59,21 +62,6 @@ pub struct ClusterMap {
     pub users: BTreeMap<UserId, User>,
     /// Access keys by their public id.
     pub keys: BTreeMap<String, AccessKey>,
-}
-
-/// A storage node.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Node {
-    /// `NODE_ID`, for people.
-    pub name: String,
-    /// The life of its data directory. Another directory under the same name is another node.
-    pub instance: InstanceId,
-    /// Where peers reach it: `host:port`.
-    pub addr: String,
-    /// The failure domain.
-    pub zone: String,
-    /// Bytes it offers.
-    pub capacity_bytes: u64,
 }
 
 /// An account.
@@ -136,7 +124,23 @@ impl ClusterMap {
 
     /// The nodes that may have what a partition holds: its replicas, then those that it is moving away from.
     pub fn holders(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
-        self.replicas(partition).iter().chain(self.leaving.get(&partition).into_iter().flatten()).copied()
+        self.replicas(partition).iter().chain(self.leaving(partition)).copied()
+    }
+
+    /// The holders that have everything, as far as writes and repair brought it to them: all but those that joined lately.
+    pub fn complete_holders(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
+        let joining = self.move_of(partition).map_or(&[][..], |moving| &moving.joining);
+        self.holders(partition).filter(|id| !joining.contains(id))
+    }
+
+    /// The nodes that a partition is moving away from.
+    pub fn leaving(&self, partition: PartitionId) -> &[NodeId] {
+        self.move_of(partition).map_or(&[], |moving| &moving.leaving)
+    }
+
+    /// How far the nodes of a partition have changed, while it is not where its placement says.
+    pub fn move_of(&self, partition: PartitionId) -> Option<&Move> {
+        self.moves.partitions.get(&partition)
     }
 
     /// Replicas that must have a write before it is acknowledged: W = RF / 2 + 1.
@@ -146,12 +150,17 @@ impl ClusterMap {
 
     /// Where peers reach a node.
     pub fn addr(&self, node: NodeId) -> Option<&str> {
-        self.nodes.get(&node).map(|node| node.addr.as_str())
+        self.nodes.get(&node).map(|node| node.profile.addr.as_str())
     }
 
     /// The node of a data directory.
     pub fn node_of_instance(&self, instance: InstanceId) -> Option<NodeId> {
-        self.nodes.iter().find(|(_, node)| node.instance == instance).map(|(id, _)| *id)
+        self.nodes.iter().find(|(_, node)| node.profile.instance == instance).map(|(id, _)| *id)
+    }
+
+    /// The node of that name.
+    pub fn node_named(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().find(|(_, node)| node.profile.name == name).map(|(id, _)| *id)
     }
 
     /// The account of that name.

@@ -12,7 +12,7 @@ use strum::VariantNames;
 use crate::chunk::ChunkOwner;
 use crate::ids::{ChunkId, Epoch, InstanceId, NodeId, PartitionId};
 use crate::map::change::{MapEntry, MapRefusal, MapReply};
-use crate::map::{ClusterMap, MapVersion, Node};
+use crate::map::{ClusterMap, MapVersion, NodeProfile};
 use metadata::{MetaReply, Mutation, Query, QueryReply};
 
 /// The version of every header.
@@ -30,7 +30,7 @@ pub const QUERIES_PER_REQUEST_MAX: usize = 256;
 #[strum(serialize_all = "snake_case")]
 pub enum Request {
     /// A data directory asks to be a member of the cluster, or to help form it. Any member answers.
-    Join(Node),
+    Join(NodeProfile),
     /// Asks for the cluster map, or for what changed since; answered when there is news, or after a part of the lease. Only group 0's leader.
     WatchMap {
         /// Who watches: the leader waits for its lease before it acknowledges a change.

@@ -61,6 +61,14 @@ impl From<MapRefusal> for AdminProblem {
             MapRefusal::KeyExists => (StatusCode::CONFLICT, "KeyExists"),
             MapRefusal::TooManyBuckets => (StatusCode::CONFLICT, "TooManyBuckets"),
             MapRefusal::NodeNameTaken { .. } => (StatusCode::CONFLICT, "NodeNameTaken"),
+            MapRefusal::NoSuchNode(_) => (StatusCode::NOT_FOUND, "NoSuchNode"),
+            MapRefusal::NodeRemoved(_) => (StatusCode::GONE, "NodeRemoved"),
+            MapRefusal::NodeDead(_) => (StatusCode::CONFLICT, "NodeDead"),
+            MapRefusal::LayoutChanged(_) => (StatusCode::CONFLICT, "LayoutChanged"),
+            MapRefusal::TooFewNodes { .. } => (StatusCode::CONFLICT, "TooFewNodes"),
+            MapRefusal::NodeHoldsData(_) => (StatusCode::CONFLICT, "NodeHoldsData"),
+            MapRefusal::LastReplica(_) => (StatusCode::CONFLICT, "LastReplica"),
+            MapRefusal::NoPlacement(_) => (StatusCode::CONFLICT, "NoPlacement"),
         };
         Self::new(status, code, refusal.to_string())
     }

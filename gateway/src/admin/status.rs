@@ -93,7 +93,7 @@ fn problems(map: &ClusterMap, answers: &Answers, map_group: &PartitionReport, re
         .nodes
         .iter()
         .filter(|(id, _)| answers.get(id).is_none_or(Option::is_none))
-        .map(|(id, node)| format!("node {id} ({}) does not answer at {}", node.name, node.addr))
+        .map(|(id, node)| format!("node {id} ({}) does not answer at {}", node.profile.name, node.profile.addr))
         .collect();
     if map_group.leader.is_none() {
         problems.push("the cluster map has no leader: buckets, users and keys cannot be changed".to_owned());
@@ -115,10 +115,10 @@ fn node_report(map: &ClusterMap, id: NodeId, answers: &Answers) -> NodeReport {
     let answer = answers.get(&id).and_then(Option::as_ref);
     NodeReport {
         id: id.0,
-        name: node.name.clone(),
-        address: node.addr.clone(),
-        zone: node.zone.clone(),
-        capacity_bytes: node.capacity_bytes,
+        name: node.profile.name.clone(),
+        address: node.profile.addr.clone(),
+        zone: node.zone().to_owned(),
+        capacity_bytes: node.capacity_bytes(),
         up: answer.is_some(),
         details: answer.map(|status| details(id, status)),
     }

@@ -13,7 +13,7 @@ use annulus_common::clock::{Clock, SharedClock, SystemClock};
 use annulus_common::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId};
 use annulus_common::map::change::MapEntry;
 use annulus_common::map::watch::MapWatch;
-use annulus_common::map::{ClusterMap, MapVersion, Node};
+use annulus_common::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeState};
 use annulus_common::object::UserId;
 use annulus_common::protocol::metadata::{Command, Query};
 use annulus_common::protocol::{Answer, MapUpdate, Refusal, Request, Response, decode, encode};
@@ -318,7 +318,7 @@ impl Transport for FakeCluster {
 }
 
 fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
-    let node = |id: u64| Node {
+    let profile = |id: u64| NodeProfile {
         name: format!("n{id}"),
         instance: InstanceId([id as u8; 16]),
         addr: format!("n{id}"),
@@ -334,8 +334,8 @@ fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
         replication_factor,
         map_voters: vec![NodeId(1)],
         placement: (0..PARTITIONS as u64).map(set).collect(),
-        leaving: Default::default(),
-        nodes: (1..=nodes).map(|id| (NodeId(id), node(id))).collect(),
+        moves: Default::default(),
+        nodes: (1..=nodes).map(|id| (NodeId(id), Node::new(profile(id), NodeState::Active))).collect(),
         next_node: NodeId(nodes + 1),
         buckets: BTreeMap::new(),
         next_bucket: BucketId(1),

@@ -79,7 +79,7 @@ mod tests {
             replication_factor: 3,
             map_voters: vec![ME, HOME],
             placement: vec![vec![HOME, ME], vec![ME, HOME]],
-            leaving: Default::default(),
+            moves: Default::default(),
             nodes: BTreeMap::new(),
             next_node: NodeId(3),
             buckets: BTreeMap::new(),

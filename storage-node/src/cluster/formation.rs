@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId};
-use annulus_common::map::{AccessKey, ClusterMap, MapVersion, Node, User};
+use annulus_common::map::layout::map_voters;
+use annulus_common::map::{AccessKey, ClusterMap, MapVersion, Node, NodeProfile, NodeState, User};
 use annulus_common::object::UserId;
 use annulus_common::placement::{self, PlacementNode};
 use annulus_common::protocol::{Answer, JoinReply, Request, Response, decode, encode};
@@ -65,7 +66,7 @@ pub struct FormationSettings {
 
 /// The waiting room of a fresh node: who asked it to join, and what it may conclude.
 pub struct Lobby {
-    me: Node,
+    me: NodeProfile,
     needed: usize,
     state: Mutex<Room>,
     clock: SharedClock,
@@ -82,18 +83,18 @@ struct Room {
 }
 
 struct Candidate {
-    node: Node,
+    node: NodeProfile,
     asked_at: Duration,
 }
 
 impl Lobby {
     /// An empty room of the fresh node `me`, which forms a cluster of `needed` nodes if it is the founder.
-    pub fn new(me: Node, needed: usize, clock: SharedClock) -> Self {
+    pub fn new(me: NodeProfile, needed: usize, clock: SharedClock) -> Self {
         Self { me, needed, state: Mutex::default(), clock }
     }
 
     /// Answers a data directory that asks to be a member.
-    pub fn join(&self, node: Node) -> JoinReply {
+    pub fn join(&self, node: NodeProfile) -> JoinReply {
         let mut room = self.state.lock();
         if node.instance == self.me.instance {
             room.met_myself = true;
@@ -132,14 +133,14 @@ impl Lobby {
     }
 
     /// The nodes to form the cluster of, this one among them, if that may be now.
-    fn quorum(&self) -> Result<Vec<Node>, String> {
+    fn quorum(&self) -> Result<Vec<NodeProfile>, String> {
         let room = self.state.lock();
         if let Some(cluster) = room.cluster_seen {
             return Err(format!("a member of cluster {cluster} called: not forming another one"));
         }
         let now = self.clock.monotonic();
         let alive = |candidate: &&Candidate| now.saturating_sub(candidate.asked_at) < CANDIDATE_TTL;
-        let mut nodes: Vec<Node> =
+        let mut nodes: Vec<NodeProfile> =
             room.candidates.values().filter(alive).map(|candidate| candidate.node.clone()).collect();
         nodes.push(self.me.clone());
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -273,7 +274,7 @@ impl Entrance<'_> {
         }
     }
 
-    fn form(&self, nodes: Vec<Node>) -> Result<Membership, EntranceError> {
+    fn form(&self, nodes: Vec<NodeProfile>) -> Result<Membership, EntranceError> {
         let root = (self.root_key)().map_err(EntranceError::RootKey)?;
         let map = initial_map(self.settings, nodes, &root, self.clock.now_ms()).map_err(EntranceError::Placement)?;
         membership::store_formation(self.kv, &map)?;
@@ -308,10 +309,11 @@ impl RepeatedLog {
 /// The map that a cluster of `nodes` begins with. They are numbered in the order given.
 fn initial_map(
     settings: &FormationSettings,
-    nodes: Vec<Node>,
+    nodes: Vec<NodeProfile>,
     root: &RootKey,
     now_ms: u64,
 ) -> Result<ClusterMap, String> {
+    let nodes = nodes.into_iter().map(|profile| Node::new(profile, NodeState::Active));
     let nodes: BTreeMap<NodeId, Node> = (1..).map(NodeId).zip(nodes).collect();
     let user = UserId(rand::random());
     let key = AccessKey { user, secret: root.secret_key.clone(), created_ms: now_ms };
@@ -322,9 +324,9 @@ fn initial_map(
         version: MapVersion(1),
         epoch: Epoch(1),
         replication_factor: settings.replication_factor,
-        map_voters: map_voters(&nodes),
+        map_voters: map_voters(&nodes, &[]),
         placement: place(settings, &nodes)?,
-        leaving: Default::default(),
+        moves: Default::default(),
         next_node: NodeId(nodes.len() as u64 + 1),
         nodes,
         buckets: BTreeMap::new(),
@@ -334,52 +336,35 @@ fn initial_map(
     })
 }
 
-/// The voters of group 0: three, five from five nodes up; one of each zone first.
-fn map_voters(nodes: &BTreeMap<NodeId, Node>) -> Vec<NodeId> {
-    let wanted = if nodes.len() >= 5 { 5 } else { 3 };
-    let mut zones: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
-    for (id, node) in nodes {
-        zones.entry(&node.zone).or_default().push(*id);
-    }
-    let mut in_turn: Vec<(usize, NodeId)> = zones.values().flat_map(|zone| zone.iter().copied().enumerate()).collect();
-    in_turn.sort();
-    in_turn.into_iter().map(|(_, node)| node).take(wanted).collect()
-}
-
 fn place(settings: &FormationSettings, nodes: &BTreeMap<NodeId, Node>) -> Result<Vec<Vec<NodeId>>, String> {
-    let candidates: Vec<PlacementNode> = nodes
-        .iter()
-        .map(|(id, node)| PlacementNode {
-            id: *id,
-            zone: node.zone.clone(),
-            capacity: node.capacity_bytes,
-            draining: false,
-        })
-        .collect();
+    let candidates: Vec<PlacementNode> = nodes.iter().map(|(id, node)| node.for_placement(*id)).collect();
     placement::place(&candidates, settings.replication_factor.into(), settings.partitions, &[])
         .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use annulus_common::clock::{ManualClock, SharedClock};
     use annulus_common::ids::{ClusterId, InstanceId, NodeId};
-    use annulus_common::map::Node;
+    use annulus_common::map::NodeProfile;
     use annulus_common::protocol::JoinReply;
     use annulus_common::rpc::PeerIdentity;
     use annulus_common::rpc::local::LocalNetwork;
 
-    use super::{
-        CANDIDATE_TTL, Entrance, FormationSettings, Lobby, RootKey, enter, initial_map, map_voters, membership,
-    };
+    use super::{CANDIDATE_TTL, Entrance, FormationSettings, Lobby, RootKey, enter, initial_map, membership};
     use crate::kv::memory::MemoryKv;
 
-    fn node(name: &str, life: u8, zone: &str) -> Node {
+    fn node(name: &str, life: u8, zone: &str) -> NodeProfile {
         let instance = InstanceId([life; 16]);
-        Node { name: name.to_owned(), instance, addr: name.to_owned(), zone: zone.to_owned(), capacity_bytes: 100 }
+        NodeProfile {
+            name: name.to_owned(),
+            instance,
+            addr: name.to_owned(),
+            zone: zone.to_owned(),
+            capacity_bytes: 100,
+        }
     }
 
     fn settings(initial_nodes: usize) -> FormationSettings {
@@ -459,15 +444,6 @@ mod tests {
         assert!(map.placement.iter().all(|replicas| replicas.len() == 2 && replicas[0] != replicas[1]));
         let key = &map.keys["ROOT"];
         assert!(map.users[&key.user].admin);
-    }
-
-    #[test]
-    fn a_cluster_of_many_has_five_voters() {
-        let nodes: BTreeMap<NodeId, Node> =
-            (1..=6).map(|number| (NodeId(number), node("n", number as u8, "z"))).collect();
-        assert_eq!(map_voters(&nodes).len(), 5);
-        let two: BTreeMap<NodeId, Node> = nodes.into_iter().take(2).collect();
-        assert_eq!(map_voters(&two).len(), 2);
     }
 
     #[tokio::test]

@@ -2,11 +2,11 @@
 //! writes what it changed and no more. Every value is a format byte and postcard. Which change touches what is decided here,
 //! what it does to the map is not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId, PartitionId};
+use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId};
 use annulus_common::map::change::{MapChange, MapEntry, MapReply};
-use annulus_common::map::{AccessKey, Bucket, ClusterMap, MapVersion, Node, User};
+use annulus_common::map::{AccessKey, Bucket, ClusterMap, LayoutStep, MapVersion, Moves, Node, User};
 use annulus_common::object::UserId;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -37,7 +37,7 @@ struct Counters {
     next_bucket: BucketId,
 }
 
-/// What only a change of placement changes.
+/// What only a change of the layout changes.
 #[derive(Serialize, Deserialize)]
 struct Layout {
     cluster: ClusterId,
@@ -45,7 +45,7 @@ struct Layout {
     replication_factor: u8,
     map_voters: Vec<NodeId>,
     placement: Vec<Vec<NodeId>>,
-    leaving: BTreeMap<PartitionId, Vec<NodeId>>,
+    moves: Moves,
 }
 
 /// A change that was carried out, with what it answered.
@@ -69,6 +69,8 @@ pub struct Loaded {
 /// A record of the map.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Part {
+    /// Who holds what.
+    Layout,
     /// A node.
     Node(NodeId),
     /// A bucket.
@@ -100,9 +102,28 @@ pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
             keys.chain([Part::User(*id)]).collect()
         }
         MapChange::CreateKey { id, .. } | MapChange::DeleteKey { id } => vec![Part::Key(id.clone())],
-        MapChange::RegisterNode(node) => {
-            vec![Part::Node(map.node_of_instance(node.instance).unwrap_or(map.next_node))]
+        MapChange::RegisterNode { node, profile } => {
+            let known = node.or_else(|| map.node_of_instance(profile.instance));
+            vec![Part::Node(known.unwrap_or(map.next_node))]
         }
+        MapChange::ChangeLayout(change) => {
+            let nodes = nodes_of(&change.step).into_iter().map(Part::Node);
+            nodes.chain([Part::Layout]).collect()
+        }
+        MapChange::PartitionsMoved(_) | MapChange::PauseMoves(_) => vec![Part::Layout],
+    }
+}
+
+/// The nodes that a step says something of.
+fn nodes_of(step: &LayoutStep) -> Vec<NodeId> {
+    match step {
+        LayoutStep::Add(nodes) => nodes.clone(),
+        LayoutStep::Drain(node)
+        | LayoutStep::Remove { node, .. }
+        | LayoutStep::Set { node, .. }
+        | LayoutStep::Dead(node) => vec![*node],
+        LayoutStep::Replace { old, new } => vec![*old, *new],
+        LayoutStep::SetReplication(_) | LayoutStep::Rebalance => Vec::new(),
     }
 }
 
@@ -110,7 +131,7 @@ pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
 pub fn put_whole(map: &ClusterMap, batch: &mut Batch) {
     let (table, from, to) = range();
     batch.delete_range(table, from, to);
-    put(batch, key(LAYOUT, &[]), &layout_of(map));
+    put_part(map, &Part::Layout, batch);
     put(batch, key(COUNTERS, &[]), &counters_of(map));
     let nodes = map.nodes.keys().map(|id| Part::Node(*id));
     let buckets = map.buckets.keys().map(|name| Part::Bucket(name.clone()));
@@ -131,6 +152,7 @@ pub fn put_change(map: &ClusterMap, touched: &[Part], done: &Done, batch: &mut B
 
 fn put_part(map: &ClusterMap, part: &Part, batch: &mut Batch) {
     match part {
+        Part::Layout => put(batch, key(LAYOUT, &[]), &layout_of(map)),
         Part::Node(id) => put_or_delete(batch, key(NODE, &id.0.to_be_bytes()), map.nodes.get(id)),
         Part::Bucket(name) => put_or_delete(batch, key(BUCKET, name.as_bytes()), map.buckets.get(name)),
         Part::User(id) => put_or_delete(batch, key(USER, &id.0), map.users.get(id)),
@@ -191,7 +213,7 @@ fn layout_of(map: &ClusterMap) -> Layout {
         replication_factor: map.replication_factor,
         map_voters: map.map_voters.clone(),
         placement: map.placement.clone(),
-        leaving: map.leaving.clone(),
+        moves: map.moves.clone(),
     }
 }
 
@@ -203,7 +225,7 @@ fn begin(layout: Layout, counters: Counters) -> Loaded {
         replication_factor: layout.replication_factor,
         map_voters: layout.map_voters,
         placement: layout.placement,
-        leaving: layout.leaving,
+        moves: layout.moves,
         nodes: Default::default(),
         next_node: counters.next_node,
         buckets: Default::default(),

@@ -22,6 +22,9 @@ use crate::raft::StateMachine;
 /// Changes that one update carries at most; who is further behind gets the whole map, which is then hardly larger.
 const UPDATE_CHANGES_MAX: u64 = 256;
 
+/// Bytes of changes that one update carries at most: they travel in a header.
+const UPDATE_BYTES_MAX: usize = 1 << 20;
+
 /// What the state machine answers to a change.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Outcome {
@@ -55,9 +58,22 @@ struct Shared {
 struct State {
     /// Copied before a change only while somebody else holds it.
     map: Arc<ClusterMap>,
-    history: VecDeque<Done>,
+    history: VecDeque<Remembered>,
     /// Versions of the changes in `history`.
     requests: HashMap<RequestId, MapVersion>,
+}
+
+/// A change that was carried out, and how large it is for those who are told of it.
+struct Remembered {
+    done: Done,
+    bytes: usize,
+}
+
+impl Remembered {
+    fn of(done: Done) -> Self {
+        let bytes = protocol::encode(&done.entry).len();
+        Self { done, bytes }
+    }
 }
 
 impl MapState {
@@ -89,7 +105,7 @@ impl State {
         let first = map.version.0 - history.len() as u64 + 1;
         let requests = history.iter().enumerate().map(|(at, done)| (done.entry.request, MapVersion(first + at as u64)));
         let requests = requests.collect();
-        Self { map: Arc::new(map), history, requests }
+        Self { map: Arc::new(map), history: history.into_iter().map(Remembered::of).collect(), requests }
     }
 
     fn update_since(&self, have: Option<MapVersion>) -> MapUpdate {
@@ -98,11 +114,15 @@ impl State {
         let Some(behind) = self.map.version.0.checked_sub(have.0) else { return MapUpdate::Whole };
         match self.history.len().checked_sub(behind as usize) {
             _ if behind == 0 => MapUpdate::Current,
-            Some(from) if behind <= UPDATE_CHANGES_MAX => {
-                MapUpdate::Changes(self.history.range(from..).map(|done| done.entry.clone()).collect())
+            Some(from) if behind <= UPDATE_CHANGES_MAX && self.bytes_since(from) <= UPDATE_BYTES_MAX => {
+                MapUpdate::Changes(self.history.range(from..).map(|kept| kept.done.entry.clone()).collect())
             }
             _ => MapUpdate::Whole,
         }
+    }
+
+    fn bytes_since(&self, from: usize) -> usize {
+        self.history.range(from..).map(|kept| kept.bytes).sum()
     }
 
     fn apply(&mut self, entry: MapEntry, batch: &mut Batch) -> Outcome {
@@ -122,17 +142,17 @@ impl State {
     fn answered(&self, request: RequestId) -> Option<Outcome> {
         let version = *self.requests.get(&request)?;
         let behind = (self.map.version.0 - version.0) as usize;
-        let done = &self.history[self.history.len() - 1 - behind];
+        let done = &self.history[self.history.len() - 1 - behind].done;
         Some(Outcome { version, result: Ok(done.reply.clone()) })
     }
 
     fn remember(&mut self, done: Done) {
         self.requests.insert(done.entry.request, self.map.version);
-        self.history.push_back(done);
+        self.history.push_back(Remembered::of(done));
         if self.history.len() > HISTORY_MAX
             && let Some(forgotten) = self.history.pop_front()
         {
-            self.requests.remove(&forgotten.entry.request);
+            self.requests.remove(&forgotten.done.entry.request);
         }
     }
 }

@@ -24,6 +24,9 @@ const RECHECK: Duration = Duration::from_millis(50);
 /// The largest change: names, keys and addresses are far smaller, and an update carries up to 256.
 const CHANGE_BYTES_MAX: usize = 4 << 10;
 
+/// The largest change of the layout: all replicas of 4,096 partitions are 70 KiB.
+const LAYOUT_BYTES_MAX: usize = 128 << 10;
+
 /// Buckets, accounts and keys together, about 150 bytes each: a map that is larger than a payload could not be sent.
 const RECORDS_MAX: usize = 32_000;
 
@@ -80,8 +83,12 @@ impl MapService {
 
     /// Watchers must be able to take what is told to them: each change in a message with others, the map in one payload.
     fn check_bounds(&self, entry: &MapEntry, command: &[u8]) -> Result<(), Refusal> {
-        if command.len() > CHANGE_BYTES_MAX {
-            return Err(Refusal::Invalid(format!("a change of the cluster map has at most {CHANGE_BYTES_MAX} bytes")));
+        let bytes_max = match entry.change {
+            MapChange::ChangeLayout(_) | MapChange::PartitionsMoved(_) => LAYOUT_BYTES_MAX,
+            _ => CHANGE_BYTES_MAX,
+        };
+        if command.len() > bytes_max {
+            return Err(Refusal::Invalid(format!("such a change of the cluster map has at most {bytes_max} bytes")));
         }
         let grows = matches!(
             entry.change,

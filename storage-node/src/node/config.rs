@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use annulus_common::config::ServerConfig;
 use annulus_common::ids::InstanceId;
-use annulus_common::map::Node;
+use annulus_common::map::NodeProfile;
 
 use super::StartError;
 use crate::cluster::formation::{FormationSettings, RootKey};
@@ -78,7 +78,7 @@ pub(super) fn check(config: &NodeConfig) -> Result<(), StartError> {
 }
 
 /// The node as the cluster map describes it.
-pub(super) fn this_node(config: &NodeConfig, instance: InstanceId) -> Result<Node, StartError> {
+pub(super) fn this_node(config: &NodeConfig, instance: InstanceId) -> Result<NodeProfile, StartError> {
     let capacity_bytes = match config.capacity_bytes {
         Some(bytes) => bytes,
         None => {
@@ -88,5 +88,5 @@ pub(super) fn this_node(config: &NodeConfig, instance: InstanceId) -> Result<Nod
         }
     };
     let (name, addr, zone) = (config.name.clone(), config.addr.clone(), config.zone.clone());
-    Ok(Node { name, instance, addr, zone, capacity_bytes })
+    Ok(NodeProfile { name, instance, addr, zone, capacity_bytes })
 }

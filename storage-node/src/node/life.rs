@@ -7,7 +7,7 @@ use annulus_common::clock::SharedClock;
 use annulus_common::ids::{GroupId, NodeId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::watch::MapWatch;
-use annulus_common::map::{ClusterMap, MapVersion, Node};
+use annulus_common::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeState};
 use annulus_common::rpc::SharedTransport;
 use arc_swap::ArcSwap;
 use futures::future::{join, try_join_all};
@@ -65,7 +65,7 @@ pub(super) enum Stage {
 
 /// What a node's life is made of.
 pub(super) struct Parts {
-    pub(super) me: Node,
+    pub(super) me: NodeProfile,
     pub(super) kv: Arc<dyn Kv>,
     pub(super) chunks: Arc<ChunkStore>,
     pub(super) transport: SharedTransport,
@@ -237,18 +237,20 @@ impl Shared {
 }
 
 fn is_same_layout(known: &ClusterMap, map: &ClusterMap) -> bool {
-    known.epoch == map.epoch && known.nodes == map.nodes && known.map_voters == map.map_voters
+    known.epoch == map.epoch && known.nodes == map.nodes && known.moves == map.moves
 }
 
-/// Tells the cluster where this node is now, and what it offers, if the map says something else.
-async fn keep_registered(map: &MapWatch, node: NodeId, me: &Node, clock: &SharedClock) {
+/// Tells the cluster where this node is now, and what it offers, whenever the map says something else, or takes it for dead.
+async fn keep_registered(map: &MapWatch, node: NodeId, me: &NodeProfile, clock: &SharedClock) {
+    let mut known = map.refresh().await;
     loop {
-        let known = map.refresh().await;
-        if known.nodes.get(&node) == Some(me) {
-            return;
+        let registered = |entry: &Node| entry.profile == *me && entry.state != NodeState::Dead;
+        if known.nodes.get(&node).is_none_or(registered) {
+            known = map.changed(MapVersion(known.version.0 + 1)).await;
+            continue;
         }
         let now_ms = clock.now_ms();
-        let change = MapChange::RegisterNode(me.clone());
+        let change = MapChange::RegisterNode { node: Some(node), profile: me.clone() };
         let entry = MapEntry { request: RequestId::generate(now_ms), time_ms: now_ms, change };
         match map.change(entry, REGISTER_DEADLINE).await {
             Ok(Ok(_)) => info!(node = node.0, addr = me.addr, "registered in the cluster map"),
@@ -258,5 +260,6 @@ async fn keep_registered(map: &MapWatch, node: NodeId, me: &Node, clock: &Shared
             }
             Err(refusal) => warn!(%refusal, "not registered in the cluster map yet"),
         }
+        known = map.refresh().await;
     }
 }

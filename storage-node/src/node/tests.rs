@@ -10,7 +10,7 @@ use annulus_common::clock::{SharedClock, SystemClock};
 use annulus_common::ids::{BucketId, ChunkId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId};
 use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::watch::MapWatch;
-use annulus_common::map::{ClusterMap, Node};
+use annulus_common::map::{ClusterMap, NodeProfile};
 use annulus_common::object::KeyPath;
 use annulus_common::protocol::metadata::{Query, QueryReply};
 use annulus_common::protocol::{Answer, JoinReply, Refusal, Request, Response, decode, encode};
@@ -272,7 +272,7 @@ async fn a_later_node_is_registered_and_holds_nothing_yet() {
     assert!(late.status().await.unwrap().groups.is_empty());
     assert_eq!(map_of(&late).nodes.len(), 2);
     // Asked again, as after a crash before it was written down, it gets the same number.
-    let again = map_of(&late).nodes[&NodeId(2)].clone();
+    let again = map_of(&late).nodes[&NodeId(2)].profile.clone();
     let (answer, _) = site.ask("n1", &Request::Join(again), Bytes::new()).await;
     assert!(matches!(answer, Ok(Response::Join(JoinReply::Member { node: NodeId(2), initial: false, .. }))));
 }
@@ -300,7 +300,7 @@ async fn a_node_that_moved_tells_the_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_initial_member_is_told_the_same_by_every_other() {
     let (site, _disks, nodes) = form(3).await;
-    let third = map_of(&nodes[0]).nodes[&NodeId(3)].clone();
+    let third = map_of(&nodes[0]).nodes[&NodeId(3)].profile.clone();
     let mut told = Vec::new();
     for addr in ["n1", "n2", "n3"] {
         told.push(site.ask(addr, &Request::Join(third.clone()), Bytes::new()).await.0);
@@ -379,7 +379,7 @@ async fn a_fresh_node_serves_nothing_but_the_waiting_room() {
     let (answer, _) = site.ask("n1", &Request::PeekMap, Bytes::new()).await;
     assert!(matches!(answer, Err(Refusal::NotReady(_))));
     let instance = InstanceId([4; 16]);
-    let other = Node { name: "n2".into(), instance, addr: "n2".into(), zone: "z".into(), capacity_bytes: 1 };
+    let other = NodeProfile { name: "n2".into(), instance, addr: "n2".into(), zone: "z".into(), capacity_bytes: 1 };
     let (answer, _) = site.ask("n1", &Request::Join(other), Bytes::new()).await;
     assert_eq!(answer, Ok(Response::Join(JoinReply::NotFormed)));
 }

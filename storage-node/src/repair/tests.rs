@@ -10,7 +10,7 @@ use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId,
 };
-use annulus_common::map::{ClusterMap, MapVersion, Node};
+use annulus_common::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeState};
 use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, UserId};
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{Answer, Refusal, Request, Response, decode, encode};
@@ -33,7 +33,7 @@ const OWNER: ChunkOwner = ChunkOwner { bucket: BucketId(1), shard: ShardId(1) };
 
 /// A map of nodes `1..=nodes` with this placement.
 pub(super) fn map_of(nodes: u64, placement: &[&[u64]]) -> ClusterMap {
-    let node = |id: u64| Node {
+    let profile = |id: u64| NodeProfile {
         name: format!("n{id}"),
         instance: InstanceId([id as u8; 16]),
         addr: format!("n{id}"),
@@ -47,8 +47,8 @@ pub(super) fn map_of(nodes: u64, placement: &[&[u64]]) -> ClusterMap {
         replication_factor: placement[0].len() as u8,
         map_voters: vec![NodeId(1)],
         placement: placement.iter().map(|set| set.iter().copied().map(NodeId).collect()).collect(),
-        leaving: Default::default(),
-        nodes: (1..=nodes).map(|id| (NodeId(id), node(id))).collect(),
+        moves: Default::default(),
+        nodes: (1..=nodes).map(|id| (NodeId(id), Node::new(profile(id), NodeState::Active))).collect(),
         next_node: NodeId(nodes + 1),
         buckets: BTreeMap::new(),
         next_bucket: BucketId(1),
@@ -149,7 +149,7 @@ impl Site {
 
     /// The place of the machine that became this node.
     fn place(&self, node: NodeId) -> usize {
-        let addr = self.map().nodes[&node].addr.clone();
+        let addr = self.map().nodes[&node].profile.addr.clone();
         self.machines.iter().position(|machine| machine.name == addr).unwrap()
     }
 
@@ -157,7 +157,7 @@ impl Site {
         let identity = PeerIdentity { instance: InstanceId([77; 16]), node: None, cluster: None };
         let transport = self.network.transport(Arc::new(move || identity.clone()));
         let envelope = Envelope { header: encode(request), payload };
-        let addr = self.map().nodes[&node].addr.clone();
+        let addr = self.map().nodes[&node].profile.addr.clone();
         let answer = transport.call(&addr, Lane::Control, envelope, PATIENCE).await;
         decode(&answer.unwrap().header).unwrap()
     }

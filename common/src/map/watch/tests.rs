@@ -13,7 +13,7 @@ use super::{MapWatch, POLL_HOLD};
 use crate::clock::ManualClock;
 use crate::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId, RequestId};
 use crate::map::change::{MapChange, MapEntry};
-use crate::map::{ClusterMap, MAP_LEASE_MS, MapVersion, Node, User};
+use crate::map::{ClusterMap, MAP_LEASE_MS, MapVersion, Node, NodeProfile, NodeState, User};
 use crate::object::UserId;
 use crate::protocol::{Answer, MapUpdate, Refusal, Request, Response, decode, encode};
 use crate::rpc::local::LocalNetwork;
@@ -29,7 +29,8 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 
 fn node(number: u8, addr: &str) -> Node {
     let instance = InstanceId([number; 16]);
-    Node { name: addr.to_owned(), instance, addr: addr.to_owned(), zone: "z".to_owned(), capacity_bytes: 1 }
+    let (name, addr, zone) = (addr.to_owned(), addr.to_owned(), "z".to_owned());
+    Node::new(NodeProfile { name, instance, addr, zone, capacity_bytes: 1 }, NodeState::Active)
 }
 
 fn first_map() -> ClusterMap {
@@ -40,7 +41,7 @@ fn first_map() -> ClusterMap {
         replication_factor: 1,
         map_voters: vec![NodeId(1)],
         placement: vec![vec![NodeId(1)]],
-        leaving: Default::default(),
+        moves: Default::default(),
         nodes: BTreeMap::from([(NodeId(1), node(1, LEADER)), (NodeId(2), node(2, "other"))]),
         next_node: NodeId(3),
         buckets: BTreeMap::new(),

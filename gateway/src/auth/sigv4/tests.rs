@@ -30,7 +30,7 @@ fn map() -> ClusterMap {
         replication_factor: 1,
         map_voters: Vec::new(),
         placement: Vec::new(),
-        leaving: Default::default(),
+        moves: Default::default(),
         nodes: BTreeMap::new(),
         next_node: NodeId(1),
         buckets: BTreeMap::new(),

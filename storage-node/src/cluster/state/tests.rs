@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annulus_common::acl::BucketAcl;
-use annulus_common::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId, RequestId};
+use annulus_common::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
-use annulus_common::map::{AccessKey, BucketChange, ClusterMap, MapVersion, Node, User};
+use annulus_common::map::{
+    AccessKey, BucketChange, ClusterMap, LayoutStep, MapVersion, Node, NodeProfile, NodeSettings, NodeState, User,
+};
 use annulus_common::object::UserId;
 use annulus_common::protocol::MapUpdate;
-use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{Strategy, any, prop_assert_eq, prop_oneof, proptest};
 
 use super::super::records::{self, HISTORY_MAX};
 use super::{MapMachine, MapState, Outcome, decode_outcome, encode_command};
@@ -25,8 +27,8 @@ fn first_map() -> ClusterMap {
         replication_factor: 1,
         map_voters: vec![NodeId(1)],
         placement: vec![vec![NodeId(1)]; 4],
-        leaving: Default::default(),
-        nodes: BTreeMap::from([(NodeId(1), node(0))]),
+        moves: Default::default(),
+        nodes: BTreeMap::from([(NodeId(1), Node::new(profile(0), NodeState::Active))]),
         next_node: NodeId(2),
         buckets: BTreeMap::new(),
         next_bucket: BucketId(1),
@@ -35,8 +37,8 @@ fn first_map() -> ClusterMap {
     }
 }
 
-fn node(number: u8) -> Node {
-    Node {
+fn profile(number: u8) -> NodeProfile {
+    NodeProfile {
         name: format!("n{number}"),
         instance: InstanceId([number; 16]),
         addr: format!("host-{number}:1"),
@@ -78,21 +80,59 @@ fn change() -> impl Strategy<Value = MapChange> {
         }),
         key().prop_map(|id| MapChange::DeleteKey { id }),
         (0..3u8, any::<bool>()).prop_map(|(number, moved)| {
-            let node = node(number);
-            let addr = if moved { "elsewhere:1".to_owned() } else { node.addr.clone() };
-            MapChange::RegisterNode(Node { addr, ..node })
+            let profile = profile(number);
+            let addr = if moved { "elsewhere:1".to_owned() } else { profile.addr.clone() };
+            MapChange::RegisterNode { node: None, profile: NodeProfile { addr, ..profile } }
         }),
+    ]
+}
+
+/// A change, or a step of the layout that is planned when its turn comes.
+#[derive(Clone, Debug)]
+enum Asked {
+    Change(MapChange),
+    Step(LayoutStep),
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let node = || (1..4u64).prop_map(NodeId);
+    let step = prop_oneof![
+        node().prop_map(|node| LayoutStep::Add(vec![node])),
+        node().prop_map(LayoutStep::Drain),
+        (node(), any::<bool>()).prop_map(|(node, force)| LayoutStep::Remove { node, force }),
+        (node(), node()).prop_map(|(old, new)| LayoutStep::Replace { old, new }),
+        node().prop_map(LayoutStep::Dead),
+        (1..3u8).prop_map(LayoutStep::SetReplication),
+        (node(), 1..9u64).prop_map(|(node, capacity)| {
+            let settings = NodeSettings { zone: None, capacity_bytes: Some(capacity) };
+            LayoutStep::Set { node, settings }
+        }),
+    ];
+    let moved = (0..4u32, 1..6u64).prop_map(|(partition, epoch)| (PartitionId(partition), Epoch(epoch)));
+    prop_oneof![
+        8 => change().prop_map(Asked::Change),
+        6 => step.prop_map(Asked::Step),
+        1 => any::<bool>().prop_map(|paused| Asked::Change(MapChange::PauseMoves(paused))),
+        2 => proptest::collection::vec(moved, 0..6).prop_map(|moved| Asked::Change(MapChange::PartitionsMoved(moved))),
     ]
 }
 
 fn entries() -> impl Strategy<Value = Vec<MapEntry>> {
     // Few request ids, so that some entries are asked for again; tokens are among them.
-    let entry = (0..40u8, change(), Just(7)).prop_map(|(request, change, time_ms)| MapEntry {
-        request: RequestId([request; 16]),
-        time_ms,
-        change,
-    });
-    proptest::collection::vec(entry, 0..60)
+    let asked = proptest::collection::vec((0..40u8, asked()), 0..60);
+    asked.prop_map(|asked| {
+        let mut map = first_map();
+        let entry = |(request, asked): (u8, Asked)| {
+            let change = match asked {
+                Asked::Change(change) => change,
+                Asked::Step(step) => MapChange::ChangeLayout(map.plan(&step).ok()?),
+            };
+            let entry = MapEntry { request: RequestId([request; 16]), time_ms: 7, change };
+            let _ = map.apply(&entry);
+            Some(entry)
+        };
+        asked.into_iter().filter_map(entry).collect()
+    })
 }
 
 struct Group {
@@ -188,7 +228,11 @@ fn a_watcher_far_behind_or_ahead_gets_the_whole_map() {
     let register = |time_ms: u64| {
         let mut request = [9; 16];
         request[..8].copy_from_slice(&time_ms.to_be_bytes());
-        MapEntry { request: RequestId(request), time_ms, change: MapChange::RegisterNode(node(0)) }
+        MapEntry {
+            request: RequestId(request),
+            time_ms,
+            change: MapChange::RegisterNode { node: None, profile: profile(0) },
+        }
     };
     for time_ms in 0..HISTORY_MAX as u64 + 10 {
         assert!(group.apply(&register(time_ms)).result.is_ok());
