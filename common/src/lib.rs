@@ -11,6 +11,7 @@ pub mod ids;
 pub mod map;
 pub mod object;
 pub mod placement;
+pub mod policy;
 pub mod protocol;
 pub mod ring;
 pub mod rpc;

@@ -2,40 +2,52 @@
 //! asks only for what is built.
 
 use annulus_common::acl::{BucketAcl, ObjectAcl};
+use annulus_common::clock::SharedClock;
 use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::UserId;
+use annulus_common::policy::Principal;
 use http::HeaderMap;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{CopyObjectInput, CopySource, UploadPartCopyInput};
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
-use super::permission::needed;
+use super::action::{Judged, Rule, accompanying, rule};
+use super::facts::{self, Head};
 use super::promise::{self, Refused};
 use super::subresource::{self, Misplaced};
-use super::{Accounts, Caller, Operation, VerifiedKey};
+use super::{Access, Accounts, Operation, Resource, Signature};
+use crate::http::Peer;
+
+/// Stands in front of all S3 operations.
+#[derive(Clone)]
+pub(crate) struct Gatekeeper {
+    accounts: Accounts,
+    clock: SharedClock,
+    region: String,
+}
 
 #[async_trait::async_trait]
-impl S3Access for Accounts {
+impl S3Access for Gatekeeper {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let built = subresource::built(cx.s3_op().name());
         if let (Some(built), Some(operation)) = (built, cx.extensions_mut().get::<Operation>()) {
             operation.name_it(built.operation);
         }
-        let map = self.map().await?;
+        let map = self.accounts.map().await?;
         refuse_session_token(cx)?;
+        let (signature, peer) = (signature(cx), cx.extensions_mut().get::<Peer>().copied());
         // S3 says that a bucket does not exist before it asks who wants to know.
         let bucket = match existing_bucket(cx) {
-            Some(name) => Some(map.buckets.get(name).ok_or_else(|| s3_error!(NoSuchBucket))?),
+            Some(name) => Some((name, map.buckets.get(name).ok_or_else(|| s3_error!(NoSuchBucket))?)),
             None => None,
         };
-        let caller = caller(&map, cx)?;
-        if !needed(cx.s3_op().name()).is_met(bucket, caller) {
-            return Err(s3_error!(AccessDenied));
-        }
-        if let Some(bucket) = bucket {
+        let rule = rule(cx.s3_op().name()).ok_or_else(|| s3_error!(NotImplemented))?;
+        let access = self.access(&map, rule, signature.as_ref(), peer, cx)?;
+        judge(&access, rule, bucket, cx)?;
+        if let Some((_, bucket)) = bucket {
             is_expected_owner(cx.headers(), "x-amz-expected-bucket-owner", bucket)?;
         }
-        if caller == UserId::ANONYMOUS {
+        if access.user() == UserId::ANONYMOUS {
             check_anonymous(cx.headers(), cx.uri().query())?;
         }
         let built = built.ok_or_else(|| s3_error!(NotImplemented))?;
@@ -45,7 +57,7 @@ impl S3Access for Accounts {
             None => |name| BucketAcl::named(name).is_some(),
         };
         promise::check(cx.headers(), is_built).map_err(refused)?;
-        cx.extensions_mut().insert(Caller { user: caller });
+        cx.extensions_mut().insert(access);
         Ok(())
     }
 
@@ -58,28 +70,82 @@ impl S3Access for Accounts {
     }
 }
 
-impl Accounts {
+impl Gatekeeper {
+    /// For the gateway of a region.
+    pub(crate) fn new(accounts: Accounts, clock: SharedClock, region: String) -> Self {
+        Self { accounts, clock, region }
+    }
+
+    /// Who asks, with what is known of the request.
+    fn access(
+        &self,
+        map: &ClusterMap,
+        rule: Rule,
+        signature: Option<&Signature>,
+        peer: Option<Peer>,
+        cx: &S3AccessContext<'_>,
+    ) -> S3Result<Access> {
+        let principal = principal(map, signature)?;
+        let head = Head {
+            operation: cx.s3_op().name(),
+            headers: cx.headers(),
+            uri: cx.uri(),
+            peer,
+            signature,
+            region: &self.region,
+            now_ms: self.clock.now_ms(),
+        };
+        let context = facts::facts(&principal, &head);
+        Ok(Access::new(principal, rule.action, context))
+    }
+
     /// Whether the source's bucket is the one that the client means. Whether it may read the source is decided by the
     /// operation, which finds it.
     async fn is_expected_source(&self, source: &CopySource, headers: &HeaderMap) -> S3Result<()> {
         let CopySource::Bucket { bucket, .. } = source else { return Err(s3_error!(NotImplemented)) };
-        let map = self.map().await?;
+        let map = self.accounts.map().await?;
         let bucket = map.buckets.get(&**bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
         is_expected_owner(headers, "x-amz-source-expected-bucket-owner", bucket)
     }
 }
 
-/// Who signed: s3s verified the signature just now, or an earlier pass of the same request did. Or nobody did.
-fn caller(map: &ClusterMap, cx: &mut S3AccessContext<'_>) -> S3Result<UserId> {
-    let access_key = match cx.credentials() {
-        Some(credentials) => credentials.access_key.clone(),
-        None => match cx.extensions_mut().get::<VerifiedKey>() {
-            Some(VerifiedKey(access_key)) => access_key.clone(),
-            None => return Ok(UserId::ANONYMOUS),
-        },
-    };
+/// The signature that s3s verified just now, or in an earlier pass of the same request.
+fn signature(cx: &mut S3AccessContext<'_>) -> Option<Signature> {
+    match cx.credentials() {
+        Some(credentials) => Some(Signature::of_request(&credentials.access_key, cx.uri())),
+        None => cx.extensions_mut().get::<Signature>().cloned(),
+    }
+}
+
+/// Who signed, or nobody.
+fn principal(map: &ClusterMap, signature: Option<&Signature>) -> S3Result<Principal> {
+    let Some(signature) = signature else { return Ok(Principal::Anonymous) };
     // It may have been revoked since its signature was verified.
-    map.keys.get(&access_key).map(|key| key.user).ok_or_else(|| s3_error!(InvalidAccessKeyId))
+    let key = map.keys.get(&signature.access_key).ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
+    let name = map.users.get(&key.user).map(|user| user.name.clone()).ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
+    Ok(Principal::Account { id: key.user, name })
+}
+
+/// Judges what can be judged before the operation looks at anything.
+fn judge(access: &Access, rule: Rule, bucket: Option<(&str, &Bucket)>, cx: &S3AccessContext<'_>) -> S3Result {
+    let signed = access.user() != UserId::ANONYMOUS;
+    if !signed && matches!(rule.judged, Judged::BeforeSigned | Judged::FoundSigned) {
+        return Err(s3_error!(AccessDenied));
+    }
+    let Some((name, bucket)) = bucket else {
+        // To list one's buckets or to make one is every account's right; nothing else is about no bucket.
+        return if signed { Ok(()) } else { Err(s3_error!(AccessDenied)) };
+    };
+    if matches!(rule.judged, Judged::Found | Judged::FoundSigned) {
+        return Ok(());
+    }
+    let Some(key) = cx.s3_path().get_object_key() else {
+        return access.check(rule.action, &Resource::bucket(name, bucket));
+    };
+    let of_version = facts::query(cx.uri()).any(|(name, _)| name == "versionId");
+    access.check(rule.action, &Resource::key(name, bucket, key).of_version(of_version))?;
+    let made = Resource::made(name, bucket, key, access.user());
+    accompanying(cx.s3_op().name(), cx.headers()).into_iter().try_for_each(|action| access.check(action, &made))
 }
 
 /// The bucket that the request is about, but for the one that it makes.

@@ -1,14 +1,25 @@
-//! Who asks, and whether they may: what an operation needs ([`permission`]) against the access control list of the bucket.
-//! What is granted by an object's own list is decided by the operation, which finds the object.
+//! Who asks, and whether they may.
 //!
-//! Signatures of S3 requests are verified by s3s with the secrets that [`keys`] finds; [`access`] decides before a body
-//! is read. Requests outside S3 are verified by [`sigv4`]. Nothing here reads or writes an object.
+//! Signatures of S3 requests are verified by s3s with the secrets that [`keys`] finds; requests outside S3 by [`sigv4`].
+//! Then every S3 request goes one way:
+//!
+//! 1. [`access`] finds out who asks, what the operation does ([`action`]) and all that conditions can ask ([`facts`]);
+//! 2. what is done to the service, a bucket or a key is judged there, before the body is read;
+//! 3. what is done to an object or an upload is judged by the operation that finds it, through [`Access`] and a
+//!    [`Resource`]: they have owners and lists of their own;
+//! 4. [`decide`] has the last word each time.
+//!
+//! Nothing here reads or writes an object.
 
 pub mod access;
+pub mod action;
+mod decide;
+mod facts;
 pub(crate) mod form_signature;
 mod keys;
-mod permission;
+mod pipeline;
 pub mod promise;
+mod resource;
 pub mod sigv4;
 pub(crate) mod subresource;
 
@@ -17,17 +28,12 @@ use std::time::Duration;
 
 use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
-use annulus_common::object::UserId;
+
+pub use pipeline::Access;
+pub use resource::Resource;
 
 /// How long a request waits for the map's lease to be renewed: an election of its leader takes 1.5 - 3 s.
 const LEASE_WAIT: Duration = Duration::from_secs(8);
-
-/// The account that signed the request, or [`UserId::ANONYMOUS`]. Every S3 operation finds it in the request's extensions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Caller {
-    /// The account.
-    pub user: UserId,
-}
 
 /// The operation that a request turned out to be: written where it is found out, read where it is counted.
 #[derive(Clone, Default, Debug)]
@@ -45,9 +51,43 @@ impl Operation {
     }
 }
 
-/// The access key whose signature was verified in an earlier pass of the same request.
+/// A signature that was verified, perhaps in an earlier pass of the same request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct VerifiedKey(pub(crate) String);
+pub(crate) struct Signature {
+    /// Whose it is.
+    pub(crate) access_key: String,
+    /// Where it was.
+    pub(crate) carried: Carried,
+}
+
+/// Where a signature was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Carried {
+    /// In the header `Authorization`.
+    Header,
+    /// In a presigned URL.
+    Url {
+        /// When it was signed, Unix milliseconds.
+        signed_ms: u64,
+    },
+    /// In a browser's form.
+    Form {
+        /// Whether it is of version 2.
+        version_2: bool,
+    },
+}
+
+impl Signature {
+    /// The signature of a request for `uri`, by that key.
+    pub(crate) fn of_request(access_key: &str, uri: &http::Uri) -> Self {
+        let signed_at = facts::query(uri).find(|(name, _)| name.eq_ignore_ascii_case("x-amz-date"));
+        let carried = match signed_at.and_then(|(_, date)| sigv4::parse_date(&date)) {
+            Some(seconds) => Carried::Url { signed_ms: seconds * 1000 },
+            None => Carried::Header,
+        };
+        Self { access_key: access_key.to_owned(), carried }
+    }
+}
 
 /// Users, keys and buckets as the cluster map has them under its lease: what was revoked is not in force anywhere.
 #[derive(Clone)]

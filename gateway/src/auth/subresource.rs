@@ -75,7 +75,7 @@ pub(super) struct Built {
 }
 
 /// The operations that are built, by S3's names, and the sub-resource keys that each takes.
-const BUILT: &[Built] = &[
+pub(super) const BUILT: &[Built] = &[
     Built { operation: "CreateBucket", taken: &[] },
     Built { operation: "HeadBucket", taken: &[] },
     Built { operation: "ListBuckets", taken: &[] },

@@ -66,7 +66,7 @@ pub fn service(
     metrics: Arc<Metrics>,
 ) -> GatewayService {
     let accounts = Accounts::new(watch);
-    let s3 = second_pass::s3_service(&config, objects, accounts.clone());
+    let s3 = second_pass::s3_service(&config, objects, accounts.clone(), clock.clone());
     let forms = Forms { s3: s3.clone(), accounts, region: config.region.clone(), clock };
     GatewayService::new(config, s3, forms, handlers, metrics)
 }

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use annulus_common::clock::SharedClock;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::dto::{Range, Timestamp, TimestampFormat};
@@ -16,7 +17,8 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 
 use super::GatewayHttpConfig;
-use crate::auth::{Accounts, VerifiedKey};
+use crate::auth::access::Gatekeeper;
+use crate::auth::{Accounts, Signature};
 use crate::object::{BODY_BYTES_MAX, Objects};
 use crate::s3::{BucketNames, Gateway, body};
 
@@ -34,14 +36,20 @@ const PRESIGNED_SECONDS_MAX: u32 = 7 * 24 * 3600;
 const AMZ_QUERY_PREFIX: &str = "x-amz-";
 
 /// S3 over the operations.
-pub(super) fn s3_service(config: &GatewayHttpConfig, objects: Arc<Objects>, accounts: Accounts) -> S3Service {
+pub(super) fn s3_service(
+    config: &GatewayHttpConfig,
+    objects: Arc<Objects>,
+    accounts: Accounts,
+    clock: SharedClock,
+) -> S3Service {
+    let gatekeeper = Gatekeeper::new(accounts.clone(), clock, config.region.clone());
     let gateway = Gateway::new(objects, accounts.clone(), config.region.clone());
     let s3s = Arc::new(StaticConfigProvider::new(Arc::new(s3s_config(config))));
     let builder = || {
         let mut builder = S3ServiceBuilder::new(gateway.clone());
         builder.set_config(s3s.clone());
         builder.set_auth(accounts.clone());
-        builder.set_access(accounts.clone());
+        builder.set_access(gatekeeper.clone());
         builder.set_validation(BucketNames);
         builder
     };
@@ -86,7 +94,7 @@ impl S3Route for SecondPass {
 
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         if let Some(credentials) = request.credentials.take() {
-            request.extensions.insert(VerifiedKey(credentials.access_key));
+            request.extensions.insert(Signature::of_request(&credentials.access_key, &request.uri));
             if has_xml_body(&request.method, &request.uri) {
                 take_xml(&mut request).await?;
             }

@@ -11,8 +11,8 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::error::s3_error;
-use super::find_object::find_object;
-use super::{Gateway, caller, owner, version};
+use super::find_object::{Place, find_object};
+use super::{Gateway, access, owner};
 
 const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 const AUTHENTICATED_USERS: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
@@ -51,9 +51,9 @@ pub(super) async fn get_object_acl(
     gateway: &Gateway,
     req: S3Request<GetObjectAclInput>,
 ) -> S3Result<S3Response<GetObjectAclOutput>> {
-    version::current(req.input.version_id.as_deref())?;
-    let (caller, place) = (caller(&req.extensions)?, (req.input.bucket.as_str(), req.input.key.as_str()));
-    let (bucket, found) = find_object(gateway, caller, place, Permission::ReadAcl).await?;
+    let (access, input) = (access(&req.extensions)?, &req.input);
+    let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
+    let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
     let map = gateway.accounts.map().await?;
     let grants = dto_grants(&map, &found.object.attributes.acl.grants(found.object.owner, bucket.owner));
     let owner = Some(owner(&map, found.object.owner));
@@ -65,9 +65,9 @@ pub(super) async fn put_object_acl(
     req: S3Request<PutObjectAclInput>,
 ) -> S3Result<S3Response<PutObjectAclOutput>> {
     let input = req.input;
-    version::current(input.version_id.as_deref())?;
-    let (caller, place) = (caller(&req.extensions)?, (input.bucket.as_str(), input.key.as_str()));
-    let (bucket, found) = find_object(gateway, caller, place, Permission::WriteAcl).await?;
+    let access = access(&req.extensions)?;
+    let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
+    let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
     let map = gateway.accounts.map().await?;
     let owner = found.object.owner;
     let asked = asked(input.acl.as_ref().map(|name| name.as_str()), input.access_control_policy.as_ref())?;

@@ -1,6 +1,5 @@
 //! CopyObject.
 
-use annulus_common::acl::Permission;
 use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion};
 use http::HeaderMap;
 use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, Metadata};
@@ -8,22 +7,23 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{self, dto_type, set_checksum};
 use super::error::s3_error;
-use super::find_object::find_object;
+use super::find_object::{Place, find_object};
 use super::headers::timestamp;
-use super::{Gateway, attributes, caller, condition, dto_etag, headers, version};
+use super::{Gateway, access, attributes, condition, dto_etag, headers};
+use crate::auth::action::GET_OBJECT;
 use crate::object::{BODY_BYTES_MAX, CopyObject, Written};
 
 pub(super) async fn copy_object(
     gateway: &Gateway,
     req: S3Request<CopyObjectInput>,
 ) -> S3Result<S3Response<CopyObjectOutput>> {
-    let owner = caller(&req.extensions)?;
+    let access = access(&req.extensions)?;
     let input = req.input;
-    let (source_bucket, source_key) = source_of(&input.copy_source)?;
+    let place = source_of(&input.copy_source)?;
     let replace = replaces_metadata(input.metadata_directive.as_ref().map(|directive| directive.as_str()))?;
     let asked = changes(&req.headers, input.metadata, replace)?;
     let algorithm = input.checksum_algorithm.as_ref().map(|name| checksum::algorithm(name.as_str())).transpose()?;
-    let to_itself = source_bucket == input.bucket && source_key == input.key;
+    let to_itself = place.bucket == input.bucket && place.key == input.key;
     if to_itself && !replace && !asked.changes_anything() && algorithm.is_none() {
         return Err(s3_error!(
             InvalidRequest,
@@ -36,7 +36,7 @@ pub(super) async fn copy_object(
         input.copy_source_if_unmodified_since.as_ref(),
     )?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let (_, source) = find_object(gateway, owner, (source_bucket, source_key), Permission::Read).await?;
+    let (_, source) = find_object(gateway, access, place, GET_OBJECT).await?;
     condition::judge_source(&conditions, &source)?;
     if source.object.size > BODY_BYTES_MAX {
         return Err(s3_error!(
@@ -48,14 +48,14 @@ pub(super) async fn copy_object(
         source: &source,
         bucket: &bucket,
         key: &input.key,
-        owner,
+        owner: access.user(),
         headers: Some(asked.applied_to(&source)),
         attributes: attributes_of(&req.headers, &source)?,
         conditions: condition::of_write(&req.headers)?,
         checksum: algorithm,
     };
     let written = gateway.objects.copy(copy).await.map_err(s3_error)?;
-    let source_version = version_of(&input.copy_source).map(str::to_owned);
+    let source_version = place.version_id.map(str::to_owned);
     Ok(S3Response::new(CopyObjectOutput {
         copy_object_result: Some(result(&written)),
         copy_source_version_id: source_version,
@@ -63,24 +63,17 @@ pub(super) async fn copy_object(
     }))
 }
 
-/// Bucket and key of a source, in the one version that there is.
-pub(super) fn source_of(source: &CopySource) -> S3Result<(&str, &str)> {
-    version::current(version_of(source))?;
+/// Where a source is.
+pub(super) fn source_of(source: &CopySource) -> S3Result<Place<'_>> {
     match source {
-        CopySource::Bucket { bucket, key, .. } if !key.is_empty() => Ok((bucket, key)),
+        CopySource::Bucket { bucket, key, version_id } if !key.is_empty() => {
+            Ok(Place { bucket, key, version_id: version_id.as_deref() })
+        }
         CopySource::Bucket { .. } => Err(s3_error!(
             InvalidArgument,
             "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
         )),
         CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => Err(s3_error!(NotImplemented)),
-    }
-}
-
-/// The version id that a source was named with.
-pub(super) fn version_of(source: &CopySource) -> Option<&str> {
-    match source {
-        CopySource::Bucket { version_id, .. } => version_id.as_deref(),
-        CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => None,
     }
 }
 

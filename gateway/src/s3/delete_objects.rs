@@ -1,6 +1,7 @@
 //! DeleteObjects.
 
 use annulus_common::condition::{Conditions, ETagCondition};
+use annulus_common::map::Bucket;
 use annulus_common::protocol::metadata::DELETE_KEYS_MAX;
 use s3s::dto::{self, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ObjectIdentifier};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
@@ -9,7 +10,9 @@ use super::delete_object::size;
 use super::error::s3_error;
 use super::listing::xml_text;
 use super::version::{Asked, asked};
-use super::{Gateway, condition};
+use super::{Gateway, access, condition};
+use crate::auth::action::DELETE_OBJECT;
+use crate::auth::{Access, Resource};
 
 /// What will become of one of the keys.
 enum Plan {
@@ -25,12 +28,14 @@ pub(super) async fn delete_objects(
     gateway: &Gateway,
     req: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+    let access = access(&req.extensions)?;
     let objects = req.input.delete.objects;
     if objects.is_empty() || objects.len() > DELETE_KEYS_MAX {
         return Err(s3_error!(MalformedXML));
     }
     let bucket = gateway.objects.bucket(&req.input.bucket).await.map_err(s3_error)?;
-    let plans: Vec<Plan> = objects.iter().map(plan).collect();
+    let may = |object: &ObjectIdentifier| may_delete(access, (&req.input.bucket, &bucket), object);
+    let plans: Vec<Plan> = objects.iter().map(|object| plan(object, may(object))).collect();
     let keys = plans.iter().filter_map(|plan| match plan {
         Plan::Delete(key, conditions) => Some((key.clone(), conditions.clone())),
         Plan::Gone | Plan::Refuse(_) => None,
@@ -56,7 +61,16 @@ pub(super) async fn delete_objects(
     Ok(S3Response::new(output))
 }
 
-fn plan(object: &ObjectIdentifier) -> Plan {
+/// Each key is judged for itself.
+fn may_delete(access: &Access, (name, bucket): (&str, &Bucket), object: &ObjectIdentifier) -> bool {
+    let key = Resource::key(name, bucket, &object.key).of_version(object.version_id.is_some());
+    access.may(DELETE_OBJECT, &key)
+}
+
+fn plan(object: &ObjectIdentifier, permitted: bool) -> Plan {
+    if !permitted {
+        return Plan::Refuse(s3_error!(AccessDenied, "Access Denied"));
+    }
     let conditions = match (asked(object.version_id.as_deref()), conditions(object)) {
         (Err(error), _) | (Ok(Asked::Current), Err(error)) => return Plan::Refuse(error),
         (Ok(Asked::Other), _) => return Plan::Gone,

@@ -1,27 +1,41 @@
 //! Finding what an operation is about and whether the caller may: objects and uploads have owners of their own.
 
-use annulus_common::acl::Permission;
 use annulus_common::map::Bucket;
 use annulus_common::object::{ObjectVersion, UserId};
 use s3s::{S3Result, s3_error};
 
-use super::Gateway;
 use super::error::s3_error;
-use crate::object::{ObjectError, UploadPath, permits};
+use super::{Gateway, version};
+use crate::auth::action::Action;
+use crate::auth::{Access, Resource};
+use crate::object::{ObjectError, UploadPath};
 
-/// The object and its bucket, if the caller has that permission on it. That there is none is told to those alone who may
-/// list the bucket.
+/// Where a request says that an object is.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a str,
+    /// The version that it names.
+    pub(super) version_id: Option<&'a str>,
+}
+
+/// The object and its bucket, if the caller may do that with it. That there is none is told to those alone who may list the
+/// bucket.
 pub(super) async fn find_object(
     gateway: &Gateway,
-    caller: UserId,
-    (bucket, key): (&str, &str),
-    permission: Permission,
+    access: &Access,
+    place: Place<'_>,
+    action: Action,
 ) -> S3Result<(Bucket, ObjectVersion)> {
-    let bucket = gateway.objects.bucket(bucket).await.map_err(s3_error)?;
-    match gateway.objects.get(&bucket, key).await {
-        Ok(version) if permits(&version, permission, &bucket, caller) => Ok((bucket, version)),
-        Ok(_) => Err(s3_error!(AccessDenied)),
-        Err(ObjectError::NoSuchKey) if !bucket.config.acl.permits(Permission::Read, bucket.owner, caller) => {
+    version::current(place.version_id)?;
+    let bucket = gateway.objects.bucket(place.bucket).await.map_err(s3_error)?;
+    match gateway.objects.get(&bucket, place.key).await {
+        Ok(found) => {
+            let object = Resource::object(place.bucket, &bucket, place.key, &found);
+            access.check(action, &object.of_version(place.version_id.is_some()))?;
+            Ok((bucket, found))
+        }
+        Err(ObjectError::NoSuchKey) if !access.may_know_of(&Resource::key(place.bucket, &bucket, place.key)) => {
             Err(s3_error!(AccessDenied))
         }
         Err(error) => Err(s3_error(error)),
@@ -34,10 +48,5 @@ pub(super) async fn check_upload(gateway: &Gateway, caller: UserId, path: Upload
         return Ok(());
     }
     let page = gateway.objects.list_parts(path, 0, 0).await.map_err(s3_error)?;
-    may_use_upload(path.bucket, page.upload.owner, caller)
-}
-
-/// The rule of [`check_upload`], where the upload is known.
-pub(super) fn may_use_upload(bucket: &Bucket, initiator: UserId, caller: UserId) -> S3Result {
-    if caller == bucket.owner || caller == initiator { Ok(()) } else { Err(s3_error!(AccessDenied)) }
+    if page.upload.owner == caller { Ok(()) } else { Err(s3_error!(AccessDenied)) }
 }

@@ -4,20 +4,18 @@ use s3s::dto::{GetObjectInput, GetObjectOutput, StreamingBlob};
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::error::s3_error;
+use super::find_object::Place;
 use super::read::{Read, fill, find};
-use super::{Gateway, caller};
+use super::{Gateway, access};
 
 pub(super) async fn get_object(
     gateway: &Gateway,
     req: S3Request<GetObjectInput>,
 ) -> S3Result<S3Response<GetObjectOutput>> {
-    let caller = caller(&req.extensions)?;
     let input = req.input;
     let read = Read {
-        caller,
-        bucket: &input.bucket,
-        key: &input.key,
-        version_id: input.version_id.as_deref(),
+        access: access(&req.extensions)?,
+        place: Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() },
         headers: &req.headers,
         modified_since: input.if_modified_since.as_ref(),
         unmodified_since: input.if_unmodified_since.as_ref(),

@@ -1,6 +1,5 @@
 //! GetObjectAttributes.
 
-use annulus_common::acl::Permission;
 use annulus_common::object::{Data, ObjectVersion, Part};
 use s3s::dto::{
     Checksum, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectAttributes,
@@ -9,10 +8,12 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{dto_type, set_checksum, value_text};
-use super::find_object::find_object;
+use super::find_object::{Place, find_object};
 use super::headers::{STANDARD, timestamp};
 use super::listing::page_size;
-use super::{Gateway, caller, dto_etag, dto_size, version};
+use super::{Gateway, access, dto_etag, dto_size};
+use crate::auth::Resource;
+use crate::auth::action::GET_OBJECT;
 
 const ATTRIBUTES: &[&str] = &["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"];
 
@@ -20,16 +21,19 @@ pub(super) async fn get_object_attributes(
     gateway: &Gateway,
     req: S3Request<GetObjectAttributesInput>,
 ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
-    let caller = caller(&req.extensions)?;
+    let access = access(&req.extensions)?;
     let input = req.input;
-    version::current(input.version_id.as_deref())?;
     let asked = attributes(&input.object_attributes)?;
     let parts_max = page_size(input.max_parts, "max-parts")?;
     let marker = input.part_number_marker.unwrap_or(0);
     if marker < 0 {
         return Err(s3_error!(InvalidArgument, "A part number marker cannot be negative"));
     }
-    let (_, found) = find_object(gateway, caller, (&input.bucket, &input.key), Permission::Read).await?;
+    let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
+    // S3 asks for both permissions.
+    let (bucket, found) = find_object(gateway, access, place, GET_OBJECT).await?;
+    let object = Resource::object(place.bucket, &bucket, place.key, &found).of_version(place.version_id.is_some());
+    access.check(access.action(), &object)?;
     let is_asked = |name: &str| asked.iter().any(|asked| asked == name);
     let class = found.object.headers.storage_class.clone().unwrap_or_else(|| STANDARD.to_owned());
     Ok(S3Response::new(GetObjectAttributesOutput {

@@ -4,21 +4,19 @@ use http::StatusCode;
 use s3s::dto::{HeadObjectInput, HeadObjectOutput, Timestamp};
 use s3s::{S3Request, S3Response, S3Result};
 
+use super::find_object::Place;
 use super::headers::http_date;
 use super::read::{Read, fill, find};
-use super::{Gateway, StatusOverride, caller};
+use super::{Gateway, StatusOverride, access};
 
 pub(super) async fn head_object(
     gateway: &Gateway,
     req: S3Request<HeadObjectInput>,
 ) -> S3Result<S3Response<HeadObjectOutput>> {
-    let caller = caller(&req.extensions)?;
     let input = req.input;
     let read = Read {
-        caller,
-        bucket: &input.bucket,
-        key: &input.key,
-        version_id: input.version_id.as_deref(),
+        access: access(&req.extensions)?,
+        place: Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() },
         headers: &req.headers,
         modified_since: input.if_modified_since.as_ref(),
         unmodified_since: input.if_unmodified_since.as_ref(),

@@ -7,18 +7,18 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{dto_algorithm, dto_type, set_checksum, value_text};
 use super::error::s3_error;
-use super::find_object::may_use_upload;
 use super::headers::{STANDARD, timestamp};
 use super::listing::{page_size, xml_text};
 use super::upload_part::upload_id;
-use super::{Gateway, caller, dto_etag, dto_size, initiator, owner};
+use super::{Gateway, access, dto_etag, dto_size, initiator, owner};
+use crate::auth::Resource;
 use crate::object::UploadPath;
 
 pub(super) async fn list_parts(
     gateway: &Gateway,
     req: S3Request<ListPartsInput>,
 ) -> S3Result<S3Response<ListPartsOutput>> {
-    let caller = caller(&req.extensions)?;
+    let access = access(&req.extensions)?;
     let input = req.input;
     let max_parts = page_size(input.max_parts, "max-parts")?;
     let marker = input.part_number_marker.unwrap_or(0);
@@ -33,7 +33,8 @@ pub(super) async fn list_parts(
     let after = u16::try_from(marker).unwrap_or(u16::MAX);
     let limit = u16::try_from(max_parts).unwrap_or(u16::MAX);
     let page = gateway.objects.list_parts(path, after, limit).await.map_err(s3_error)?;
-    may_use_upload(&bucket, page.upload.owner, caller)?;
+    let upload = Resource::upload(&input.bucket, &bucket, &input.key, page.upload.owner);
+    access.check(access.action(), &upload)?;
     let map = gateway.accounts.map().await?;
     let algorithm = page.upload.checksum.map(|(algorithm, _)| algorithm);
     let last = page.parts.last().map_or(marker, |last| i32::from(last.part.number));

@@ -48,7 +48,7 @@ use annulus_common::object::UserId;
 use http::Extensions;
 use s3s::{S3, S3Request, S3Response, S3Result, dto, s3_error};
 
-use crate::auth::{Accounts, Caller};
+use crate::auth::{Access, Accounts};
 use crate::object::Objects;
 
 pub(crate) use names::{BucketNames, is_bucket_name};
@@ -72,9 +72,14 @@ impl Gateway {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct StatusOverride(pub(crate) http::StatusCode);
 
-/// Who signed the request, or [`UserId::ANONYMOUS`]: put there by the access check, without which no operation runs.
+/// Who asks and what is known of the request: put there by the access check, without which no operation runs.
+fn access(extensions: &Extensions) -> S3Result<&Access> {
+    extensions.get::<Access>().ok_or_else(|| s3_error!(AccessDenied))
+}
+
+/// Who signed the request, or [`UserId::ANONYMOUS`].
 fn caller(extensions: &Extensions) -> S3Result<UserId> {
-    extensions.get::<Caller>().map(|caller| caller.user).ok_or_else(|| s3_error!(AccessDenied))
+    access(extensions).map(Access::user)
 }
 
 /// An account as S3 shows it.

@@ -1,23 +1,22 @@
 //! What GetObject and HeadObject share: finding the object, judging conditions, choosing bytes, and the headers of both.
 
-use annulus_common::acl::Permission;
-use annulus_common::object::{ObjectVersion, UserId};
+use annulus_common::object::ObjectVersion;
 use http::HeaderMap;
 use s3s::S3Result;
 use s3s::dto::{ChecksumMode, Range, Timestamp};
 
+use super::Gateway;
 use super::checksum::value_text;
 use super::condition;
-use super::find_object::find_object;
+use super::find_object::{Place, find_object};
 use super::range::{Selection, choose};
-use super::{Gateway, version};
+use crate::auth::Access;
+use crate::auth::action::GET_OBJECT;
 
 /// What a read asks for.
 pub(super) struct Read<'a> {
-    pub(super) caller: UserId,
-    pub(super) bucket: &'a str,
-    pub(super) key: &'a str,
-    pub(super) version_id: Option<&'a str>,
+    pub(super) access: &'a Access,
+    pub(super) place: Place<'a>,
     pub(super) headers: &'a HeaderMap,
     pub(super) modified_since: Option<&'a Timestamp>,
     pub(super) unmodified_since: Option<&'a Timestamp>,
@@ -27,10 +26,8 @@ pub(super) struct Read<'a> {
 
 /// The object and which bytes of it.
 pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<(ObjectVersion, Selection)> {
-    version::current(read.version_id)?;
     let conditions = condition::of_read(read.headers, read.modified_since, read.unmodified_since)?;
-    let place = (read.bucket, read.key);
-    let (_, found) = find_object(gateway, read.caller, place, Permission::Read).await?;
+    let (_, found) = find_object(gateway, read.access, read.place, GET_OBJECT).await?;
     condition::judge_read(&conditions, &found)?;
     let selection = choose(&found, read.range, read.part_number)?;
     Ok((found, selection))

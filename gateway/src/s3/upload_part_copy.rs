@@ -1,27 +1,27 @@
 //! UploadPartCopy.
 
-use annulus_common::acl::Permission;
 use s3s::dto::{CopyPartResult, UploadPartCopyInput, UploadPartCopyOutput};
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::checksum::set_checksum;
-use super::copy_object::{source_of, version_of};
+use super::copy_object::source_of;
 use super::error::s3_error;
 use super::find_object::{check_upload, find_object};
 use super::headers::timestamp;
 use super::range::of_copy_source;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, caller, condition, dto_etag};
+use super::{Gateway, access, condition, dto_etag};
+use crate::auth::action::GET_OBJECT;
 use crate::object::{CopyPart, UploadPath};
 
 pub(super) async fn upload_part_copy(
     gateway: &Gateway,
     req: S3Request<UploadPartCopyInput>,
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
-    let caller = caller(&req.extensions)?;
+    let access = access(&req.extensions)?;
     let input = req.input;
     let number = part_number(input.part_number)?;
-    let (source_bucket, source_key) = source_of(&input.copy_source)?;
+    let place = source_of(&input.copy_source)?;
     let conditions = condition::of_source(
         &req.headers,
         input.copy_source_if_modified_since.as_ref(),
@@ -29,8 +29,8 @@ pub(super) async fn upload_part_copy(
     )?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
-    check_upload(gateway, caller, path).await?;
-    let (_, source) = find_object(gateway, caller, (source_bucket, source_key), Permission::Read).await?;
+    check_upload(gateway, access.user(), path).await?;
+    let (_, source) = find_object(gateway, access, place, GET_OBJECT).await?;
     condition::judge_source(&conditions, &source)?;
     let range =
         input.copy_source_range.as_deref().map(|range| of_copy_source(range, source.object.size)).transpose()?;
@@ -46,7 +46,7 @@ pub(super) async fn upload_part_copy(
     }
     Ok(S3Response::new(UploadPartCopyOutput {
         copy_part_result: Some(result),
-        copy_source_version_id: version_of(&input.copy_source).map(str::to_owned),
+        copy_source_version_id: place.version_id.map(str::to_owned),
         ..Default::default()
     }))
 }

@@ -26,7 +26,7 @@ use self::fields::{Fields, Form};
 use self::policy::Policy;
 use super::reply::{Content, RequestId};
 use crate::auth::form_signature::FormSignature;
-use crate::auth::{Accounts, Operation, VerifiedKey};
+use crate::auth::{Accounts, Carried, Operation, Signature};
 use crate::object::BODY_BYTES_MAX;
 
 /// What the operation is called where requests are counted.
@@ -46,8 +46,8 @@ pub(super) struct Forms {
 
 /// What a form may do, once it is known who sent it.
 struct Granted {
-    /// The key that signed its policy; none signed a form without one.
-    access_key: Option<String>,
+    /// What signs its policy; nothing signs a form without one.
+    signature: Option<Signature>,
     /// How long its file may be.
     file_bytes: RangeInclusive<u64>,
 }
@@ -81,8 +81,8 @@ impl Forms {
         if let Some(peer) = head.extensions.get::<super::Peer>() {
             put.extensions_mut().insert(*peer);
         }
-        if let Some(access_key) = granted.access_key {
-            put.extensions_mut().insert(VerifiedKey(access_key));
+        if let Some(signature) = granted.signature {
+            put.extensions_mut().insert(signature);
         }
         let response = self.s3.call(put).await.map_err(|failure| {
             error!(error = %failure, "the reply to a form could not be made");
@@ -97,7 +97,7 @@ impl Forms {
     /// Who sent the form, and what its policy allows. Without a policy it is nobody's.
     async fn judge(&self, fields: &Fields) -> Result<Granted, FormError> {
         let Some((text, signature)) = signature(fields)? else {
-            return Ok(Granted { access_key: None, file_bytes: 0..=BODY_BYTES_MAX });
+            return Ok(Granted { signature: None, file_bytes: 0..=BODY_BYTES_MAX });
         };
         let map = self.accounts.map().await.map_err(|_| FormError::Unavailable)?;
         let secret_of = |access_key: &str| map.keys.get(access_key).map(|key| key.secret.as_str());
@@ -105,7 +105,8 @@ impl Forms {
         let policy = Policy::parse(text)?;
         let file_bytes = policy.judge(fields, self.clock.now_ms())?;
         let most = (*file_bytes.end()).min(BODY_BYTES_MAX);
-        Ok(Granted { access_key: Some(access_key), file_bytes: *file_bytes.start()..=most })
+        let carried = Carried::Form { version_2: matches!(signature, FormSignature::V2 { .. }) };
+        Ok(Granted { signature: Some(Signature { access_key, carried }), file_bytes: *file_bytes.start()..=most })
     }
 }
 

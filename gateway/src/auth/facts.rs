@@ -1,0 +1,272 @@
+//! What conditions of policies can ask about a request, read from its head. See "Actions, resources, and condition keys for
+//! Amazon S3" in the service authorization reference and "AWS global condition context keys" in the IAM user guide.
+//!
+//! What only an operation can know (the tags of the object that it finds, those in a body) it adds itself.
+
+use annulus_common::object::UserId;
+use annulus_common::policy::{Context, Principal};
+use http::{HeaderMap, Uri};
+use percent_encoding::percent_decode_str;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Carried, Signature};
+use crate::http::Peer;
+
+/// Headers whose values are keys of S3's by the same name.
+const HEADERS: &[(&str, &str)] = &[
+    ("x-amz-acl", "s3:x-amz-acl"),
+    ("x-amz-content-sha256", "s3:x-amz-content-sha256"),
+    ("x-amz-grant-full-control", "s3:x-amz-grant-full-control"),
+    ("x-amz-grant-read", "s3:x-amz-grant-read"),
+    ("x-amz-grant-read-acp", "s3:x-amz-grant-read-acp"),
+    ("x-amz-grant-write", "s3:x-amz-grant-write"),
+    ("x-amz-grant-write-acp", "s3:x-amz-grant-write-acp"),
+    ("x-amz-metadata-directive", "s3:x-amz-metadata-directive"),
+    ("x-amz-object-ownership", "s3:x-amz-object-ownership"),
+    ("x-amz-server-side-encryption", "s3:x-amz-server-side-encryption"),
+    ("x-amz-server-side-encryption-aws-kms-key-id", "s3:x-amz-server-side-encryption-aws-kms-key-id"),
+    ("x-amz-server-side-encryption-customer-algorithm", "s3:x-amz-server-side-encryption-customer-algorithm"),
+    ("x-amz-storage-class", "s3:x-amz-storage-class"),
+    ("x-amz-website-redirect-location", "s3:x-amz-website-redirect-location"),
+    ("x-amz-object-lock-mode", "s3:object-lock-mode"),
+    ("x-amz-object-lock-retain-until-date", "s3:object-lock-retain-until-date"),
+    ("x-amz-object-lock-legal-hold", "s3:object-lock-legal-hold"),
+    ("if-match", "s3:if-match"),
+    ("if-none-match", "s3:if-none-match"),
+    ("referer", "aws:Referer"),
+    ("user-agent", "aws:UserAgent"),
+];
+
+/// Parameters of listings.
+const LISTING: &[(&str, &str)] = &[("prefix", "s3:prefix"), ("delimiter", "s3:delimiter"), ("max-keys", "s3:max-keys")];
+
+/// A request's head.
+pub(super) struct Head<'a> {
+    pub(super) operation: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) uri: &'a Uri,
+    pub(super) peer: Option<Peer>,
+    pub(super) signature: Option<&'a Signature>,
+    pub(super) region: &'a str,
+    pub(super) now_ms: u64,
+}
+
+/// All that the head says.
+pub(super) fn facts(principal: &Principal, head: &Head<'_>) -> Context {
+    let mut context = Context::default();
+    add_principal(&mut context, principal);
+    add_circumstances(&mut context, head);
+    for (header, key) in HEADERS {
+        for value in head.headers.get_all(*header) {
+            context.add(*key, String::from_utf8_lossy(value.as_bytes()));
+        }
+    }
+    add_query(&mut context, head);
+    add_source(&mut context, head.headers);
+    add_tags(&mut context, head.headers);
+    add_retention(&mut context, head);
+    context
+}
+
+fn add_principal(context: &mut Context, principal: &Principal) {
+    let (kind, user) = match principal {
+        Principal::Anonymous => ("Anonymous", "anonymous".to_owned()),
+        Principal::Account { id, .. } => ("Account", id.to_string()),
+        Principal::Service(_) => ("Service", String::new()),
+    };
+    context.add("aws:PrincipalType", kind);
+    let is_service = matches!(principal, Principal::Service(_));
+    context.add("aws:PrincipalIsAWSService", is_service.to_string());
+    if !is_service {
+        context.add("aws:userid", user);
+    }
+    if let Some(account) = principal.account().filter(|account| *account != UserId::ANONYMOUS) {
+        context.add("aws:PrincipalAccount", account.to_string());
+    }
+    if let Some(arn) = principal.arn() {
+        context.add("aws:PrincipalArn", arn);
+    }
+}
+
+fn add_circumstances(context: &mut Context, head: &Head<'_>) {
+    if let Some(Peer(peer)) = head.peer {
+        context.add("aws:SourceIp", peer.ip().to_canonical().to_string());
+    }
+    // Connections are not encrypted; whoever does that in front of the gateway cannot be believed without being known.
+    context.add("aws:SecureTransport", "false");
+    context.add("aws:RequestedRegion", head.region);
+    let seconds = head.now_ms / 1000;
+    context.add("aws:EpochTime", seconds.to_string());
+    if let Some(now) = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+    {
+        context.add("aws:CurrentTime", now.format(&Rfc3339).unwrap_or_default());
+    }
+    if let Some(signature) = head.signature {
+        let version_2 = signature.carried == Carried::Form { version_2: true };
+        context.add("s3:signatureversion", if version_2 { "AWS" } else { "AWS4-HMAC-SHA256" });
+        let kind = match signature.carried {
+            Carried::Header => "REST-HEADER",
+            Carried::Url { .. } => "REST-QUERY-STRING",
+            Carried::Form { .. } => "POST",
+        };
+        context.add("s3:authType", kind);
+        if let Carried::Url { signed_ms } = signature.carried {
+            context.add("s3:signatureAge", head.now_ms.saturating_sub(signed_ms).to_string());
+        }
+    }
+    match head.operation {
+        "UploadPart" | "UploadPartCopy" => context.add("s3:ObjectCreationOperation", "false"),
+        "PutObject" | "CopyObject" | "CompleteMultipartUpload" => context.add("s3:ObjectCreationOperation", "true"),
+        _ => {}
+    }
+}
+
+fn add_query(context: &mut Context, head: &Head<'_>) {
+    let is_listing = head.operation.starts_with("ListObject") || head.operation == "ListMultipartUploads";
+    for (name, value) in query(head.uri) {
+        if name == "versionId" {
+            context.add("s3:VersionId", value);
+        } else if let Some((_, key)) = LISTING.iter().find(|(parameter, _)| is_listing && *parameter == name) {
+            context.add(*key, value);
+        }
+    }
+}
+
+/// The source of a copy as `bucket/key`, however the client wrote it: decoded, without a slash in front, and without a
+/// version.
+fn add_source(context: &mut Context, headers: &HeaderMap) {
+    let Some(source) = headers.get("x-amz-copy-source").and_then(|source| source.to_str().ok()) else { return };
+    let source = source.split_once('?').map_or(source, |(path, _)| path);
+    let source = percent_decode_str(source).decode_utf8_lossy();
+    context.add("s3:x-amz-copy-source", source.strip_prefix('/').unwrap_or(&source));
+}
+
+/// `x-amz-tagging`, which is a query.
+fn add_tags(context: &mut Context, headers: &HeaderMap) {
+    let Some(tags) = headers.get("x-amz-tagging").and_then(|tags| tags.to_str().ok()) else { return };
+    for (key, value) in pairs(tags) {
+        context.add(format!("s3:RequestObjectTag/{key}"), value);
+        context.add("s3:RequestObjectTagKeys", key);
+    }
+}
+
+fn add_retention(context: &mut Context, head: &Head<'_>) {
+    let until = head.headers.get("x-amz-object-lock-retain-until-date").and_then(|until| until.to_str().ok());
+    let Some(until) = until.and_then(|until| OffsetDateTime::parse(until, &Rfc3339).ok()) else { return };
+    let now = i64::try_from(head.now_ms / 1000).unwrap_or(i64::MAX);
+    let days = until.unix_timestamp().saturating_sub(now).max(0) / (24 * 3600);
+    context.add("s3:object-lock-remaining-retention-days", days.to_string());
+}
+
+/// The parameters of a request, decoded.
+pub(super) fn query(uri: &Uri) -> impl Iterator<Item = (String, String)> + '_ {
+    pairs(uri.query().unwrap_or_default())
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus_common::object::UserId;
+    use annulus_common::policy::{Context, Principal};
+    use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+    use super::{Head, facts};
+    use crate::auth::{Carried, Signature};
+    use crate::http::Peer;
+
+    fn of(operation: &str, uri: &str, headers: &[(&'static str, &'static str)]) -> Context {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let uri: Uri = uri.parse().expect("a URI");
+        let signature =
+            Signature { access_key: "KEY".to_owned(), carried: Carried::Url { signed_ms: 1_000_000_000_000 } };
+        let principal = Principal::Account { id: UserId([1; 32]), name: "alice".to_owned() };
+        let head = Head {
+            operation,
+            headers: &map,
+            uri: &uri,
+            peer: Some(Peer("[::ffff:10.1.2.3]:999".parse().expect("an address"))),
+            signature: Some(&signature),
+            region: "us-east-1",
+            now_ms: 1_000_000_060_000,
+        };
+        facts(&principal, &head)
+    }
+
+    fn one(context: &Context, key: &str) -> Option<String> {
+        let mut values = context.values(key);
+        let value = values.next().map(str::to_owned);
+        assert_eq!(values.next(), None, "{key}");
+        value
+    }
+
+    #[test]
+    fn circumstances_are_there_for_every_request() {
+        let context = of("GetObject", "/b/k", &[("referer", "http://example.com/"), ("user-agent", "curl")]);
+        for (key, value) in [
+            ("aws:SourceIp", "10.1.2.3"),
+            ("aws:SecureTransport", "false"),
+            ("aws:CurrentTime", "2001-09-09T01:47:40Z"),
+            ("aws:EpochTime", "1000000060"),
+            ("aws:Referer", "http://example.com/"),
+            ("aws:UserAgent", "curl"),
+            ("aws:PrincipalType", "Account"),
+            ("s3:authType", "REST-QUERY-STRING"),
+            ("s3:signatureAge", "60000"),
+            ("s3:signatureversion", "AWS4-HMAC-SHA256"),
+        ] {
+            assert_eq!(one(&context, key).as_deref(), Some(value), "{key}");
+        }
+        let arn = format!("arn:aws:iam::{}:root", UserId([1; 32]));
+        assert_eq!(one(&context, "aws:PrincipalArn"), Some(arn));
+    }
+
+    #[test]
+    fn parameters_count_where_they_mean_something() {
+        let listing = of("ListObjectsV2", "/b?list-type=2&prefix=a%2Fb+c&max-keys=7&delimiter=", &[]);
+        assert_eq!(one(&listing, "s3:prefix").as_deref(), Some("a/b c"));
+        assert_eq!(one(&listing, "s3:max-keys").as_deref(), Some("7"));
+        assert_eq!(one(&listing, "s3:delimiter").as_deref(), Some(""));
+        let read = of("GetObject", "/b/k?prefix=a&versionId=null", &[]);
+        assert_eq!(one(&read, "s3:prefix"), None, "a read has no prefix, whatever its URL says");
+        assert_eq!(one(&read, "s3:VersionId").as_deref(), Some("null"));
+    }
+
+    #[test]
+    fn a_source_has_one_form() {
+        for source in ["/bucket/public/a%20b", "bucket/public/a b?versionId=1", "%62ucket/public/a%20b"] {
+            let context = of("CopyObject", "/b/k", &[("x-amz-copy-source", source)]);
+            assert_eq!(one(&context, "s3:x-amz-copy-source").as_deref(), Some("bucket/public/a b"));
+        }
+    }
+
+    #[test]
+    fn tags_and_locks_are_taken_from_their_headers() {
+        let context = of(
+            "PutObject",
+            "/b/k",
+            &[
+                ("x-amz-tagging", "security=public&x%2Fy=a+b"),
+                ("x-amz-object-lock-retain-until-date", "2001-09-12T01:47:41Z"),
+                ("if-none-match", "*"),
+            ],
+        );
+        assert_eq!(one(&context, "s3:RequestObjectTag/security").as_deref(), Some("public"));
+        assert_eq!(one(&context, "s3:RequestObjectTag/x/y").as_deref(), Some("a b"));
+        assert_eq!(context.values("s3:RequestObjectTagKeys").collect::<Vec<_>>(), ["security", "x/y"]);
+        assert_eq!(one(&context, "s3:object-lock-remaining-retention-days").as_deref(), Some("3"));
+        assert_eq!(one(&context, "s3:if-none-match").as_deref(), Some("*"));
+        assert_eq!(one(&context, "s3:ObjectCreationOperation").as_deref(), Some("true"));
+        assert_eq!(one(&of("UploadPart", "/b/k", &[]), "s3:ObjectCreationOperation").as_deref(), Some("false"));
+    }
+}
