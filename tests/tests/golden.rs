@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_common::acl::{BucketAcl, ObjectAcl};
+use annulus_common::acl::{BucketAcl, Grant, Grantee, ObjectAcl, Permission};
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, ChecksumValue, ETag, ObjectChecksum};
 use annulus_common::chunk::{ChunkOwner, piece_crcs};
 use annulus_common::clock::ManualClock;
@@ -187,6 +187,9 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
         Command::Unfence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
         Command::Collected(vec![Garbage { since_ms: TIME_MS, part: PartId([8; 16]), length: 20_000 }]),
         set_attributes(AttributeChange::Acl(ObjectAcl::AuthenticatedRead)),
+        set_attributes(AttributeChange::Acl(ObjectAcl::Grants(
+            [Grant { grantee: Grantee::AuthenticatedUsers, permission: Permission::FullControl }].into(),
+        ))),
         set_attributes(AttributeChange::Tags([("team".to_owned(), "blue".to_owned())].into())),
         set_attributes(AttributeChange::Retention {
             retention: Some(Retention { mode: RetentionMode::Governance, until_ms: TIME_MS + 2 }),
@@ -228,7 +231,15 @@ fn map() -> ClusterMap {
         shards: 8,
         request: request(3),
         state: BucketState::Deleting { token: request(4), since_ms: TIME_MS },
-        config: BucketConfig { acl: BucketAcl::PublicRead },
+        config: BucketConfig {
+            acl: BucketAcl::of_grants(
+                vec![
+                    Grant { grantee: Grantee::LogDelivery, permission: Permission::Write },
+                    Grant { grantee: Grantee::User(owner), permission: Permission::ReadAcl },
+                ],
+                owner,
+            ),
+        },
     };
     ClusterMap {
         cluster: ClusterId([0xc1; 16]),

@@ -59,7 +59,7 @@ impl BucketConfig {
     /// Carries out a change, already checked by who asks.
     pub fn change(&mut self, change: &BucketChange) {
         match change {
-            BucketChange::Acl(acl) => self.acl = *acl,
+            BucketChange::Acl(acl) => self.acl = acl.clone(),
         }
     }
 }

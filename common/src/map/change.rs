@@ -125,13 +125,13 @@ pub enum MapReply {
 pub enum MapRefusal {
     /// The name is taken.
     #[error("bucket already exists")]
-    BucketExists(Bucket),
+    BucketExists(Box<Bucket>),
     /// There is no such bucket.
     #[error("no such bucket")]
     NoSuchBucket,
     /// Somebody else is deleting the bucket.
     #[error("the bucket is being deleted")]
-    BucketBusy(Bucket),
+    BucketBusy(Box<Bucket>),
     /// The account owns as many as it may.
     #[error("too many buckets")]
     TooManyBuckets,
@@ -199,7 +199,7 @@ impl ClusterMap {
     /// Carries out a change, or refuses it and stays as it was.
     pub fn apply(&mut self, entry: &MapEntry) -> Result<MapReply, MapRefusal> {
         let reply = match &entry.change {
-            MapChange::CreateBucket { name, owner, acl } => self.create_bucket(entry, name, *owner, *acl),
+            MapChange::CreateBucket { name, owner, acl } => self.create_bucket(entry, name, *owner, acl),
             MapChange::BeginDeleteBucket { name } => self.begin_delete_bucket(entry, name),
             MapChange::AbortDeleteBucket { name, token } => self.abort_delete_bucket(name, *token),
             MapChange::FinishDeleteBucket { name, token } => self.finish_delete_bucket(name, *token),
@@ -225,14 +225,14 @@ impl ClusterMap {
         entry: &MapEntry,
         name: &str,
         owner: UserId,
-        acl: BucketAcl,
+        acl: &BucketAcl,
     ) -> Result<MapReply, MapRefusal> {
         if let Some(bucket) = self.buckets.get(name) {
             let again = bucket.request == entry.request;
             return if again {
                 Ok(MapReply::Bucket(bucket.clone()))
             } else {
-                Err(MapRefusal::BucketExists(bucket.clone()))
+                Err(MapRefusal::BucketExists(Box::new(bucket.clone())))
             };
         }
         if self.buckets.values().filter(|bucket| bucket.owner == owner).count() >= BUCKETS_PER_USER_MAX {
@@ -245,7 +245,7 @@ impl ClusterMap {
             shards: super::BUCKET_SHARDS,
             request: entry.request,
             state: BucketState::Active,
-            config: BucketConfig { acl },
+            config: BucketConfig { acl: acl.clone() },
         };
         self.next_bucket = BucketId(self.next_bucket.0 + 1);
         self.buckets.insert(name.to_owned(), bucket.clone());
@@ -262,7 +262,7 @@ impl ClusterMap {
         let bucket = self.buckets.get_mut(name).ok_or(MapRefusal::NoSuchBucket)?;
         match bucket.state {
             BucketState::Deleting { token, .. } if token != entry.request => {
-                return Err(MapRefusal::BucketBusy(bucket.clone()));
+                return Err(MapRefusal::BucketBusy(Box::new(bucket.clone())));
             }
             BucketState::Deleting { .. } => {}
             BucketState::Active => {
@@ -288,7 +288,7 @@ impl ClusterMap {
                 self.buckets.remove(name);
                 Ok(MapReply::Done)
             }
-            _ => Err(MapRefusal::BucketBusy(bucket.clone())),
+            _ => Err(MapRefusal::BucketBusy(Box::new(bucket.clone()))),
         }
     }
 

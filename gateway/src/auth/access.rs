@@ -1,7 +1,6 @@
 //! Authorisation of S3 requests, before their bodies are read: who signed, whose bucket it is, and whether the request
 //! asks only for what is built.
 
-use annulus_common::acl::{BucketAcl, ObjectAcl};
 use annulus_common::clock::SharedClock;
 use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::UserId;
@@ -13,7 +12,7 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 
 use super::action::{Judged, Rule, accompanying, rule};
 use super::facts::{self, Head};
-use super::promise::{self, Refused};
+use super::promise::{self, NotBuilt};
 use super::subresource::{self, Misplaced};
 use super::{Access, Accounts, Operation, Resource, Signature};
 use crate::http::Peer;
@@ -52,11 +51,7 @@ impl S3Access for Gatekeeper {
         }
         let built = built.ok_or_else(|| s3_error!(NotImplemented))?;
         subresource::check(cx.uri().query(), built.taken).map_err(misplaced)?;
-        let is_built: fn(&str) -> bool = match cx.s3_path().get_object_key() {
-            Some(_) => |name| ObjectAcl::named(name).is_some(),
-            None => |name| BucketAcl::named(name).is_some(),
-        };
-        promise::check(cx.headers(), is_built).map_err(refused)?;
+        promise::check(cx.headers()).map_err(refused)?;
         cx.extensions_mut().insert(access);
         Ok(())
     }
@@ -198,11 +193,6 @@ fn misplaced(misplaced: Misplaced) -> S3Error {
     }
 }
 
-fn refused(refused: Refused) -> S3Error {
-    match refused {
-        Refused::NotBuilt(header) => {
-            s3_error!(NotImplemented, "The header {header} implies functionality that is not implemented")
-        }
-        Refused::UnknownAcl => s3_error!(InvalidArgument, "Unknown canned ACL"),
-    }
+fn refused(NotBuilt(header): NotBuilt) -> S3Error {
+    s3_error!(NotImplemented, "The header {header} implies functionality that is not implemented")
 }

@@ -1,6 +1,6 @@
 //! What a request is about, with what decides who may: whose it is, and whose list says so.
 
-use annulus_common::acl::{Grant, Permission};
+use annulus_common::acl::{Grant, Permission, permits};
 use annulus_common::map::Bucket;
 use annulus_common::object::{ObjectVersion, UserId};
 
@@ -87,9 +87,4 @@ impl<'a> Resource<'a> {
             Subject::Made(owner) => permission.is_some() && owner == caller,
         }
     }
-}
-
-fn permits(grants: &[Grant], permission: Permission, caller: UserId) -> bool {
-    let covers = |granted: Permission| granted == permission || granted == Permission::FullControl;
-    grants.iter().any(|grant| covers(grant.permission) && grant.grantee.includes(caller))
 }

@@ -9,15 +9,40 @@ use quick_xml::escape::escape;
 pub(super) struct Place<'a> {
     /// The path of the request, as it came.
     pub(super) resource: &'a str,
+    /// S3's name of the operation.
+    pub(super) operation: &'a str,
     /// The request's id.
     pub(super) request_id: &'a str,
     /// The gateway's id.
     pub(super) host_id: &'a str,
 }
 
-/// Errors of s3s that S3 knows under another code: s3s's code, what its message begins with, S3's code.
-const RENAMED: &[(&str, &str, &str)] =
-    &[("InvalidRequest", "invalid header: authorization", "AuthorizationHeaderMalformed")];
+/// Errors of s3s that S3 knows under another code.
+struct Renamed {
+    /// Of these operations; of all when there are none.
+    operations: &'static [&'static str],
+    /// s3s's code.
+    code: &'static str,
+    /// What s3s's message begins with.
+    message: &'static str,
+    /// S3's code.
+    better: &'static str,
+}
+
+const RENAMED: &[Renamed] = &[
+    Renamed {
+        operations: &[],
+        code: "InvalidRequest",
+        message: "invalid header: authorization",
+        better: "AuthorizationHeaderMalformed",
+    },
+    Renamed {
+        operations: &["PutBucketAcl", "PutObjectAcl"],
+        code: "MalformedXML",
+        message: "",
+        better: "MalformedACLError",
+    },
+];
 
 /// An error that was not raised inside s3s. The service adds the rest of what S3 says.
 pub fn error_response<B: From<Bytes>>(status: StatusCode, code: &str, message: &str) -> Response<B> {
@@ -47,7 +72,7 @@ pub(super) fn error_response_with<B: From<Bytes>>(
 pub(super) fn complete(xml: &[u8], place: Place<'_>) -> Option<String> {
     let head = std::str::from_utf8(xml).ok()?.strip_suffix("</Error>")?;
     let known_id = head.contains("<RequestId>");
-    let mut text = rename(head);
+    let mut text = rename(head, place.operation);
     text.push_str(&format!("<Resource>{}</Resource>", escape(place.resource)));
     if !known_id {
         text.push_str(&format!("<RequestId>{}</RequestId>", place.request_id));
@@ -56,8 +81,9 @@ pub(super) fn complete(xml: &[u8], place: Place<'_>) -> Option<String> {
     Some(text)
 }
 
-fn rename(head: &str) -> String {
-    for (code, message, better) in RENAMED {
+fn rename(head: &str, operation: &str) -> String {
+    let of_operation = |renamed: &&Renamed| renamed.operations.is_empty() || renamed.operations.contains(&operation);
+    for Renamed { code, message, better, .. } in RENAMED.iter().filter(of_operation) {
         let found = format!("<Code>{code}</Code><Message>{message}");
         if head.contains(&found) {
             return head.replace(&found, &format!("<Code>{better}</Code><Message>{message}"));
@@ -70,7 +96,8 @@ fn rename(head: &str) -> String {
 mod tests {
     use super::{Place, complete};
 
-    const PLACE: Place<'static> = Place { resource: "/b/a&b", request_id: "17", host_id: "H" };
+    const PLACE: Place<'static> =
+        Place { resource: "/b/a&b", operation: "PutBucketAcl", request_id: "17", host_id: "H" };
 
     #[test]
     fn an_error_is_completed() {
@@ -85,6 +112,10 @@ mod tests {
     fn a_known_error_gets_its_name() {
         let xml = b"<Error><Code>InvalidRequest</Code><Message>invalid header: authorization: x</Message></Error>";
         assert!(complete(xml, PLACE).expect("an error").contains("<Code>AuthorizationHeaderMalformed</Code>"));
+        let xml = b"<Error><Code>MalformedXML</Code><Message>m</Message></Error>";
+        assert!(complete(xml, PLACE).expect("an error").contains("<Code>MalformedACLError</Code>"));
+        let elsewhere = complete(xml, Place { operation: "DeleteObjects", ..PLACE }).expect("an error");
+        assert!(elsewhere.contains("<Code>MalformedXML</Code>"));
     }
 
     #[test]

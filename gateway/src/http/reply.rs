@@ -110,7 +110,8 @@ fn complete_error(response: &mut Response<Content>, exchange: &Exchange, host_id
     }
     let Some(xml) = body.bytes().filter(|xml| !xml.is_empty()) else { return };
     let host_id = host_id.to_str().unwrap_or_default();
-    let place = Place { resource: &exchange.path, request_id: &exchange.request_id.0, host_id };
+    let operation = exchange.operation.name();
+    let place = Place { resource: &exchange.path, operation, request_id: &exchange.request_id.0, host_id };
     if let Some(completed) = errors::complete(&xml, place) {
         *response.body_mut() = Content::from(Bytes::from(completed));
         response.headers_mut().remove(http::header::CONTENT_LENGTH);

@@ -148,7 +148,7 @@ impl Objects {
 impl From<MapRefusal> for ObjectError {
     fn from(refusal: MapRefusal) -> Self {
         match refusal {
-            MapRefusal::BucketExists(bucket) => ObjectError::BucketExists(Box::new(bucket)),
+            MapRefusal::BucketExists(bucket) => ObjectError::BucketExists(bucket),
             MapRefusal::NoSuchBucket => ObjectError::NoSuchBucket,
             MapRefusal::BucketBusy(_) => ObjectError::Conflict,
             MapRefusal::TooManyBuckets => ObjectError::TooManyBuckets,

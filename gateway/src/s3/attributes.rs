@@ -1,21 +1,20 @@
-//! The attributes of an object to be, out of the request that makes it.
+//! Whose an object to be is, and its attributes, out of the request that makes it.
 
-use annulus_common::acl::ObjectAcl;
-use annulus_common::object::ObjectAttributes;
+use annulus_common::map::Bucket;
+use annulus_common::object::{ObjectAttributes, UserId};
 use http::HeaderMap;
-use s3s::{S3Result, s3_error};
+use s3s::S3Result;
 
-use super::headers::text;
+use super::{Gateway, grants};
 
-/// What a request says of the new object's attributes.
-pub(super) fn of_request(headers: &HeaderMap) -> S3Result<ObjectAttributes> {
-    Ok(ObjectAttributes { acl: acl(headers)?, ..ObjectAttributes::default() })
-}
-
-/// `x-amz-acl`.
-fn acl(headers: &HeaderMap) -> S3Result<ObjectAcl> {
-    match text(headers, "x-amz-acl")? {
-        Some(name) => ObjectAcl::named(&name).ok_or_else(|| s3_error!(NotImplemented)),
-        None => Ok(ObjectAcl::default()),
-    }
+/// Whose a new object that `writer` puts into `bucket` will be, and what the request says of its attributes.
+pub(super) async fn of_request(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    bucket: &Bucket,
+    writer: UserId,
+) -> S3Result<(UserId, ObjectAttributes)> {
+    let map = gateway.accounts.map().await?;
+    let acl = grants::of_headers(headers, &map)?.object_acl(writer, bucket.owner)?;
+    Ok((writer, ObjectAttributes { acl, ..ObjectAttributes::default() }))
 }

@@ -36,6 +36,7 @@ pub(super) async fn copy_object(
         input.copy_source_if_unmodified_since.as_ref(),
     )?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, access.user()).await?;
     let (_, source) = find_object(gateway, access, place, GET_OBJECT).await?;
     condition::judge_source(&conditions, &source)?;
     if source.object.size > BODY_BYTES_MAX {
@@ -48,9 +49,10 @@ pub(super) async fn copy_object(
         source: &source,
         bucket: &bucket,
         key: &input.key,
-        owner: access.user(),
+        owner,
         headers: Some(asked.applied_to(&source)),
-        attributes: attributes_of(&req.headers, &source)?,
+        // A copy has the tags of its source; nothing else that can be changed later is copied.
+        attributes: ObjectAttributes { tags: source.object.attributes.tags.clone(), ..attributes },
         conditions: condition::of_write(&req.headers)?,
         checksum: algorithm,
     };
@@ -75,12 +77,6 @@ pub(super) fn source_of(source: &CopySource) -> S3Result<Place<'_>> {
         )),
         CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => Err(s3_error!(NotImplemented)),
     }
-}
-
-/// A copy has the tags of its source; nothing else that can be changed later is copied.
-fn attributes_of(headers: &HeaderMap, source: &ObjectVersion) -> S3Result<ObjectAttributes> {
-    let tags = source.object.attributes.tags.clone();
-    Ok(ObjectAttributes { tags, ..attributes::of_request(headers)? })
 }
 
 fn replaces_metadata(directive: Option<&str>) -> S3Result<bool> {

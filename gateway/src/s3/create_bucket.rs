@@ -1,13 +1,14 @@
 //! CreateBucket.
 
 use annulus_common::acl::BucketAcl;
+use annulus_common::map::Bucket;
 use annulus_common::object::UserId;
 use s3s::dto::{CreateBucketConfiguration, CreateBucketInput, CreateBucketOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::error::s3_error;
 use super::names::is_bucket_name;
-use super::{Gateway, caller};
+use super::{Gateway, caller, grants};
 use crate::object::ObjectError;
 
 /// The region whose buckets have no location constraint.
@@ -23,30 +24,27 @@ pub(super) async fn create_bucket(
         return Err(s3_error!(InvalidBucketName));
     }
     check_configuration(req.input.create_bucket_configuration.as_ref(), &gateway.region)?;
-    let acl = match &req.input.acl {
-        Some(name) => BucketAcl::named(name.as_str()).ok_or_else(|| s3_error!(NotImplemented))?,
-        None => BucketAcl::default(),
-    };
-    match gateway.objects.create_bucket(&name, owner, acl).await {
+    let acl = grants::of_headers(&req.headers, &*gateway.accounts.map().await?)?.bucket_acl(owner)?;
+    match gateway.objects.create_bucket(&name, owner, acl.clone()).await {
         Ok(_) => {}
-        Err(ObjectError::BucketExists(bucket)) => {
-            may_repeat(bucket.owner, owner, &gateway.region)?;
-            if bucket.config.acl != acl {
-                gateway.objects.set_bucket_acl(&name, &bucket, acl).await.map_err(s3_error)?;
-            }
-        }
+        Err(ObjectError::BucketExists(bucket)) => may_repeat(&bucket, owner, &acl, &gateway.region)?,
         Err(error) => return Err(s3_error(error)),
     }
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{name}")), ..Default::default() }))
 }
 
-/// The classic region answers its owner as if the bucket had just been made, and resets its access control list; the others
-/// do not.
-fn may_repeat(owner: UserId, caller: UserId, region: &str) -> S3Result {
-    match owner == caller {
-        true if region == CLASSIC_REGION => Ok(()),
-        true => Err(s3_error!(BucketAlreadyOwnedByYou)),
-        false => Err(s3_error!(BucketAlreadyExists)),
+/// The classic region answers the owner who asks for the same bucket again as if it had just been made; the others do not.
+/// One who asks for another access control list means to make a bucket, and would otherwise close or open the one that is
+/// there.
+fn may_repeat(bucket: &Bucket, caller: UserId, acl: &BucketAcl, region: &str) -> S3Result {
+    if bucket.owner != caller {
+        Err(s3_error!(BucketAlreadyExists))
+    } else if region != CLASSIC_REGION {
+        Err(s3_error!(BucketAlreadyOwnedByYou))
+    } else if bucket.config.acl != *acl {
+        Err(s3_error!(BucketAlreadyExists))
+    } else {
+        Ok(())
     }
 }
 
@@ -68,10 +66,18 @@ fn check_configuration(configuration: Option<&CreateBucketConfiguration>, region
 
 #[cfg(test)]
 mod tests {
+    use annulus_common::acl::BucketAcl;
+    use annulus_common::ids::{BucketId, RequestId};
+    use annulus_common::map::{Bucket, BucketConfig, BucketState};
     use annulus_common::object::UserId;
     use s3s::dto::{BucketLocationConstraint, CreateBucketConfiguration};
 
     use super::{check_configuration, may_repeat};
+
+    fn bucket(owner: UserId) -> Bucket {
+        let (id, request, config) = (BucketId(1), RequestId([0; 16]), BucketConfig::default());
+        Bucket { id, owner, created_ms: 0, shards: 16, request, state: BucketState::Active, config }
+    }
 
     fn check(constraint: &str, region: &str) -> bool {
         let constraint = Some(BucketLocationConstraint::from(constraint.to_owned()));
@@ -90,9 +96,13 @@ mod tests {
     #[test]
     fn making_it_again_is_its_owners_right_in_the_classic_region() {
         let (mine, other) = (UserId([1; 32]), UserId([2; 32]));
-        let code = |owner, region| may_repeat(owner, mine, region).map_err(|error| error.code().as_str().to_owned());
-        assert_eq!(code(mine, "us-east-1"), Ok(()));
-        assert_eq!(code(mine, "eu-west-1"), Err("BucketAlreadyOwnedByYou".to_owned()));
-        assert_eq!(code(other, "us-east-1"), Err("BucketAlreadyExists".to_owned()));
+        let code = |owner, acl: BucketAcl, region| {
+            may_repeat(&bucket(owner), mine, &acl, region).map_err(|error| error.code().as_str().to_owned())
+        };
+        let private = BucketAcl::Private;
+        assert_eq!(code(mine, private.clone(), "us-east-1"), Ok(()));
+        assert_eq!(code(mine, BucketAcl::PublicRead, "us-east-1"), Err("BucketAlreadyExists".to_owned()));
+        assert_eq!(code(mine, private.clone(), "eu-west-1"), Err("BucketAlreadyOwnedByYou".to_owned()));
+        assert_eq!(code(other, private, "us-east-1"), Err("BucketAlreadyExists".to_owned()));
     }
 }

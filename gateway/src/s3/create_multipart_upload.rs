@@ -14,14 +14,14 @@ pub(super) async fn create_multipart_upload(
     gateway: &Gateway,
     req: S3Request<CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-    let owner = caller(&req.extensions)?;
+    let caller = caller(&req.extensions)?;
     let input = req.input;
     let name = input.checksum_algorithm.as_ref().map(|name| name.as_str());
     let kind = input.checksum_type.as_ref().map(|kind| kind.as_str());
     let checksum = checksum(name, kind)?;
     let headers = headers::of_request(&req.headers, input.metadata)?;
-    let attributes = attributes::of_request(&req.headers)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, caller).await?;
     let create = CreateUpload { bucket: &bucket, key: &input.key, owner, headers, attributes, checksum };
     let upload = gateway.objects.create_upload(create).await.map_err(s3_error)?;
     Ok(S3Response::new(CreateMultipartUploadOutput {

@@ -4,7 +4,6 @@
 //! What is not built is not here: s3s answers it with 501 NotImplemented.
 
 mod abort_multipart_upload;
-mod acl;
 mod attributes;
 pub(crate) mod body;
 mod bucket_facts;
@@ -19,9 +18,12 @@ mod delete_object;
 mod delete_objects;
 mod error;
 mod find_object;
+mod get_bucket_acl;
 mod get_bucket_location;
 mod get_object;
+mod get_object_acl;
 mod get_object_attributes;
+mod grants;
 mod head_bucket;
 mod head_object;
 mod headers;
@@ -34,7 +36,9 @@ mod list_parts;
 mod listing;
 mod names;
 mod object_facts;
+mod put_bucket_acl;
 mod put_object;
+mod put_object_acl;
 pub(crate) mod range;
 mod read;
 mod upload_part;
@@ -165,8 +169,8 @@ delegate! {
     object_facts::get_object_tagging(GetObjectTaggingInput) -> GetObjectTaggingOutput;
     object_facts::get_object_torrent(GetObjectTorrentInput) -> GetObjectTorrentOutput;
 
-    acl::get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput;
-    acl::put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput;
-    acl::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
-    acl::put_object_acl(PutObjectAclInput) -> PutObjectAclOutput;
+    get_bucket_acl::get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput;
+    put_bucket_acl::put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput;
+    get_object_acl::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
+    put_object_acl::put_object_acl(PutObjectAclInput) -> PutObjectAclOutput;
 }

@@ -12,13 +12,13 @@ pub(super) async fn put_object(
     gateway: &Gateway,
     req: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
-    let owner = caller(&req.extensions)?;
+    let caller = caller(&req.extensions)?;
     let digest = expected(&req.headers, req.trailing_headers)?;
     let conditions = condition::of_write(&req.headers)?;
     let input = req.input;
     let headers = headers::of_request(&req.headers, input.metadata)?;
-    let attributes = attributes::of_request(&req.headers)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, caller).await?;
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
     let put = PutObject {
         bucket: &bucket,

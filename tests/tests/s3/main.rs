@@ -3,6 +3,7 @@
 //! Each module is a chapter of the product's description. Every test makes buckets of its own in the shared cluster.
 
 mod accounts;
+mod acls;
 mod admin;
 mod bodies;
 mod buckets;

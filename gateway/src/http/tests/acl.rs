@@ -126,47 +126,6 @@ async fn an_object_is_open_to_whom_its_list_says() {
     assert_eq!(by(Some("BOB"), Method::GET, "/bucket/k", &gateway).await.code(), (403, "AccessDenied"));
 }
 
-fn policy(grants: &[(&str, &str)]) -> String {
-    let grants: String = grants
-        .iter()
-        .map(|(grantee, permission)| {
-            let grantee = match grantee.starts_with("http") {
-                true => format!("<Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"Group\"><URI>{grantee}</URI></Grantee>"),
-                false => format!("<Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"><ID>{grantee}</ID></Grantee>"),
-            };
-            format!("<Grant>{grantee}<Permission>{permission}</Permission></Grant>")
-        })
-        .collect();
-    format!("<AccessControlPolicy><AccessControlList>{grants}</AccessControlList></AccessControlPolicy>")
-}
-
-#[tokio::test]
-async fn a_list_is_given_by_its_grants_too_and_no_other_is_accepted() {
-    let gateway = gateway().await;
-    put(&gateway, "/bucket/k", "x").await;
-    let (owner, bob) = (ALICE.1.to_string(), BOB.1.to_string());
-    for path in ["/bucket?acl", "/bucket/k?acl"] {
-        let set = |grants: &[(&str, &str)]| call(Method::PUT, path).body(policy(grants));
-        let own = (owner.as_str(), "FULL_CONTROL");
-        let opened = set(&[(ALL_USERS, "READ"), own]).to(&gateway).await;
-        assert_eq!(opened.status, StatusCode::OK, "{}", opened.text());
-        let shown = call(Method::GET, path).to(&gateway).await;
-        assert!(shown.text().contains(ALL_USERS) && shown.text().contains("<Permission>READ</Permission>"));
-        let granted = set(&[own, (&bob, "READ")]).to(&gateway).await;
-        assert_eq!(granted.code(), (501, "NotImplemented"));
-        assert_eq!(set(&[own, ("x", "READ")]).to(&gateway).await.code(), (400, "InvalidArgument"));
-        let foreign = policy(&[own]).replace("<AccessControlList>", "<Owner><ID>x</ID></Owner><AccessControlList>");
-        assert_eq!(call(Method::PUT, path).body(foreign).to(&gateway).await.code(), (403, "AccessDenied"));
-        assert_eq!(call(Method::PUT, path).to(&gateway).await.status, StatusCode::BAD_REQUEST);
-        assert_eq!(set(&[own]).to(&gateway).await.status, StatusCode::OK);
-        assert!(!call(Method::GET, path).to(&gateway).await.text().contains(ALL_USERS));
-    }
-    let delivery = call(Method::PUT, "/bucket?acl").header("x-amz-acl", "log-delivery-write").to(&gateway).await;
-    assert_eq!(delivery.code(), (501, "NotImplemented"));
-    let grant = call(Method::PUT, "/bucket?acl").header("x-amz-grant-read", "id=x").to(&gateway).await;
-    assert_eq!(grant.code(), (501, "NotImplemented"));
-}
-
 #[tokio::test]
 async fn a_body_in_chunks_that_nobody_signed_is_refused() {
     let gateway = gateway().await;
