@@ -33,6 +33,8 @@ use crate::counting::Counting;
 use crate::kv::KvError;
 use crate::kv::identity::IdentityError;
 use crate::raft::RaftError;
+use crate::repair::mend::Damage;
+use crate::repair::redundancy::Redundancy;
 
 /// How often readiness is looked at by those who wait for it.
 const READY_RECHECK: Duration = Duration::from_millis(20);
@@ -95,7 +97,11 @@ impl StorageNode {
             Some(_) => Stage::Starting,
             None => Stage::Fresh(Arc::new(Lobby::new(me.clone(), config.formation.initial_nodes, Arc::clone(&clock)))),
         };
-        let on_corrupt = Arc::new(|chunk| warn!(?chunk, "a chunk is corrupt on this disk"));
+        let damage = Damage::open(Arc::clone(&data.meta))?;
+        let on_corrupt = {
+            let damage = Arc::clone(&damage);
+            Arc::new(move |chunk| damage.report(chunk))
+        };
         let chunks = ChunkStore::open(data.chunks, Arc::clone(&clock), data.execution, on_corrupt)?;
         let shared = Arc::new(Shared {
             config,
@@ -106,7 +112,7 @@ impl StorageNode {
             counting: OnceLock::new(),
             failure: watch::Sender::new(None),
         });
-        let parts = Parts { me, kv: data.meta, chunks: Arc::new(chunks), transport };
+        let parts = Parts { me, kv: data.meta, chunks: Arc::new(chunks), damage, transport };
         let life = tokio::spawn(Arc::clone(&shared).live(parts, membership));
         Ok(Self { shared, life: Mutex::new(Some(life)) })
     }
@@ -154,6 +160,11 @@ impl StorageNode {
     /// The node's copy of the cluster map, once it is a member and its first whole map has come.
     pub fn map(&self) -> Option<MapWatch> {
         self.shared.server().map(|server| server.map.clone()).filter(MapWatch::has_arrived)
+    }
+
+    /// How complete the node's partitions are, once it is a member.
+    pub fn redundancy(&self) -> Option<Arc<Redundancy>> {
+        self.shared.server().map(|server| Arc::clone(&server.redundancy))
     }
 
     /// What the node knows of itself, once it is a member.

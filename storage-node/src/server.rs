@@ -2,6 +2,7 @@
 //! file checks who may ask, what a request may carry, and that both sides know the same placement.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,19 +14,22 @@ use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, NodeProfile};
 use annulus_common::protocol::metadata::{Mutation, Query, QueryReply};
 use annulus_common::protocol::{
-    self, Answer, CHUNKS_PER_REQUEST_MAX, JoinReply, MapUpdate, QUERIES_PER_REQUEST_MAX, Refusal, Request, Response,
+    self, Answer, CHUNKS_PER_REQUEST_MAX, DIGESTS_PER_REQUEST_MAX, JoinReply, MapUpdate, QUERIES_PER_REQUEST_MAX,
+    Refusal, Request, Response,
 };
 use annulus_common::rpc::{Envelope, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, PeerIdentity};
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
 
-use crate::chunk::{ChunkError, ChunkStore};
+use crate::chunk::{ChunkError, ChunkInfo, ChunkRead, ChunkStore};
 use crate::cluster::formation::name_taken;
 use crate::cluster::watch::MapService;
 use crate::kv::{Kv, KvRead};
 use crate::raft::RaftNode;
 use crate::repair::hints::HintStore;
+use crate::repair::mend::Damage;
+use crate::repair::redundancy::Redundancy;
 use crate::{metadata, refusal};
 
 /// Threads that read metadata at once. The disk is busy with fewer; more would only take memory.
@@ -45,6 +49,8 @@ pub(crate) struct Server {
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) chunks: Arc<ChunkStore>,
     pub(crate) hints: Arc<HintStore>,
+    pub(crate) damage: Arc<Damage>,
+    pub(crate) redundancy: Arc<Redundancy>,
     pub(crate) raft: RaftNode,
     pub(crate) map: MapWatch,
     /// Group 0, where it is here.
@@ -88,6 +94,8 @@ impl Server {
                 Ok(bare(Response::Done))
             }
             Request::HasChunks(chunks) => self.has_chunks(chunks).await,
+            Request::DigestChunks(parts) => self.digest_chunks(parts).await,
+            Request::ListChunks { positions, after } => self.list_chunks(positions, after).await,
             Request::Snapshot(request) => self.snapshot(peer, request).await,
             Request::NodeStatus => Err(Refusal::Invalid("the status is the node's to answer".to_owned())),
         }
@@ -180,9 +188,20 @@ impl Server {
     }
 
     async fn get_chunk(&self, id: ChunkId, from: u32, to: u32) -> Reply {
-        let read = self.chunks.get(id, from..to).await.map_err(refusal::of_chunk)?;
-        let (first_piece, piece_crcs, length) = (read.pieces_from, read.piece_crcs, read.length);
-        Ok((Response::Chunk { first_piece, piece_crcs, length }, read.data))
+        let read = self.chunks.get(id, from..to).await.map_err(|error| {
+            // Whoever asks a member of the chunk's partition expects it there.
+            if matches!(error, ChunkError::NotFound { .. }) && self.is_member_for(id) {
+                self.damage.report(id);
+            }
+            refusal::of_chunk(error)
+        })?;
+        let ChunkRead { owner, pieces_from, piece_crcs, data, length } = read;
+        Ok((Response::Chunk { owner, first_piece: pieces_from, piece_crcs, length }, data))
+    }
+
+    fn is_member_for(&self, chunk: ChunkId) -> bool {
+        let map = self.map.latest();
+        map.replicas(map.partition_of_chunk(chunk)).contains(&self.node)
     }
 
     async fn has_chunks(&self, chunks: Vec<ChunkId>) -> Reply {
@@ -197,6 +216,20 @@ impl Server {
             });
         }
         Ok(bare(Response::HasChunks(has)))
+    }
+
+    async fn digest_chunks(&self, parts: Vec<RangeInclusive<u64>>) -> Reply {
+        check_count(parts.len(), DIGESTS_PER_REQUEST_MAX)?;
+        let mut digests = Vec::with_capacity(parts.len());
+        for positions in parts {
+            digests.push(self.chunks.digest(positions).await.map_err(refusal::of_chunk)?);
+        }
+        Ok(bare(Response::ChunkDigests(digests)))
+    }
+
+    async fn list_chunks(&self, positions: RangeInclusive<u64>, after: Option<ChunkId>) -> Reply {
+        let page = self.chunks.iterate(positions, after, CHUNKS_PER_REQUEST_MAX).await.map_err(refusal::of_chunk)?;
+        Ok(bare(Response::ChunkList(page.iter().map(ChunkInfo::listed).collect())))
     }
 
     async fn snapshot(&self, peer: &PeerIdentity, request: Bytes) -> Reply {

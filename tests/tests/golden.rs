@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use annulus_common::acl::{BucketAcl, Grant, Grantee, ObjectAcl, Permission};
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, ChecksumValue, ETag, ObjectChecksum};
-use annulus_common::chunk::{ChunkOwner, piece_crcs};
+use annulus_common::chunk::{ChunkOwner, Digest, piece_crcs};
 use annulus_common::clock::ManualClock;
 use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::{
@@ -28,7 +28,7 @@ use annulus_common::object::{
     UserId, VersionId,
 };
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint};
-use annulus_common::protocol::{Answer, Refusal, Request, Response, encode};
+use annulus_common::protocol::{Answer, ListedChunk, Refusal, Request, Response, encode};
 use annulus_storage_node::chunk::{ChunkStore, Execution};
 use annulus_storage_node::cluster::membership::Membership;
 use annulus_storage_node::cluster::records::{self, Done};
@@ -331,15 +331,19 @@ fn requests_and_answers_as_they_travel() {
         Request::GetChunk { id, from: 0, to: 300_000 },
         Request::DeleteChunks(vec![id]),
         Request::HasChunks(vec![id]),
+        Request::DigestChunks(vec![0..=u64::MAX]),
+        Request::ListChunks { positions: 1..=2, after: Some(id) },
         Request::Snapshot(Bytes::from_static(b"piece")),
         Request::NodeStatus,
     ];
-    let answers: [Answer; 10] = [
+    let answers: [Answer; 12] = [
         Ok(Response::Done),
         Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
         Ok(Response::Queried(vec![Ok(QueryReply::Object(None)), Err(Refusal::NotHere)])),
-        Ok(Response::Chunk { first_piece: 0, piece_crcs: vec![0xdead_beef], length: 29 }),
+        Ok(Response::Chunk { owner, first_piece: 0, piece_crcs: vec![0xdead_beef], length: 29 }),
         Ok(Response::HasChunks(vec![true, false])),
+        Ok(Response::ChunkDigests(vec![Digest { chunks: 1, bytes: 29, sum: 7 }])),
+        Ok(Response::ChunkList(vec![ListedChunk { id, owner, length: 29, sum: 7 }])),
         Ok(Response::Snapshot { crc: 0xdead_beef }),
         Err(Refusal::StaleEpoch(Epoch(2))),
         Err(Refusal::NotLeader { leader: Some(NodeId(1)) }),

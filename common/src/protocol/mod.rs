@@ -4,12 +4,14 @@
 
 pub mod metadata;
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use strum::VariantNames;
 
-use crate::chunk::ChunkOwner;
+use crate::chunk::{ChunkOwner, Digest};
 use crate::ids::{ChunkId, Epoch, InstanceId, NodeId, PartitionId};
 use crate::map::change::{MapEntry, MapRefusal, MapReply};
 use crate::map::{ClusterMap, MapVersion, NodeProfile};
@@ -20,6 +22,9 @@ pub const PROTOCOL_VERSION: u8 = 1;
 
 /// Chunks that one request may name.
 pub const CHUNKS_PER_REQUEST_MAX: usize = 1_000;
+
+/// Parts of the ring that one request may ask the digests of: each is a scan of the index there.
+pub const DIGESTS_PER_REQUEST_MAX: usize = 256;
 
 /// Queries that one request may carry: a list asks every shard of a bucket at once.
 pub const QUERIES_PER_REQUEST_MAX: usize = 256;
@@ -92,6 +97,15 @@ pub enum Request {
     DeleteChunks(Vec<ChunkId>),
     /// Which of these chunks are here.
     HasChunks(Vec<ChunkId>),
+    /// What the chunks of these parts of the ring amount to here, each part for itself: nodes compare what they hold with it.
+    DigestChunks(Vec<RangeInclusive<u64>>),
+    /// The chunks of a part of the ring, in its order: a page.
+    ListChunks {
+        /// The part.
+        positions: RangeInclusive<u64>,
+        /// Only what comes after this chunk.
+        after: Option<ChunkId>,
+    },
     /// A piece of a Raft snapshot; the body is `storage_node::raft`'s own.
     Snapshot(Bytes),
     /// What the node knows of itself.
@@ -125,6 +139,8 @@ pub enum Response {
     Queried(Vec<Result<QueryReply, Refusal>>),
     /// To `GetChunk`; the payload holds whole pieces.
     Chunk {
+        /// Who refers to the chunk.
+        owner: ChunkOwner,
         /// The place of the first piece in the chunk.
         first_piece: u32,
         /// The CRC-32C of each piece sent.
@@ -134,6 +150,10 @@ pub enum Response {
     },
     /// To `HasChunks`, in the order asked.
     HasChunks(Vec<bool>),
+    /// To `DigestChunks`, in the order asked.
+    ChunkDigests(Vec<Digest>),
+    /// To `ListChunks`; nothing when there are no more.
+    ChunkList(Vec<ListedChunk>),
     /// To `Snapshot`; the payload is `storage_node::raft`'s own.
     Snapshot {
         /// The CRC-32C of the payload, which travels without one on the bulk lane.
@@ -219,6 +239,19 @@ pub enum MapUpdate {
     Changes(Vec<MapEntry>),
     /// Begin anew from the map in the payload, encoded as messages are: it outgrows a header.
     Whole,
+}
+
+/// A chunk as its holder's index knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedChunk {
+    /// The chunk.
+    pub id: ChunkId,
+    /// Who refers to it.
+    pub owner: ChunkOwner,
+    /// Its bytes.
+    pub length: u32,
+    /// Its part of a [`Digest`]: two nodes with the same chunk say the same.
+    pub sum: u64,
 }
 
 /// What a node knows of itself.

@@ -99,7 +99,7 @@ fn may_have_it(error: &CallError) -> bool {
 
 /// The bytes of `range`, if they are exactly those that were stored.
 fn verified(response: Response, payload: Bytes, range: &Range<u32>, length: u32) -> Result<Bytes, CallError> {
-    let Response::Chunk { first_piece, piece_crcs, length: stored } = response else {
+    let Response::Chunk { first_piece, piece_crcs, length: stored, .. } = response else {
         return Err(Refusal::Invalid("the answer is not a chunk".into()).into());
     };
     let pieces = piece_range(range, length);

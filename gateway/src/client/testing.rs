@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_common::chunk::{piece_bytes, piece_crcs, piece_range, verify_pieces};
+use annulus_common::chunk::{ChunkOwner, piece_bytes, piece_crcs, piece_range, verify_pieces};
 use annulus_common::clock::{Clock, SharedClock, SystemClock};
-use annulus_common::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId};
+use annulus_common::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, ShardId};
 use annulus_common::map::change::MapEntry;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeState};
@@ -280,7 +280,9 @@ impl State {
         let pieces = piece_range(&range, length);
         let bytes = piece_bytes(&pieces, length);
         let payload = data.slice(bytes.start as usize..bytes.end as usize);
-        let response = Response::Chunk { first_piece: pieces.start, piece_crcs: piece_crcs(&payload), length };
+        let owner = ChunkOwner { bucket: BucketId(1), shard: ShardId(0) };
+        let piece_crcs = piece_crcs(&payload);
+        let response = Response::Chunk { owner, first_piece: pieces.start, piece_crcs, length };
         match self.faults.get(&node) {
             Some(Fault::Corrupt) => (Err(Refusal::CorruptChunk), Bytes::new()),
             Some(Fault::Garbles) => {

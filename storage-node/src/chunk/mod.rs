@@ -17,6 +17,7 @@ use std::thread;
 use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner, Digest};
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::ChunkId;
+use annulus_common::protocol::ListedChunk;
 use bytes::Bytes;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -107,9 +108,20 @@ pub struct ChunkInfo {
     pub created_ms: u64,
 }
 
+impl ChunkInfo {
+    /// What other nodes are told of it.
+    pub fn listed(&self) -> ListedChunk {
+        let mut digest = Digest::default();
+        digest.add(self.id, self.length, &self.piece_crcs);
+        ListedChunk { id: self.id, owner: self.owner, length: self.length, sum: digest.sum }
+    }
+}
+
 /// Whole pieces of a chunk, checked here and to be checked again by whoever receives them, before they are trimmed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChunkRead {
+    /// Whose the chunk is.
+    pub owner: ChunkOwner,
     /// The index of the first piece.
     pub pieces_from: u32,
     /// The CRC-32C of each piece.

@@ -138,7 +138,7 @@ impl ChunkTable {
         };
         let piece_crcs = header.piece_crcs[pieces.start as usize..pieces.end as usize].to_vec();
         verify_pieces(&data, &piece_crcs).map_err(|mismatch| self.corrupt(id, mismatch.to_string()))?;
-        Ok(ChunkRead { pieces_from: pieces.start, piece_crcs, data, length: header.length })
+        Ok(ChunkRead { owner: header.owner, pieces_from: pieces.start, piece_crcs, data, length: header.length })
     }
 
     pub(super) fn stat(&self, id: ChunkId) -> Result<Option<ChunkInfo>, ChunkError> {

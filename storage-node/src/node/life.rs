@@ -29,6 +29,8 @@ use crate::metadata::Partition;
 use crate::peers::{self, PeerSnapshots};
 use crate::raft::{GroupSpec, RaftConfig, RaftNode, RaftSeams, StateMachine};
 use crate::repair::hints::HintStore;
+use crate::repair::mend::Damage;
+use crate::repair::redundancy::Redundancy;
 use crate::repair::{Repair, RepairSeams};
 use crate::server::Server;
 
@@ -68,6 +70,7 @@ pub(super) struct Parts {
     pub(super) me: NodeProfile,
     pub(super) kv: Arc<dyn Kv>,
     pub(super) chunks: Arc<ChunkStore>,
+    pub(super) damage: Arc<Damage>,
     pub(super) transport: SharedTransport,
 }
 
@@ -129,7 +132,7 @@ impl Shared {
 
     /// Starts everything that a member has, and keeps up with the map.
     async fn serve(self: &Arc<Self>, parts: Parts, membership: Membership) -> Result<(), StartError> {
-        let Parts { me, kv, chunks, transport } = parts;
+        let Parts { me, kv, chunks, damage, transport } = parts;
         let (node, instance) = (membership.node, me.instance);
         let seeds = self.config.formation.seeds.clone();
         let contacts = membership.contacts.clone();
@@ -142,6 +145,8 @@ impl Shared {
             kv,
             chunks,
             hints,
+            damage,
+            redundancy: Arc::new(Redundancy::new(node, Arc::clone(&self.clock))),
             raft,
             map,
             map_service: OnceLock::new(),
@@ -188,6 +193,8 @@ impl Shared {
             node: server.node,
             kv: Arc::clone(&server.kv),
             hints: Arc::clone(&server.hints),
+            damage: Arc::clone(&server.damage),
+            redundancy: Arc::clone(&server.redundancy),
             chunks: Arc::clone(&server.chunks),
             raft: server.raft.clone(),
             map: server.map.clone(),

@@ -8,8 +8,8 @@
 //! Nothing that is referred to is removed. An entry is made in the same step in which the reference goes, and the reference is
 //! looked for again, at the leader, in the same moment's state, before anything is removed.
 //!
-//! Not here: chunks without an entry (orphans). Such is also what remains of a chunk when a stand-in that has it is down
-//! while it is collected.
+//! Not here: chunks without an entry (`orphans`). Such is also what remains of a chunk when a stand-in that has it is down, or
+//! a copy of it is on its way to somebody, while it is collected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,9 +25,9 @@ use annulus_common::protocol::CHUNKS_PER_REQUEST_MAX;
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply};
 use futures::future::join_all;
 
-use super::pace::Throttle;
 use super::peers::Peers;
-use super::{RepairSeams, on_disk};
+use super::throttle::Pacer;
+use super::{Next, RepairSeams, Tools, Worker, on_disk};
 use crate::chunk::ChunkStore;
 use crate::kv::{Kv, KvError, KvRead};
 use crate::metadata;
@@ -62,11 +62,11 @@ pub(super) struct Collection {
     chunks: Arc<ChunkStore>,
     raft: RaftNode,
     map: MapWatch,
-    peers: Peers,
+    peers: Arc<Peers>,
     clock: SharedClock,
     grace: Duration,
     pause: Duration,
-    throttle: Throttle,
+    pacer: Pacer,
     partitions: BTreeMap<PartitionId, Progress>,
 }
 
@@ -103,34 +103,9 @@ struct Page {
     referenced: BTreeSet<PartId>,
 }
 
-impl Collection {
-    pub(super) fn new(seams: &RepairSeams) -> Self {
-        Self {
-            me: seams.node,
-            kv: Arc::clone(&seams.kv),
-            chunks: Arc::clone(&seams.chunks),
-            raft: seams.raft.clone(),
-            map: seams.map.clone(),
-            peers: Peers::new(Arc::clone(&seams.transport)),
-            clock: Arc::clone(&seams.clock),
-            grace: seams.settings.collect_grace,
-            pause: seams.settings.collect_pause,
-            throttle: Throttle::new(seams.settings.collect_chunks_per_second),
-            partitions: BTreeMap::new(),
-        }
-    }
-
-    pub(super) async fn run(mut self) {
-        loop {
-            let more = self.turn().await;
-            if !more {
-                tokio::time::sleep(self.pause).await;
-            }
-        }
-    }
-
-    /// Goes once through the partitions that this node leads. Tells whether there is more to do at once.
-    async fn turn(&mut self) -> bool {
+impl Worker for Collection {
+    /// Goes once through the partitions that this node leads.
+    async fn turn(&mut self) -> Next {
         let led = self.led();
         self.partitions.retain(|partition, _| led.contains(partition));
         let mut reachable = None;
@@ -141,7 +116,25 @@ impl Collection {
                 Err(error) => tracing::debug!(partition = partition.0, %error, "garbage is not collected now"),
             }
         }
-        more
+        if more { Next::AtOnce } else { Next::After(self.pause) }
+    }
+}
+
+impl Collection {
+    pub(super) fn new(seams: &RepairSeams, tools: &Tools) -> Self {
+        Self {
+            me: seams.node,
+            kv: Arc::clone(&seams.kv),
+            chunks: Arc::clone(&seams.chunks),
+            raft: seams.raft.clone(),
+            map: seams.map.clone(),
+            peers: Arc::clone(&tools.peers),
+            clock: Arc::clone(&seams.clock),
+            grace: seams.settings.collect_grace,
+            pause: seams.settings.collect_pause,
+            pacer: Pacer::new(seams.settings.collect_chunks_per_second),
+            partitions: BTreeMap::new(),
+        }
     }
 
     fn led(&self) -> Vec<PartitionId> {
@@ -249,7 +242,7 @@ impl Collection {
         if plan.parts.is_empty() {
             return Ok(0);
         }
-        let wait = self.throttle.take(self.clock.monotonic(), plan.chunks);
+        let wait = self.pacer.take(self.clock.monotonic(), plan.chunks);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -397,7 +390,7 @@ fn may_have(map: &ClusterMap, partition: PartitionId) -> Vec<NodeId> {
     if map.nodes.len() <= 2 * usize::from(map.replication_factor) {
         return map.nodes.keys().copied().collect();
     }
-    let own = map.replicas(partition).iter().copied();
+    let own = map.holders(partition);
     own.chain(stand_ins(&map.placement, partition, &[]).take(STAND_INS_MAX)).collect()
 }
 

@@ -1,18 +1,33 @@
 //! Repair: the only mover of data. What is where and should not be, or should be and is not, is put right here.
 //!
-//! `deliver` brings owed chunks to nodes that were down and gives up the copies that stood in for them; `collect` removes
-//! known garbage from the whole cluster; `reclaim` gives the disk space of what was removed back. Each is a loop over
-//! decisions that are plain functions. `hints` is what is owed, `pace` how fast, `peers` the calls to other nodes. Nothing
-//! here makes a cluster map or judges a mutation.
+//! Read it in this order:
+//!
+//! - `compare` finds out what this node lacks, by comparing itself with the other holders of its partitions, and fetches it. It
+//!   alone decides how redundant the data is, and writes it down in `redundancy`.
+//! - `deliver` is the quick way: what was remembered to be owed to a node that was down (`hints`) is sent to it.
+//! - `strays` copies what is here and belongs elsewhere to where it belongs, has that confirmed, and drops it.
+//! - `mend` writes chunks anew that were found damaged, from a good copy.
+//! - `collect` removes known garbage from the whole cluster, and `reclaim` gives the disk space of what was removed back.
+//!
+//! Each is a [`Worker`]: a loop over decisions that are plain functions. They share `peers`, the calls to other nodes, `fetch`,
+//! which gets a good copy from whoever has one, `owners`, which asks whether a chunk is still referred to, and `throttle`. Every
+//! step can be repeated, and what is done lies on the disk: a worker that begins anew after a crash goes on where it was.
+//! Nothing here makes a cluster map or judges a mutation.
 
 mod collect;
+mod compare;
 mod deliver;
+mod fetch;
 pub mod hints;
-mod pace;
+pub mod mend;
+mod owners;
 mod peers;
 mod reclaim;
+pub mod redundancy;
+mod strays;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,18 +40,35 @@ use futures::future::join_all;
 use tokio::task::JoinHandle;
 
 use self::collect::Collection;
+use self::compare::Comparison;
 use self::deliver::Delivery;
+use self::fetch::Fetcher;
 use self::hints::HintStore;
+use self::mend::{Damage, Mending};
+use self::owners::Owners;
+use self::peers::Peers;
 use self::reclaim::Reclaiming;
+use self::redundancy::Redundancy;
+use self::strays::Strays;
+use self::throttle::Throttle;
 use crate::chunk::ChunkStore;
 use crate::kv::{Kv, KvError};
 use crate::raft::RaftNode;
 
+/// How long the leader of the map may take to confirm it to a worker that must not decide by an old one.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How fast repair goes.
 #[derive(Clone, Debug)]
 pub struct RepairSettings {
-    /// The most bytes of owed chunks that this node sends in a second: a third of a gigabit network, so that clients feel little.
-    pub deliver_bytes_per_second: u64,
+    /// The most bytes that this node moves in a second, whoever moves them: half a gigabit network, so that clients feel little.
+    pub bandwidth_bytes_per_second: u64,
+    /// The pause between two comparisons with the other holders, when nothing is open.
+    pub compare_interval: Duration,
+    /// The pause before the next look for chunks that belong elsewhere.
+    pub strays_pause: Duration,
+    /// How long a chunk that belongs elsewhere is left alone: the hints that came with it are quicker, as a rule.
+    pub stray_age_min: Duration,
     /// The pause before the next look for hints that are due.
     pub deliver_pause: Duration,
     /// How long bytes that no object refers to are kept.
@@ -52,7 +84,10 @@ pub struct RepairSettings {
 impl Default for RepairSettings {
     fn default() -> Self {
         Self {
-            deliver_bytes_per_second: 64 << 20,
+            bandwidth_bytes_per_second: 64 << 20,
+            compare_interval: Duration::from_secs(60),
+            strays_pause: Duration::from_secs(30),
+            stray_age_min: Duration::from_secs(60),
             deliver_pause: Duration::from_secs(1),
             collect_grace: Duration::from_secs(900),
             collect_pause: Duration::from_secs(10),
@@ -75,6 +110,10 @@ pub struct RepairSeams {
     pub chunks: Arc<ChunkStore>,
     /// The groups of this node.
     pub raft: RaftNode,
+    /// What is damaged here.
+    pub damage: Arc<Damage>,
+    /// How complete this node is.
+    pub redundancy: Arc<Redundancy>,
     /// Who holds what.
     pub map: MapWatch,
     /// The way to other nodes.
@@ -85,29 +124,76 @@ pub struct RepairSeams {
     pub settings: RepairSettings,
 }
 
+/// What the workers share.
+struct Tools {
+    peers: Arc<Peers>,
+    owners: Arc<Owners>,
+    fetcher: Arc<Fetcher>,
+    throttle: Arc<Throttle>,
+}
+
+impl Tools {
+    fn new(seams: &RepairSeams) -> Self {
+        let peers = Arc::new(Peers::new(Arc::clone(&seams.transport)));
+        let owners = Arc::new(Owners::new(Arc::clone(&peers)));
+        let throttle = Throttle::new(seams.settings.bandwidth_bytes_per_second, Arc::clone(&seams.clock));
+        let (chunks, of_fetcher) = (Arc::clone(&seams.chunks), Arc::clone(&throttle));
+        let fetcher = Arc::new(Fetcher::new(seams.node, chunks, Arc::clone(&peers), of_fetcher));
+        Self { peers, owners, fetcher, throttle }
+    }
+}
+
+/// One kind of repair.
+trait Worker: Send + 'static {
+    /// Does what is due, up to a bound, and says when there is more to do.
+    fn turn(&mut self) -> impl Future<Output = Next> + Send;
+}
+
+/// When a worker's next turn is.
+enum Next {
+    AtOnce,
+    After(Duration),
+}
+
+/// A worker's life: one turn after the other until it is aborted, which may be at any moment.
+async fn work(mut worker: impl Worker) {
+    loop {
+        match worker.turn().await {
+            Next::AtOnce => tokio::task::yield_now().await,
+            Next::After(pause) => tokio::time::sleep(pause).await,
+        }
+    }
+}
+
 /// Repair at work. Dropping it stops it at once; that is safe at any moment, because every step can be repeated.
 pub struct Repair {
-    loops: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Repair {
-    /// Starts the loops. To be called inside a runtime.
+    /// Starts the workers. To be called inside a runtime.
     pub fn start(seams: RepairSeams) -> Repair {
-        let deliver = tokio::spawn(Delivery::new(&seams).run());
-        let collect = tokio::spawn(Collection::new(&seams).run());
-        let reclaim = tokio::spawn(Reclaiming::new(&seams).run());
-        Repair { loops: vec![deliver, collect, reclaim] }
+        let tools = Tools::new(&seams);
+        let workers = vec![
+            tokio::spawn(work(Comparison::new(&seams, &tools))),
+            tokio::spawn(work(Delivery::new(&seams, &tools))),
+            tokio::spawn(work(Strays::new(&seams, &tools))),
+            tokio::spawn(work(Mending::new(&seams, &tools))),
+            tokio::spawn(work(Collection::new(&seams, &tools))),
+            tokio::spawn(work(Reclaiming::new(&seams))),
+        ];
+        Repair { workers }
     }
 
-    /// Stops the loops and returns when they hold nothing any more.
+    /// Stops the workers and returns when they hold nothing any more.
     pub async fn shutdown(mut self) {
         self.abort();
         // They end in the abort.
-        join_all(self.loops.drain(..)).await;
+        join_all(self.workers.drain(..)).await;
     }
 
     fn abort(&self) {
-        self.loops.iter().for_each(JoinHandle::abort);
+        self.workers.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -1,17 +1,24 @@
 //! The calls that repair makes to other nodes, one function each. It knows addresses, deadlines and what an answer must look
 //! like; when to call whom, and what follows, is the callers'.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner, verify_pieces};
-use annulus_common::ids::{ChunkId, NodeId};
+use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner, Digest, verify_pieces};
+use annulus_common::ids::{ChunkId, NodeId, PartitionId};
 use annulus_common::map::ClusterMap;
-use annulus_common::protocol::{self, Answer, Refusal, Request, Response};
+use annulus_common::protocol::metadata::{Query, QueryReply};
+use annulus_common::protocol::{
+    self, Answer, CHUNKS_PER_REQUEST_MAX, DIGESTS_PER_REQUEST_MAX, ListedChunk, Refusal, Request, Response,
+};
 use annulus_common::rpc::{Envelope, Lane, RpcError, SharedTransport};
 use bytes::Bytes;
 
 /// How long a node may take to say which chunks it has: it is also how a silent node is found out.
 const ASK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a page of digests may take: a scan of the whole index of a full node is seconds.
+const DIGEST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long a chunk may take: nobody waits for it, and a busy disk should not be asked twice.
 const CHUNK_DEADLINE: Duration = Duration::from_secs(20);
@@ -90,21 +97,65 @@ impl Peers {
         }
     }
 
-    /// Reads a whole chunk that must have these checksums.
-    pub(super) async fn get_chunk(
+    /// Reads a whole chunk, as it was written: what arrives is checked.
+    pub(super) async fn get_chunk(&self, map: &ClusterMap, node: NodeId, id: ChunkId) -> Result<Copy, PeerError> {
+        let request = Request::GetChunk { id, from: 0, to: CHUNK_BYTES };
+        match self.ask(map, node, Lane::Bulk, &request, Bytes::new(), CHUNK_DEADLINE).await? {
+            (Response::Chunk { owner, piece_crcs, length, .. }, data) => {
+                if data.len() != length as usize || verify_pieces(&data, &piece_crcs).is_err() {
+                    return Err(Refusal::Mismatch.into());
+                }
+                Ok(Copy { owner, piece_crcs, data })
+            }
+            _ => Err(unexpected("reading a chunk")),
+        }
+    }
+
+    /// What the chunks of each of these parts of the ring amount to there.
+    pub(super) async fn digests(
         &self,
         map: &ClusterMap,
         node: NodeId,
-        id: ChunkId,
-        piece_crcs: &[u32],
-    ) -> Result<Bytes, PeerError> {
-        let request = Request::GetChunk { id, from: 0, to: CHUNK_BYTES };
-        match self.ask(map, node, Lane::Bulk, &request, Bytes::new(), CHUNK_DEADLINE).await? {
-            (Response::Chunk { .. }, data) => match verify_pieces(&data, piece_crcs) {
-                Ok(()) => Ok(data),
-                Err(_) => Err(Refusal::Mismatch.into()),
-            },
-            _ => Err(unexpected("reading a chunk")),
+        parts: &[RangeInclusive<u64>],
+    ) -> Result<Vec<Digest>, PeerError> {
+        let mut digests = Vec::with_capacity(parts.len());
+        for parts in parts.chunks(DIGESTS_PER_REQUEST_MAX) {
+            let request = Request::DigestChunks(parts.to_vec());
+            match self.ask(map, node, Lane::Control, &request, Bytes::new(), DIGEST_DEADLINE).await? {
+                (Response::ChunkDigests(page), _) if page.len() == parts.len() => digests.extend(page),
+                _ => return Err(unexpected("what its chunks amount to")),
+            }
+        }
+        Ok(digests)
+    }
+
+    /// The next chunks of a part of the ring there; none when `after` is the last.
+    pub(super) async fn list_chunks(
+        &self,
+        map: &ClusterMap,
+        node: NodeId,
+        positions: &RangeInclusive<u64>,
+        after: Option<ChunkId>,
+    ) -> Result<Vec<ListedChunk>, PeerError> {
+        let request = Request::ListChunks { positions: positions.clone(), after };
+        match self.ask(map, node, Lane::Control, &request, Bytes::new(), ASK_DEADLINE).await? {
+            (Response::ChunkList(page), _) if page.len() <= CHUNKS_PER_REQUEST_MAX => Ok(page),
+            _ => Err(unexpected("listing chunks")),
+        }
+    }
+
+    /// Asks partitions' metadata, each for itself; the answers are in the order asked.
+    pub(super) async fn query(
+        &self,
+        map: &ClusterMap,
+        node: NodeId,
+        queries: Vec<(PartitionId, Query)>,
+    ) -> Result<Vec<Result<QueryReply, Refusal>>, PeerError> {
+        let asked = queries.len();
+        let request = Request::Query { epoch: map.epoch, queries };
+        match self.ask(map, node, Lane::Control, &request, Bytes::new(), ASK_DEADLINE).await? {
+            (Response::Queried(answers), _) if answers.len() == asked => Ok(answers),
+            _ => Err(unexpected("queries")),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 
-use super::RepairSeams;
+use super::{Next, RepairSeams, Worker};
 use crate::chunk::{ChunkStore, Usage};
 
 /// Fewer removed bytes are not worth the work: one blob file of the database.
@@ -31,20 +31,19 @@ impl Reclaiming {
         let chunks = Arc::clone(&seams.chunks);
         Self { chunks, clock: Arc::clone(&seams.clock), check: seams.settings.reclaim_check, watch: Watch::default() }
     }
+}
 
-    pub(super) async fn run(mut self) {
-        loop {
-            tokio::time::sleep(self.check).await;
-            let removed_bytes = self.chunks.usage().removed_bytes;
-            if !self.watch.is_due(self.chunks.usage(), self.clock.monotonic()) {
-                continue;
-            }
+impl Worker for Reclaiming {
+    async fn turn(&mut self) -> Next {
+        let removed_bytes = self.chunks.usage().removed_bytes;
+        if self.watch.is_due(self.chunks.usage(), self.clock.monotonic()) {
             match self.chunks.reclaim().await {
                 Ok(()) => tracing::info!(removed_bytes, "disk space of removed chunks reclaimed"),
                 Err(error) => tracing::warn!(%error, "disk space of removed chunks not reclaimed"),
             }
             self.watch.done(self.clock.monotonic());
         }
+        Next::After(self.check)
     }
 }
 

@@ -10,13 +10,15 @@ use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId,
 };
-use annulus_common::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeState};
+use annulus_common::map::{ClusterMap, MapVersion, Move, Node, NodeProfile, NodeState};
 use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, UserId};
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{Answer, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
-use annulus_common::rpc::{Envelope, Lane, PeerIdentity};
+use annulus_common::rpc::{Envelope, Lane, PeerIdentity, Service};
+use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::RepairSettings;
 use crate::chunk::Execution;
@@ -57,6 +59,11 @@ pub(super) fn map_of(nodes: u64, placement: &[&[u64]]) -> ClusterMap {
     }
 }
 
+/// A move that this node leaves.
+pub(super) fn leaving(node: u64) -> Move {
+    Move { epoch: Epoch(1), leaving: vec![NodeId(node)], joining: Vec::new() }
+}
+
 /// The first chunk of some part that lies in that partition.
 pub(super) fn chunk_of(map: &ClusterMap, partition: u32) -> ChunkId {
     let mut parts = (0..u128::MAX).map(|part| ChunkId { part: PartId(part.to_be_bytes()), index: 0 });
@@ -76,12 +83,57 @@ struct Machine {
 struct Site {
     network: LocalNetwork,
     clock: SharedClock,
+    settings: RepairSettings,
     machines: Vec<Machine>,
+    /// How often each kind of request was received, by all machines together.
+    calls: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+}
+
+/// As quick as tests want it.
+fn quick() -> RepairSettings {
+    RepairSettings {
+        compare_interval: Duration::from_millis(50),
+        strays_pause: Duration::from_millis(10),
+        stray_age_min: Duration::ZERO,
+        deliver_pause: Duration::from_millis(10),
+        collect_pause: Duration::from_millis(10),
+        collect_grace: Duration::ZERO,
+        ..RepairSettings::default()
+    }
+}
+
+/// A node that counts what it is asked.
+struct Counted {
+    service: Arc<dyn Service>,
+    calls: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+}
+
+#[async_trait]
+impl Service for Counted {
+    async fn call(&self, peer: &PeerIdentity, request: Envelope) -> Envelope {
+        let kind = match decode::<Request>(&request.header) {
+            Ok(Request::DigestChunks(_)) => "digests",
+            Ok(Request::ListChunks { .. }) => "lists",
+            Ok(Request::GetChunk { .. }) => "gets",
+            _ => "others",
+        };
+        *self.calls.lock().entry(kind).or_default() += 1;
+        self.service.call(peer, request).await
+    }
+
+    fn receive(&self, peer: &PeerIdentity, message: Envelope) {
+        self.service.receive(peer, message);
+    }
 }
 
 impl Site {
     async fn form(nodes: usize) -> Self {
-        let mut site = Self { network: LocalNetwork::new(), clock: SystemClock::shared(), machines: Vec::new() };
+        Self::form_with(nodes, quick()).await
+    }
+
+    async fn form_with(nodes: usize, settings: RepairSettings) -> Self {
+        let (network, clock) = (LocalNetwork::new(), SystemClock::shared());
+        let mut site = Self { network, clock, settings, machines: Vec::new(), calls: Arc::default() };
         for number in 1..=nodes {
             let name = format!("n{number}");
             let meta = Arc::new(MemoryKv::new());
@@ -105,8 +157,19 @@ impl Site {
         let data = NodeData::of(machine.meta.clone(), machine.chunks.clone(), identity, Execution::Inline);
         let transport = self.network.transport(data.identity());
         let node = StorageNode::start(config, data, transport, self.clock.clone()).unwrap();
-        self.network.register(&machine.name, node.service(), node.identity());
+        let counted = Counted { service: node.service(), calls: self.calls.clone() };
+        self.network.register(&machine.name, Arc::new(counted), node.identity());
         machine.node = Some(node);
+    }
+
+    /// Starts a machine again, and waits until it serves.
+    async fn resume(&mut self, place: usize) {
+        self.start(place);
+        soon(self.machines[place].node.as_ref().unwrap().ready()).await;
+    }
+
+    fn calls(&self, kind: &str) -> usize {
+        self.calls.lock().get(kind).copied().unwrap_or_default()
     }
 
     async fn stop(&mut self, place: usize) {
@@ -133,12 +196,7 @@ impl Site {
             block_cache_bytes: 0,
             disk_reserve_bytes: None,
             raft_workers: 1,
-            repair: RepairSettings {
-                deliver_pause: Duration::from_millis(10),
-                collect_pause: Duration::from_millis(10),
-                collect_grace: Duration::ZERO,
-                ..RepairSettings::default()
-            },
+            repair: self.settings.clone(),
         }
     }
 
@@ -220,8 +278,36 @@ impl Site {
         }
     }
 
+    /// Stores an object of this part: its chunks on all nodes of their replica sets, then its name.
+    async fn put_object(&self, key: &str, part: &Part) {
+        self.put_part(part).await;
+        self.name(key, part).await;
+    }
+
+    async fn name(&self, key: &str, part: &Part) {
+        let reply = self.mutate(self.clock.now_ms(), put(key, Conditions::default(), part)).await;
+        assert!(matches!(reply, MetaReply::Written { .. }), "{reply:?}");
+    }
+
     fn index(&self) -> PartitionId {
         self.map().partition_of_shard(OWNER.bucket, OWNER.shard)
+    }
+
+    /// How many of these parts a node has.
+    async fn count(&self, node: NodeId, parts: &[Part]) -> usize {
+        let mut count = 0;
+        for (id, _) in parts.iter().flat_map(Part::chunks) {
+            count += usize::from(self.has(node, id).await);
+        }
+        count
+    }
+
+    /// Whether a node has compared all its partitions with all others and lacks nothing.
+    fn is_complete(&self, node: NodeId) -> bool {
+        let map = self.map();
+        let redundancy = self.machines[self.place(node)].node.as_ref().unwrap().redundancy().unwrap();
+        let mut partitions = (0..map.partitions()).map(PartitionId).filter(|at| map.replicas(*at).contains(&node));
+        partitions.all(|partition| redundancy.chunks_complete(&map, partition))
     }
 
     /// Stores the chunks of a part on all nodes of their replica sets.
@@ -329,7 +415,7 @@ async fn a_chunk_that_rotted_here_is_sent_from_another_copy_and_mended() {
     site.start(place);
     until(async || site.hints(keeper).await.is_empty()).await;
     for node in [keeper, late] {
-        assert!(site.ask(node, &get, Bytes::new()).await.is_ok());
+        until(async || site.ask(node, &get, Bytes::new()).await.is_ok()).await;
     }
 }
 
@@ -347,27 +433,133 @@ fn rot(kv: &MemoryKv) {
     kv.write(batch, Durability::Synced).unwrap();
 }
 
+/// A part of one small chunk that lies in that partition.
+fn small_part(map: &ClusterMap, partition: u32) -> Part {
+    let id = chunk_of(map, partition).part;
+    Part { id, number: 1, length: u64::from(PIECE_BYTES) + 1_000, md5: [1; 16], checksum: None }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stand_in_gives_its_copy_up_when_every_holder_has_the_chunk() {
     let mut site = Site::form(4).await;
     let map = site.map();
-    let id = chunk_of(&map, 2);
+    let part = small_part(&map, 2);
+    let id = ChunkId { part: part.id, index: 0 };
     let holders = map.replicas(PartitionId(2)).to_vec();
     let stand_in = *map.nodes.keys().find(|node| !holders.contains(node)).unwrap();
-    let [has_it, owed, down] = holders[..] else { panic!("{holders:?}") };
+    let [has_it, lacks_it, down] = holders[..] else { panic!("{holders:?}") };
     let place = site.place(down);
     site.stop(place).await;
     site.put_chunk(has_it, id, &bytes(3), &[]).await;
-    site.put_chunk(stand_in, id, &bytes(3), &[owed]).await;
-    // The other holder, which nobody gave a hint for, is found to lack it too.
-    until(async || site.hints(stand_in).await == [(down, 1)]).await;
-    assert!(site.has(owed, id).await && site.has(stand_in, id).await);
-    site.start(place);
+    site.put_chunk(stand_in, id, &bytes(3), &[down]).await;
+    site.name("key", &part).await;
+    until(async || site.has(lacks_it, id).await).await;
+    assert!(site.has(stand_in, id).await, "one holder has not confirmed it");
+    site.resume(place).await;
     until(async || !site.has(stand_in, id).await).await;
     for holder in holders {
         assert!(site.has(holder, id).await);
     }
     until(async || site.hints(stand_in).await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stray_without_a_hint_is_copied_confirmed_and_dropped() {
+    let site = Site::form(4).await;
+    let map = site.map();
+    let part = small_part(&map, 1);
+    let id = ChunkId { part: part.id, index: 0 };
+    let members = map.replicas(PartitionId(1)).to_vec();
+    let stranger = *map.nodes.keys().find(|node| !members.contains(node)).unwrap();
+    site.name("key", &part).await;
+    site.put_chunk(stranger, id, &bytes(9), &[]).await;
+    until(async || !site.has(stranger, id).await).await;
+    for member in members {
+        assert!(site.has(member, id).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_chunks_gets_them_back_from_the_others() {
+    let mut site = Site::form(3).await;
+    let parts: Vec<Part> = (1..=5).map(part).collect();
+    for (number, part) in parts.iter().enumerate() {
+        site.put_object(&format!("key{number}"), part).await;
+    }
+    let lost = NodeId(2);
+    let place = site.place(lost);
+    site.stop(place).await;
+    site.machines[place].chunks = Arc::new(MemoryKv::new());
+    site.resume(place).await;
+    for (id, _) in parts.iter().flat_map(Part::chunks) {
+        until(async || site.has(lost, id).await).await;
+    }
+    let get = Request::GetChunk { id: ChunkId { part: parts[0].id, index: 1 }, from: 0, to: 5 };
+    assert!(matches!(site.ask(lost, &get, Bytes::new()).await, Ok(Response::Chunk { owner: OWNER, length: 5, .. })));
+    until(async || site.is_complete(lost)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_fetched_before_a_crash_is_not_fetched_again() {
+    // Two chunks a second or so: the crash comes in the middle.
+    let slow = RepairSettings { bandwidth_bytes_per_second: 600_000, ..quick() };
+    let mut site = Site::form_with(3, slow).await;
+    let map = site.map();
+    let parts: Vec<Part> = (0..map.partitions()).map(|at| small_part(&map, at)).collect();
+    for (number, part) in parts.iter().enumerate() {
+        site.put_object(&format!("key{number}"), part).await;
+    }
+    let lost = NodeId(3);
+    let place = site.place(lost);
+    site.stop(place).await;
+    site.machines[place].chunks = Arc::new(MemoryKv::new());
+    let gets_before = site.calls("gets");
+    site.resume(place).await;
+    until(async || site.count(lost, &parts).await > 0).await;
+    site.stop(place).await;
+    site.machines[place].chunks.crash();
+    site.resume(place).await;
+    until(async || site.count(lost, &parts).await == parts.len()).await;
+    // Those on their way in the crash may come twice.
+    let gets = site.calls("gets") - gets_before;
+    assert!((parts.len()..=parts.len() + super::fetch::CHUNKS_AT_ONCE).contains(&gets), "{gets}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_nodes_ask_one_question_each_and_nothing_else() {
+    // Two minutes between comparisons: everyone compares once, at the start.
+    let rare = RepairSettings { compare_interval: Duration::from_secs(120), ..quick() };
+    let mut site = Site::form_with(3, rare).await;
+    for number in 1..=3 {
+        site.put_object(&format!("key{number}"), &part(number)).await;
+    }
+    let place = site.place(NodeId(1));
+    until(async || site.map().nodes.keys().all(|node| site.is_complete(*node))).await;
+    site.stop(place).await;
+    let (digests, lists, gets) = (site.calls("digests"), site.calls("lists"), site.calls("gets"));
+    site.resume(place).await;
+    until(async || site.is_complete(NodeId(1))).await;
+    let after = (site.calls("digests"), site.calls("lists"), site.calls("gets"));
+    assert_eq!(after, (digests + 2, lists, gets));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nothing_refers_to_does_not_come_back() {
+    let site = Site::form(3).await;
+    let [deleted, kept] = [1, 2].map(part);
+    site.put_object("deleted", &deleted).await;
+    site.put_object("kept", &kept).await;
+    site.mutate(site.clock.now_ms(), delete("deleted")).await;
+    until(async || site.garbage().await.is_empty()).await;
+    // A late copy of the one, and a single copy of the other that went missing.
+    let [holder, other] = [NodeId(1), NodeId(2)];
+    let late = ChunkId { part: deleted.id, index: 1 };
+    let missing = ChunkId { part: kept.id, index: 1 };
+    site.put_chunk(holder, late, &Bytes::from(vec![1; 5]), &[]).await;
+    site.ask(other, &Request::DeleteChunks(vec![missing]), Bytes::new()).await.unwrap();
+    until(async || site.has(other, missing).await).await;
+    until(async || site.is_complete(other)).await;
+    assert!(!site.has(other, late).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

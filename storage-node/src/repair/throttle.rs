@@ -1,23 +1,47 @@
-//! How fast repair may go: pure arithmetic over a clock that is passed in.
+//! How fast repair may go. [`Throttle`] is what everything that moves bytes between nodes shares; [`Pacer`] and [`BackOff`]
+//! are the arithmetic, over a clock that is passed in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use annulus_common::clock::SharedClock;
 use annulus_common::ids::NodeId;
+use parking_lot::Mutex;
 
 /// The pause after a first failure, and the longest one: a node that comes back is noticed within half a minute.
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
+/// The bytes that this node moves, whichever worker moves them.
+pub(super) struct Throttle {
+    clock: SharedClock,
+    pacer: Mutex<Pacer>,
+}
+
+impl Throttle {
+    pub(super) fn new(bytes_per_second: u64, clock: SharedClock) -> Arc<Self> {
+        Arc::new(Self { clock, pacer: Mutex::new(Pacer::new(bytes_per_second)) })
+    }
+
+    /// Returns when so many bytes may be moved.
+    pub(super) async fn take(&self, bytes: u64) {
+        let wait = self.pacer.lock().take(self.clock.monotonic(), bytes);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
 /// Spreads work so that no more than a rate of it is begun. What was not used is not saved up.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(super) struct Pacer {
     per_second: u64,
     /// When everything that was taken so far is paid for.
     free_at: Duration,
 }
 
-impl Throttle {
+impl Pacer {
     pub(super) fn new(per_second: u64) -> Self {
         Self { per_second: per_second.max(1), free_at: Duration::ZERO }
     }
@@ -64,20 +88,20 @@ mod tests {
 
     use annulus_common::ids::NodeId;
 
-    use super::{BackOff, Throttle};
+    use super::{BackOff, Pacer};
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
 
     #[test]
-    fn a_throttle_spreads_work_and_saves_nothing_up() {
-        let mut throttle = Throttle::new(1_000);
-        assert_eq!(throttle.take(ms(500), 100), ms(0));
-        assert_eq!(throttle.take(ms(500), 100), ms(100));
-        assert_eq!(throttle.take(ms(550), 1), ms(150));
-        assert_eq!(throttle.take(ms(9_000), 100), ms(0));
-        assert_eq!(throttle.take(ms(9_000), 100), ms(100));
+    fn a_pacer_spreads_work_and_saves_nothing_up() {
+        let mut pacer = Pacer::new(1_000);
+        assert_eq!(pacer.take(ms(500), 100), ms(0));
+        assert_eq!(pacer.take(ms(500), 100), ms(100));
+        assert_eq!(pacer.take(ms(550), 1), ms(150));
+        assert_eq!(pacer.take(ms(9_000), 100), ms(0));
+        assert_eq!(pacer.take(ms(9_000), 100), ms(100));
     }
 
     #[test]

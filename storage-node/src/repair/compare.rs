@@ -1,0 +1,459 @@
+//! Anti-entropy: what this node holds of its partitions is compared with what every other holder has, and what is missing
+//! here is fetched. Nothing is pushed: whoever lacks something finds it out by itself.
+//!
+//! One question per node brings the digests of all partitions in common; equal ones are done. Where they differ, the part of
+//! the ring is cut until it is small enough to list, and what the list has and this node has not is fetched. Partitions with
+//! the fewest good copies come first. A turn is repeated from its beginning after a minute, so that the order stays right.
+//!
+//! What is deleted does not come back: only what its owner still refers to is fetched. An exception is a partition that
+//! moves, where what is being uploaded right now is taken along too, and an owner that does not answer: then a chunk too many
+//! is better than one too few, and the collection of orphans removes it again.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::chunk::Digest;
+use annulus_common::clock::SharedClock;
+use annulus_common::ids::{Epoch, NodeId, PartitionId};
+use annulus_common::map::ClusterMap;
+use annulus_common::map::watch::MapWatch;
+use annulus_common::protocol::{CHUNKS_PER_REQUEST_MAX, ListedChunk};
+use annulus_common::ring::positions_of;
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream;
+
+use super::fetch::{CHUNKS_AT_ONCE, FetchError, Fetcher};
+use super::owners::{OwnedPart, Owners};
+use super::peers::{PeerError, Peers};
+use super::redundancy::{Lacking, Redundancy, partitions_of};
+use super::{Next, RepairSeams, Tools, Worker};
+use crate::chunk::{ChunkError, ChunkStore};
+
+/// How often it is looked whether a comparison is due: a change of the map makes it so at once.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The pause after a turn that left something open.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// A comparison takes no more than this part of the time, however large the index is.
+const TIME_SHARE: u32 = 100;
+/// The same while something is open.
+const TIME_SHARE_OPEN: u32 = 10;
+
+/// A turn that has fetched for so long begins anew.
+const TURN_MAX: Duration = Duration::from_secs(60);
+
+/// Parts that a stretch of the ring is cut into where two nodes differ: four halvings in one question.
+const CUTS: u64 = 16;
+
+/// The loop and what it remembers.
+pub(super) struct Comparison {
+    me: NodeId,
+    chunks: Arc<ChunkStore>,
+    map: MapWatch,
+    clock: SharedClock,
+    peers: Arc<Peers>,
+    owners: Arc<Owners>,
+    fetcher: Arc<Fetcher>,
+    redundancy: Arc<Redundancy>,
+    interval: Duration,
+    /// The epoch of the last turn, and when the next one is due.
+    last: Option<Epoch>,
+    due_at: Duration,
+}
+
+/// Two nodes that do not hold the same of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Difference {
+    partition: PartitionId,
+    other: NodeId,
+    mine: Digest,
+    theirs: Digest,
+}
+
+/// Why a partition is not level with another node now.
+#[derive(Debug, thiserror::Error)]
+enum Interruption {
+    #[error("the holders of the partition changed")]
+    MapChanged,
+    #[error("moves are paused")]
+    Paused,
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    #[error(transparent)]
+    Chunks(#[from] ChunkError),
+}
+
+/// What all partitions amount to, here and elsewhere.
+struct Survey {
+    map: Arc<ClusterMap>,
+    began: Duration,
+    /// How long it took to add up what is here.
+    took: Duration,
+    mine: BTreeMap<PartitionId, Digest>,
+    theirs: BTreeMap<PartitionId, Vec<(NodeId, Digest)>>,
+    /// Whether some node did not answer.
+    incomplete: bool,
+}
+
+impl Worker for Comparison {
+    async fn turn(&mut self) -> Next {
+        let map = self.map.latest();
+        self.redundancy.follow(&map);
+        let is_due = self.last != Some(map.epoch) || self.clock.monotonic() >= self.due_at;
+        if !is_due || !self.map.has_arrived() {
+            return Next::After(LOOK);
+        }
+        self.last = Some(map.epoch);
+        let moving = !map.moves.partitions.is_empty();
+        let (took, open) = match self.survey(map).await {
+            Ok(survey) => (survey.took, self.level_all(&survey).await || survey.incomplete || moving),
+            Err(error) => {
+                tracing::warn!(%error, "what is here cannot be compared");
+                (Duration::ZERO, true)
+            }
+        };
+        let pause = if open {
+            RETRY_PAUSE.min(self.interval).max(took * TIME_SHARE_OPEN)
+        } else {
+            self.interval.max(took * TIME_SHARE)
+        };
+        self.redundancy.compares_every(self.interval.max(took * TIME_SHARE));
+        self.due_at = self.clock.monotonic() + pause;
+        Next::After(LOOK.min(pause))
+    }
+}
+
+impl Comparison {
+    pub(super) fn new(seams: &RepairSeams, tools: &Tools) -> Self {
+        Self {
+            me: seams.node,
+            chunks: Arc::clone(&seams.chunks),
+            map: seams.map.clone(),
+            clock: Arc::clone(&seams.clock),
+            peers: Arc::clone(&tools.peers),
+            owners: Arc::clone(&tools.owners),
+            fetcher: Arc::clone(&tools.fetcher),
+            redundancy: Arc::clone(&seams.redundancy),
+            interval: seams.settings.compare_interval,
+            last: None,
+            due_at: Duration::ZERO,
+        }
+    }
+
+    /// Adds up the partitions of this node, and asks everyone who shares some of them.
+    async fn survey(&self, map: Arc<ClusterMap>) -> Result<Survey, ChunkError> {
+        let began = self.clock.monotonic();
+        let shared = shared_with(&map, self.me);
+        let asked = shared.iter().map(|(node, partitions)| self.ask(&map, *node, partitions));
+        let answers = join_all(asked).await;
+        let adding_began = self.clock.monotonic();
+        let mut mine = BTreeMap::new();
+        for partition in partitions_of(&map, self.me) {
+            mine.insert(partition, self.chunks.digest(positions_of(partition, map.partitions())).await?);
+        }
+        let took = self.clock.monotonic().saturating_sub(adding_began);
+        let mut theirs: BTreeMap<PartitionId, Vec<(NodeId, Digest)>> = BTreeMap::new();
+        let mut incomplete = false;
+        for ((node, partitions), answer) in shared.into_iter().zip(answers) {
+            match answer {
+                Ok(digests) => {
+                    for (partition, digest) in partitions.into_iter().zip(digests) {
+                        theirs.entry(partition).or_default().push((node, digest));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(node = node.0, %error, "not compared now");
+                    incomplete = true;
+                }
+            }
+        }
+        Ok(Survey { map, began, took, mine, theirs, incomplete })
+    }
+
+    async fn ask(&self, map: &ClusterMap, node: NodeId, partitions: &[PartitionId]) -> Result<Vec<Digest>, PeerError> {
+        let parts: Vec<_> = partitions.iter().map(|at| positions_of(*at, map.partitions())).collect();
+        self.peers.digests(map, node, &parts).await
+    }
+
+    /// Writes down what is equal and fetches where something is missing. Tells whether something is left open.
+    async fn level_all(&self, survey: &Survey) -> bool {
+        let Survey { map, began, .. } = survey;
+        let mut differences = Vec::new();
+        for (partition, other, mine, theirs) in survey.pairs() {
+            if mine == theirs {
+                self.redundancy.found(map, partition, other, *began, Lacking::NOTHING);
+            } else {
+                let difference = Difference { partition, other, mine, theirs };
+                self.redundancy.suspect(map, partition, other, *began, difference.estimate());
+                differences.push(difference);
+            }
+        }
+        survey.sort_by_danger(&mut differences);
+        let mut open = false;
+        let mut failed = Vec::new();
+        for difference in differences {
+            let Difference { partition, other, .. } = difference;
+            let in_time = self.clock.monotonic() <= *began + TURN_MAX;
+            let levelled = match in_time && !failed.contains(&other) {
+                true => self.level(map, partition, other).await,
+                false => Ok(difference.estimate()),
+            };
+            let lacking = levelled.unwrap_or_else(|error| {
+                tracing::info!(partition = partition.0, node = other.0, %error, "missing chunks are not fetched now");
+                if matches!(error, Interruption::Peer(_)) {
+                    failed.push(other);
+                }
+                difference.estimate()
+            });
+            self.redundancy.found(map, partition, other, *began, lacking);
+            open |= lacking != Lacking::NOTHING;
+        }
+        open
+    }
+
+    /// Fetches what `other` has of a partition and this node has not. Returns what is still lacking.
+    async fn level(&self, map: &ClusterMap, partition: PartitionId, other: NodeId) -> Result<Lacking, Interruption> {
+        let mut lacking = Lacking::NOTHING;
+        let mut stretches = vec![positions_of(partition, map.partitions())];
+        while let Some(stretch) = stretches.pop() {
+            let parts = cut(&stretch);
+            let digests = self.peers.digests(map, other, &parts).await?;
+            for (part, theirs) in parts.into_iter().zip(digests) {
+                let mine = self.chunks.digest(part.clone()).await?;
+                if theirs == mine || theirs.chunks == 0 {
+                    continue;
+                }
+                let worth_cutting = mine.chunks > 0 && theirs.chunks > CHUNKS_PER_REQUEST_MAX as u64;
+                if worth_cutting && part.start() < part.end() {
+                    stretches.push(part);
+                } else {
+                    lacking.merge(self.level_listed(map, partition, other, &part).await?);
+                }
+            }
+        }
+        Ok(lacking)
+    }
+
+    async fn level_listed(
+        &self,
+        map: &ClusterMap,
+        partition: PartitionId,
+        other: NodeId,
+        part: &RangeInclusive<u64>,
+    ) -> Result<Lacking, Interruption> {
+        let mut lacking = Lacking::NOTHING;
+        let mut after = None;
+        loop {
+            let latest = self.map.latest();
+            if latest.epoch != map.epoch && !latest.holders(partition).eq(map.holders(partition)) {
+                return Err(Interruption::MapChanged);
+            }
+            if latest.moves.paused && latest.move_of(partition).is_some() {
+                return Err(Interruption::Paused);
+            }
+            let page = self.peers.list_chunks(map, other, part, after).await?;
+            let Some(last) = page.last() else { return Ok(lacking) };
+            after = Some(last.id);
+            let missing = self.missing(&page, &mut lacking).await?;
+            let wanted = self.wanted(map, partition, missing).await;
+            lacking.merge(self.fetch_all(map, other, wanted).await?);
+        }
+    }
+
+    /// Which of these chunks are not here. A chunk that is here as something else is lacking, and nothing can be done.
+    async fn missing(&self, page: &[ListedChunk], lacking: &mut Lacking) -> Result<Vec<ListedChunk>, ChunkError> {
+        let mut missing = Vec::new();
+        for &listed in page {
+            match self.chunks.stat(listed.id).await {
+                Ok(None) | Err(ChunkError::Corrupt { .. }) => missing.push(listed),
+                Ok(Some(info)) if info.listed() == listed => {}
+                Ok(Some(_)) => {
+                    tracing::error!(chunk = ?listed.id, "another node has another chunk under this id");
+                    lacking.add(listed.length);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Leaves out what nothing refers to any more.
+    async fn wanted(&self, map: &ClusterMap, partition: PartitionId, missing: Vec<ListedChunk>) -> Vec<ListedChunk> {
+        let moving = map.move_of(partition).is_some();
+        if missing.is_empty() || moving {
+            return missing;
+        }
+        let parts = missing.iter().map(|chunk| OwnedPart { owner: chunk.owner, part: chunk.id.part });
+        let referenced = self.owners.references(map, parts).await;
+        missing.into_iter().filter(|chunk| referenced.get(&chunk.id.part) != Some(&false)).collect()
+    }
+
+    /// Fetches chunks, a few at a time. Returns those that nobody could give.
+    async fn fetch_all(
+        &self,
+        map: &ClusterMap,
+        other: NodeId,
+        wanted: Vec<ListedChunk>,
+    ) -> Result<Lacking, Interruption> {
+        let fetched = wanted.len();
+        let fetches = wanted
+            .into_iter()
+            .map(|chunk| async move { (chunk, self.fetcher.bring(map, chunk.id, chunk.length, Some(other)).await) });
+        let mut fetches = stream::iter(fetches).buffer_unordered(CHUNKS_AT_ONCE);
+        let mut lacking = Lacking::NOTHING;
+        while let Some((chunk, outcome)) = fetches.next().await {
+            match outcome {
+                Ok(()) => {}
+                Err(FetchError::Silent { node, error }) if node == other => return Err(error.into()),
+                Err(FetchError::Chunks(error @ (ChunkError::Full | ChunkError::Failed(_)))) => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(chunk = ?chunk.id, %error, "a missing chunk is not fetched");
+                    lacking.add(chunk.length);
+                }
+            }
+        }
+        if fetched > 0 {
+            tracing::info!(node = other.0, chunks = fetched as u64 - lacking.chunks, "missing chunks fetched");
+        }
+        Ok(lacking)
+    }
+}
+
+impl Difference {
+    /// What is lacking here, before anything was listed.
+    fn estimate(&self) -> Lacking {
+        Lacking {
+            chunks: self.theirs.chunks.saturating_sub(self.mine.chunks).max(1),
+            bytes: self.theirs.bytes.saturating_sub(self.mine.bytes),
+        }
+    }
+}
+
+impl Survey {
+    /// Each of the others' answers with what is here of the same partition.
+    fn pairs(&self) -> impl Iterator<Item = (PartitionId, NodeId, Digest, Digest)> + '_ {
+        self.theirs.iter().flat_map(|(partition, answers)| {
+            let mine = self.mine.get(partition).copied().unwrap_or_default();
+            answers.iter().map(move |(node, theirs)| (*partition, *node, mine, *theirs))
+        })
+    }
+
+    /// The partitions with the fewest good copies first, then those that lack most.
+    fn sort_by_danger(&self, differences: &mut [Difference]) {
+        differences.sort_by_key(|difference| {
+            (self.good_copies(difference.partition), Reverse(difference.estimate().chunks), difference.partition)
+        });
+    }
+
+    /// Holders that have as much as any: the others lack something.
+    fn good_copies(&self, partition: PartitionId) -> usize {
+        let others = self.theirs.get(&partition).into_iter().flatten().map(|(_, digest)| digest.chunks);
+        let all: Vec<u64> = others.chain(self.mine.get(&partition).map(|mine| mine.chunks)).collect();
+        let most = all.iter().max();
+        all.iter().filter(|chunks| Some(*chunks) == most).count()
+    }
+}
+
+/// The other holders of a node's partitions, each with the partitions in common.
+fn shared_with(map: &ClusterMap, me: NodeId) -> BTreeMap<NodeId, Vec<PartitionId>> {
+    let mut shared: BTreeMap<NodeId, Vec<PartitionId>> = BTreeMap::new();
+    for partition in partitions_of(map, me) {
+        for other in map.holders(partition).filter(|&node| node != me) {
+            shared.entry(other).or_default().push(partition);
+        }
+    }
+    shared
+}
+
+/// Cuts a stretch of the ring into parts of the same size, without gaps.
+fn cut(stretch: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
+    let (first, last) = (*stretch.start(), *stretch.end());
+    let size = (last - first) / CUTS + 1;
+    let mut parts = Vec::with_capacity(CUTS as usize);
+    let mut begin = first;
+    loop {
+        let end = begin.saturating_add(size - 1).min(last);
+        parts.push(begin..=end);
+        match end.checked_add(1).filter(|_| end < last) {
+            Some(next) => begin = next,
+            None => return parts,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use annulus_common::chunk::Digest;
+    use annulus_common::ids::{NodeId, PartitionId};
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
+
+    use super::super::tests::{leaving, map_of};
+    use super::{Difference, Survey, cut, shared_with};
+
+    fn digest(chunks: u64) -> Digest {
+        Digest { chunks, bytes: chunks * 10, sum: chunks }
+    }
+
+    #[test]
+    fn everyone_who_holds_or_held_a_partition_is_compared_with() {
+        let mut map = map_of(4, &[&[1, 2], &[2, 3], &[3, 1]]);
+        map.moves.partitions.insert(PartitionId(2), leaving(4));
+        let shared = shared_with(&map, NodeId(1));
+        let expected = [(2, vec![0]), (3, vec![2]), (4, vec![2])];
+        let expected = expected.map(|(node, at)| (NodeId(node), at.into_iter().map(PartitionId).collect()));
+        assert_eq!(shared, BTreeMap::from(expected));
+        assert!(!shared_with(&map, NodeId(4)).contains_key(&NodeId(1)), "who leaves fetches nothing");
+    }
+
+    #[test]
+    fn the_most_endangered_partition_comes_first() {
+        let map = Arc::new(map_of(3, &[&[1, 2, 3], &[1, 2, 3], &[1, 2, 3]]));
+        let answers = |of: [u64; 2]| vec![(NodeId(2), digest(of[0])), (NodeId(3), digest(of[1]))];
+        let survey = Survey {
+            map,
+            began: Duration::ZERO,
+            took: Duration::ZERO,
+            mine: [(0, 4), (1, 4), (2, 1)].map(|(at, chunks)| (PartitionId(at), digest(chunks))).into(),
+            theirs: [(0, [5, 5]), (1, [5, 0]), (2, [9, 9])].map(|(at, of)| (PartitionId(at), answers(of))).into(),
+            incomplete: false,
+        };
+        let mut differences: Vec<Difference> = survey
+            .pairs()
+            .filter(|(_, other, ..)| *other == NodeId(2))
+            .map(|(partition, other, mine, theirs)| Difference { partition, other, mine, theirs })
+            .collect();
+        survey.sort_by_danger(&mut differences);
+        // Of 1 there is one good copy, of the others two; 2 lacks more than 0.
+        assert_eq!(differences.iter().map(|at| at.partition.0).collect::<Vec<_>>(), [1, 2, 0]);
+        assert_eq!(differences[1].estimate().chunks, 8);
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_of_a_stretch_are_the_stretch(one: u64, other: u64) {
+            let stretch = one.min(other)..=one.max(other);
+            let parts = cut(&stretch);
+            prop_assert!(parts.len() <= 16);
+            prop_assert_eq!(parts[0].start(), stretch.start());
+            prop_assert_eq!(parts.last().unwrap().end(), stretch.end());
+            for pair in parts.windows(2) {
+                prop_assert_eq!(pair[0].end() + 1, *pair[1].start());
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_ring_and_a_single_position_can_be_cut() {
+        assert_eq!(cut(&(0..=u64::MAX)).len(), 16);
+        assert_eq!(cut(&(7..=7)), [7..=7]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Asks the owners of chunks, which are index shards, whether their parts are still referred to. The leader of the owner's
+//! partition answers, linearizably. What follows from an answer, or from none, is the callers'.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use annulus_common::chunk::ChunkOwner;
+use annulus_common::ids::{NodeId, PartId, PartitionId};
+use annulus_common::map::ClusterMap;
+use annulus_common::protocol::metadata::{Query, QueryReply};
+use annulus_common::protocol::{QUERIES_PER_REQUEST_MAX, Refusal};
+use futures::future::join_all;
+use parking_lot::Mutex;
+
+use super::peers::Peers;
+
+/// Rounds of asking: the leader that was known, the one that it names, and each member once.
+const ROUNDS_MAX: usize = 5;
+
+/// A part and who should know of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct OwnedPart {
+    pub(super) owner: ChunkOwner,
+    pub(super) part: PartId,
+}
+
+/// What is known of the partitions' leaders: a guess that costs a question when it is wrong.
+pub(super) struct Owners {
+    peers: Arc<Peers>,
+    leaders: Mutex<BTreeMap<PartitionId, NodeId>>,
+}
+
+impl Owners {
+    pub(super) fn new(peers: Arc<Peers>) -> Self {
+        Self { peers, leaders: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Which of these parts something refers to. What is missing in the answer could not be asked.
+    pub(super) async fn references(
+        &self,
+        map: &ClusterMap,
+        parts: impl IntoIterator<Item = OwnedPart>,
+    ) -> BTreeMap<PartId, bool> {
+        let mut open: BTreeMap<PartitionId, BTreeSet<PartId>> = BTreeMap::new();
+        for OwnedPart { owner, part } in parts {
+            open.entry(map.partition_of_shard(owner.bucket, owner.shard)).or_default().insert(part);
+        }
+        let mut known = BTreeMap::new();
+        for round in 0..ROUNDS_MAX {
+            if open.is_empty() {
+                break;
+            }
+            let asks = self.group(map, &open, round);
+            let answers = join_all(asks.into_iter().map(|(node, partitions)| self.ask(map, node, partitions))).await;
+            for (partition, answer) in answers.into_iter().flatten() {
+                if let Some(referenced) = answer {
+                    known.extend(referenced);
+                    open.remove(&partition);
+                }
+            }
+        }
+        known
+    }
+
+    /// Whom to ask about which partitions: who was the leader last, or else one member after the other.
+    fn group(
+        &self,
+        map: &ClusterMap,
+        open: &BTreeMap<PartitionId, BTreeSet<PartId>>,
+        round: usize,
+    ) -> Vec<(NodeId, Vec<(PartitionId, Vec<PartId>)>)> {
+        let leaders = self.leaders.lock();
+        let mut asks: BTreeMap<NodeId, Vec<(PartitionId, Vec<PartId>)>> = BTreeMap::new();
+        for (partition, parts) in open {
+            let members = map.replicas(*partition);
+            let member = || members.get(round % members.len().max(1)).copied();
+            if let Some(node) = leaders.get(partition).copied().or_else(member) {
+                asks.entry(node).or_default().push((*partition, parts.iter().copied().collect()));
+            }
+        }
+        let pages = |(node, asks): (NodeId, Vec<_>)| {
+            asks.chunks(QUERIES_PER_REQUEST_MAX).map(|page| (node, page.to_vec())).collect::<Vec<_>>()
+        };
+        asks.into_iter().flat_map(pages).collect()
+    }
+
+    /// One node's answers. None for a partition that it cannot answer for: another is asked in the next round.
+    async fn ask(
+        &self,
+        map: &ClusterMap,
+        node: NodeId,
+        asks: Vec<(PartitionId, Vec<PartId>)>,
+    ) -> Vec<(PartitionId, Option<Vec<(PartId, bool)>>)> {
+        let queries = asks.iter().map(|(partition, parts)| (*partition, Query::References(parts.clone()))).collect();
+        let answers = match self.peers.query(map, node, queries).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::debug!(node = node.0, %error, "owners do not say what they refer to");
+                self.leaders.lock().retain(|_, leader| *leader != node);
+                return Vec::new();
+            }
+        };
+        let mut leaders = self.leaders.lock();
+        let mut known = Vec::with_capacity(asks.len());
+        for ((partition, parts), answer) in asks.into_iter().zip(answers) {
+            match answer {
+                Ok(QueryReply::References(referenced)) if referenced.len() == parts.len() => {
+                    leaders.insert(partition, node);
+                    known.push((partition, Some(parts.into_iter().zip(referenced).collect())));
+                }
+                Err(Refusal::NotLeader { leader: Some(leader) }) if leader != node => {
+                    leaders.insert(partition, leader);
+                    known.push((partition, None));
+                }
+                _ => {
+                    leaders.remove(&partition);
+                    known.push((partition, None));
+                }
+            }
+        }
+        known
+    }
+}

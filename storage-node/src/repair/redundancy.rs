@@ -1,0 +1,335 @@
+//! What this node knows of how complete its partitions are. The workers write down what they found, status and the
+//! coordinator of moves read it; nothing is done here.
+//!
+//! It is known by comparison alone. A partition that was never compared since the start, or since its holders changed, or too
+//! long ago, is unknown, whatever else looks well: an empty queue proves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::ids::{NodeId, PartitionId};
+use annulus_common::map::{ClusterMap, Move};
+use parking_lot::Mutex;
+
+/// What gateways may still write to the former holders after a change of placement: a write's own deadline and the lease
+/// under which they hold the map, with room. A comparison that begins earlier does not count for a move.
+pub(super) const MOVE_SETTLES: Duration = Duration::from_secs(10);
+
+/// What this node lacks of a partition, by comparison with one other holder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lacking {
+    /// Chunks.
+    pub chunks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Lacking {
+    /// Nothing.
+    pub const NOTHING: Self = Self { chunks: 0, bytes: 0 };
+
+    /// Counts a chunk.
+    pub(super) fn add(&mut self, bytes: u32) {
+        self.chunks += 1;
+        self.bytes += u64::from(bytes);
+    }
+
+    /// Counts others.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.chunks += other.chunks;
+        self.bytes += other.bytes;
+    }
+}
+
+/// How complete the partitions of a node are, shared by who finds out and who asks.
+pub struct Redundancy {
+    me: NodeId,
+    clock: SharedClock,
+    partitions: Mutex<BTreeMap<PartitionId, Standing>>,
+    interval: Mutex<Duration>,
+    strays: AtomicU64,
+}
+
+/// What is known of one partition.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    holders: Holders,
+    /// Since when these are its holders, as far as this node knows.
+    since: Duration,
+    /// By each of the others that was compared with.
+    compared: BTreeMap<NodeId, Compared>,
+}
+
+/// Who has a partition, or should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Holders {
+    /// Those that should, in the order of their numbers.
+    members: Vec<NodeId>,
+    /// The move that is not over, if there is one.
+    moving: Option<Move>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Compared {
+    began: Duration,
+    lacking: Lacking,
+}
+
+/// A partition as this node's status tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PartitionStanding {
+    /// Which.
+    pub partition: PartitionId,
+    /// The oldest comparison with one of the other members; nothing when one of them was never compared with.
+    pub compared_before: Option<Duration>,
+    /// What is lacking, by the worst of the comparisons.
+    pub lacking: Lacking,
+}
+
+impl Holders {
+    fn of(map: &ClusterMap, partition: PartitionId) -> Self {
+        let mut members = map.replicas(partition).to_vec();
+        members.sort_unstable();
+        Self { members, moving: map.move_of(partition).cloned() }
+    }
+
+    fn all(&self) -> BTreeSet<NodeId> {
+        let leaving = self.moving.iter().flat_map(|moving| &moving.leaving);
+        self.members.iter().chain(leaving).copied().collect()
+    }
+
+    fn others(&self, me: NodeId) -> BTreeSet<NodeId> {
+        self.all().into_iter().filter(|&node| node != me).collect()
+    }
+
+    /// Nodes that a member need not have compared itself with. What was acknowledged before a move is on a write quorum of the
+    /// nodes that held the partition: one of them is among any that leave out fewer. Holders that are known no more (a node
+    /// that was removed, a replication factor that was smaller) count as left out.
+    fn may_be_left_out(&self, replication_factor: usize, write_quorum: usize) -> usize {
+        let Some(moving) = &self.moving else { return 0 };
+        let complete = self.all().into_iter().filter(|node| !moving.joining.contains(node)).count();
+        (write_quorum - 1).saturating_sub(replication_factor.saturating_sub(complete))
+    }
+}
+
+impl Redundancy {
+    /// Nothing is known yet.
+    pub fn new(me: NodeId, clock: SharedClock) -> Self {
+        Self {
+            me,
+            clock,
+            partitions: Mutex::new(BTreeMap::new()),
+            interval: Mutex::new(Duration::ZERO),
+            strays: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes a map over: what was found out about other holders than the map's is forgotten.
+    pub(super) fn follow(&self, map: &ClusterMap) {
+        let now = self.clock.monotonic();
+        let mut partitions = self.partitions.lock();
+        partitions.retain(|partition, _| map.replicas(*partition).contains(&self.me));
+        for partition in partitions_of(map, self.me) {
+            let holders = Holders::of(map, partition);
+            match partitions.get_mut(&partition) {
+                Some(standing) if standing.holders == holders => {}
+                // A move that is over changes nothing for those who stay.
+                Some(standing) if holders.moving.is_none() && standing.holders.members == holders.members => {
+                    let others = holders.others(self.me);
+                    standing.compared.retain(|node, _| others.contains(node));
+                    standing.holders = holders;
+                }
+                _ => drop(partitions.insert(partition, Standing { holders, since: now, compared: BTreeMap::new() })),
+            }
+        }
+    }
+
+    /// Writes down what a comparison with another holder found that began at `began`. The map is the one by which it was done.
+    pub(super) fn found(
+        &self,
+        map: &ClusterMap,
+        partition: PartitionId,
+        other: NodeId,
+        began: Duration,
+        lacking: Lacking,
+    ) {
+        let mut partitions = self.partitions.lock();
+        if let Some(standing) = partitions.get_mut(&partition)
+            && standing.holders == Holders::of(map, partition)
+        {
+            standing.compared.insert(other, Compared { began, lacking });
+        }
+    }
+
+    /// Writes down that something may be lacking, until that has been looked into. What is known already is not forgotten for it:
+    /// chunks that are being written make every comparison differ for a moment.
+    pub(super) fn suspect(
+        &self,
+        map: &ClusterMap,
+        partition: PartitionId,
+        other: NodeId,
+        began: Duration,
+        lacking: Lacking,
+    ) {
+        let mut partitions = self.partitions.lock();
+        if let Some(standing) = partitions.get_mut(&partition)
+            && standing.holders == Holders::of(map, partition)
+        {
+            standing.compared.entry(other).or_insert(Compared { began, lacking });
+        }
+    }
+
+    /// Says how often partitions are compared: for three times as long a result is believed.
+    pub(super) fn compares_every(&self, interval: Duration) {
+        *self.interval.lock() = interval;
+    }
+
+    /// Writes down how many chunks are here that belong elsewhere.
+    pub(super) fn strays_left(&self, chunks: u64) {
+        self.strays.store(chunks, Ordering::Relaxed);
+    }
+
+    /// Whether this node, a member of the partition's replica set in `map`, has every chunk of it that was acknowledged before
+    /// the placement changed: it has compared itself with enough of the other holders, late enough that no gateway writes by
+    /// the former placement, and lacks nothing of what they have.
+    pub fn chunks_complete(&self, map: &ClusterMap, partition: PartitionId) -> bool {
+        let partitions = self.partitions.lock();
+        let Some(standing) = partitions.get(&partition) else { return false };
+        let left_out = standing.holders.may_be_left_out(map.replication_factor.into(), map.write_quorum());
+        standing.holders == Holders::of(map, partition) && standing.is_complete(self.me, left_out)
+    }
+
+    /// What is known of each partition that this node should have.
+    pub fn standings(&self) -> Vec<PartitionStanding> {
+        let partitions = self.partitions.lock();
+        partitions.iter().map(|(partition, standing)| standing.shown(*partition, self.me)).collect()
+    }
+}
+
+impl Standing {
+    fn is_complete(&self, me: NodeId, may_be_left_out: usize) -> bool {
+        let moving = self.holders.moving.is_some();
+        let counts = |compared: &&Compared| !moving || compared.began >= self.since + MOVE_SETTLES;
+        let others = self.holders.others(me);
+        let left_out = others.iter().filter(|other| self.compared.get(other).filter(counts).is_none()).count();
+        left_out <= may_be_left_out && self.compared.values().all(|compared| compared.lacking == Lacking::NOTHING)
+    }
+
+    fn shown(&self, partition: PartitionId, me: NodeId) -> PartitionStanding {
+        let others = self.holders.members.iter().filter(|&&node| node != me);
+        let compared: Option<Vec<Duration>> =
+            others.map(|other| self.compared.get(other).map(|compared| compared.began)).collect();
+        // Without others there is nothing to compare with, and nothing that it could prove.
+        let compared_before = compared.map(|began| began.into_iter().min().unwrap_or(self.since));
+        let worst = self.compared.values().map(|compared| compared.lacking).max_by_key(|lacking| lacking.chunks);
+        PartitionStanding { partition, compared_before, lacking: worst.unwrap_or_default() }
+    }
+}
+
+/// The partitions that a node should have.
+pub(super) fn partitions_of(map: &ClusterMap, node: NodeId) -> impl Iterator<Item = PartitionId> + '_ {
+    (0..map.partitions()).map(PartitionId).filter(move |partition| map.replicas(*partition).contains(&node))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use annulus_common::clock::ManualClock;
+    use annulus_common::ids::{NodeId, PartitionId};
+    use annulus_common::map::{ClusterMap, Move};
+
+    use super::super::tests::map_of;
+    use super::{Holders, Lacking, MOVE_SETTLES, Redundancy};
+
+    const P: PartitionId = PartitionId(0);
+    const ONE: Lacking = Lacking { chunks: 1, bytes: 5 };
+
+    #[test]
+    fn a_partition_is_unknown_until_it_was_compared_with_every_other_member() {
+        let map = map_of(3, &[&[1, 2, 3], &[2, 3]]);
+        let clock = ManualClock::at(Duration::from_secs(5));
+        let redundancy = Redundancy::new(NodeId(1), clock.clone());
+        redundancy.follow(&map);
+        let shown = || redundancy.standings();
+        assert_eq!(shown().len(), 1);
+        let began = Duration::from_secs(5);
+        redundancy.found(&map, P, NodeId(2), began, Lacking::NOTHING);
+        assert_eq!(shown()[0].compared_before, None);
+        assert!(!redundancy.chunks_complete(&map, P));
+        redundancy.found(&map, P, NodeId(3), Duration::from_secs(4), ONE);
+        assert_eq!((shown()[0].compared_before, shown()[0].lacking), (Some(Duration::from_secs(4)), ONE));
+        assert!(!redundancy.chunks_complete(&map, P));
+        redundancy.found(&map, P, NodeId(3), began, Lacking::NOTHING);
+        assert!(redundancy.chunks_complete(&map, P));
+        // Other holders: nothing is known.
+        let moved = map_of(4, &[&[1, 2, 4], &[2, 3]]);
+        assert!(!redundancy.chunks_complete(&moved, P));
+        redundancy.follow(&moved);
+        assert_eq!(shown()[0].compared_before, None);
+        redundancy.follow(&map_of(4, &[&[2, 3, 4], &[2, 3]]));
+        assert_eq!(shown(), []);
+    }
+
+    /// A map in which partition 0 moved from the nodes `from` to those of `map_of`.
+    fn moved(nodes: u64, to: &[u64], from: &[u64]) -> ClusterMap {
+        let mut map = map_of(nodes, &[to]);
+        let not_in = |set: &[u64], of: &[u64]| of.iter().filter(|id| !set.contains(id)).map(|id| NodeId(*id)).collect();
+        let moving = Move { epoch: map.epoch, leaving: not_in(to, from), joining: not_in(from, to) };
+        map.moves.partitions.insert(P, moving);
+        map
+    }
+
+    #[test]
+    fn a_move_is_complete_when_fewer_than_a_write_quorum_were_left_out() {
+        let map = moved(4, &[1, 2, 4], &[1, 2, 3]);
+        let clock = ManualClock::at(Duration::from_secs(5));
+        let redundancy = Redundancy::new(NodeId(4), clock.clone());
+        redundancy.follow(&map);
+        let (early, later) = (Duration::from_secs(6), Duration::from_secs(5) + MOVE_SETTLES);
+        for other in [1, 2, 3] {
+            redundancy.found(&map, P, NodeId(other), early, Lacking::NOTHING);
+        }
+        assert!(!redundancy.chunks_complete(&map, P), "gateways may still write to the former holders");
+        redundancy.found(&map, P, NodeId(1), later, Lacking::NOTHING);
+        assert!(!redundancy.chunks_complete(&map, P), "one of three does not do");
+        redundancy.found(&map, P, NodeId(2), later, ONE);
+        assert!(!redundancy.chunks_complete(&map, P));
+        redundancy.found(&map, P, NodeId(2), later, Lacking::NOTHING);
+        assert!(redundancy.chunks_complete(&map, P));
+        // The move is over: what is known of those who stay remains known.
+        let mut over = map.clone();
+        over.moves.partitions.clear();
+        redundancy.follow(&over);
+        assert!(redundancy.chunks_complete(&over, P));
+    }
+
+    #[test]
+    fn holders_that_are_forgotten_count_as_left_out() {
+        // (from, to): one of three leaves; the former third was removed; from one replica to three; from five to three.
+        let cases: [(&[u64], &[u64], usize); 4] = [
+            (&[1, 2, 3], &[1, 2, 4], 1),
+            (&[1, 2], &[1, 2, 4], 0),
+            (&[1], &[1, 2, 3], 0),
+            (&[1, 2, 3, 4, 5], &[1, 2, 3], 1),
+        ];
+        for (from, to, expected) in cases {
+            let map = moved(5, to, from);
+            let left_out = Holders::of(&map, P).may_be_left_out(map.replication_factor.into(), map.write_quorum());
+            assert_eq!(left_out, expected, "{from:?} {to:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_moves_all_must_have_been_compared_with() {
+        let map = map_of(3, &[&[1, 2, 3]]);
+        let redundancy = Redundancy::new(NodeId(3), ManualClock::at(Duration::from_secs(5)));
+        redundancy.follow(&map);
+        redundancy.found(&map, P, NodeId(1), Duration::from_secs(60), Lacking::NOTHING);
+        assert!(!redundancy.chunks_complete(&map, P));
+        redundancy.found(&map, P, NodeId(2), Duration::from_secs(60), Lacking::NOTHING);
+        assert!(redundancy.chunks_complete(&map, P));
+    }
+}
