@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod clock;
 pub mod condition;
 pub mod config;
+pub mod encryption;
 pub mod ids;
 pub mod map;
 pub mod object;

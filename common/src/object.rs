@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::attributes::{AttributeChange, ObjectAttributes, Retention, RetentionMode};
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 pub use crate::checksum::{ETag, ObjectChecksum};
+use crate::encryption::Encryption;
 pub use crate::ids::UserId;
 use crate::ids::{BucketId, ChunkId, PartId, RequestId, ShardId, UploadId};
 
@@ -79,7 +80,9 @@ pub struct Part {
     pub number: u16,
     /// Bytes.
     pub length: u64,
-    /// MD5 of the bytes.
+    /// Bytes as they lie in the chunks: as many, or more when they are encrypted.
+    pub stored: u64,
+    /// The entity tag: MD5 of the bytes, or what stands for it where that is not to be told ([`Encryption`]).
     pub md5: [u8; 16],
     /// The part's own checksum, in the object's algorithm.
     pub checksum: Option<Vec<u8>>,
@@ -88,13 +91,13 @@ pub struct Part {
 impl Part {
     /// How many chunks the part has.
     pub fn chunk_count(&self) -> u32 {
-        u32::try_from(self.length.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX)
+        u32::try_from(self.stored.div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX)
     }
 
-    /// The part's chunks in order, each with its length.
+    /// The part's chunks in order, each with the bytes that it holds.
     pub fn chunks(&self) -> impl Iterator<Item = (ChunkId, u32)> + '_ {
         (0..self.chunk_count()).map(|index| {
-            let length = (self.length - u64::from(index) * CHUNK_BYTES).min(CHUNK_BYTES);
+            let length = (self.stored - u64::from(index) * CHUNK_BYTES).min(CHUNK_BYTES);
             (ChunkId { part: self.id, index }, length as u32)
         })
     }
@@ -124,7 +127,9 @@ pub struct NewObject {
     pub headers: ObjectHeaders,
     /// What can be changed of it later.
     pub attributes: ObjectAttributes,
-    /// The bytes or where they are.
+    /// How the bytes are encrypted, if they are.
+    pub encryption: Option<Encryption>,
+    /// The bytes, as they are stored, or where they are.
     pub data: Data,
 }
 
@@ -160,6 +165,8 @@ pub struct Upload {
     pub attributes: ObjectAttributes,
     /// The checksum that its parts carry, and how they become the object's.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+    /// How its parts are encrypted, if they are: all by the one data key.
+    pub encryption: Option<Encryption>,
 }
 
 /// A part that has been uploaded.

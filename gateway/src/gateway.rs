@@ -14,6 +14,7 @@ use crate::admin::Admin;
 use crate::auth::Accounts;
 use crate::client::ClusterClient;
 use crate::http::{self, GatewayHttpConfig, GatewayService, Handler, Handlers};
+use crate::kms::{LocalKeys, MasterKeyError, MasterKeys};
 use crate::object::Objects;
 use crate::operations::{Operations, Readiness, Refresh};
 use crate::upload::{Upload, UploadConfig};
@@ -25,6 +26,10 @@ pub struct GatewaySettings {
     pub region: String,
     /// The route `/upload`.
     pub upload: UploadConfig,
+    /// What wraps the keys of the key service.
+    pub master_keys: MasterKeys,
+    /// Whether clients may send their own keys over connections that are not encrypted here.
+    pub sse_c_without_tls: bool,
     /// How long requests that are under way may take to end at shutdown.
     pub drain_wait: Duration,
     /// Whether `/-/` is served on the clients' port.
@@ -57,8 +62,8 @@ pub struct Gateway {
 
 impl GatewaySettings {
     /// The gateway's part of a process's configuration.
-    pub fn of(config: &ServerConfig) -> Self {
-        Self {
+    pub fn of(config: &ServerConfig) -> Result<Self, MasterKeyError> {
+        Ok(Self {
             region: config.region.clone(),
             upload: UploadConfig {
                 bucket: config.upload_bucket.clone(),
@@ -66,9 +71,11 @@ impl GatewaySettings {
                 token: config.upload_token.as_ref().map(|token| token.expose().to_owned()),
                 region: config.region.clone(),
             },
+            master_keys: MasterKeys::of(config)?,
+            sse_c_without_tls: config.sse_c_without_tls,
             drain_wait: config.shutdown_grace,
             operations_on_client_port: config.internal_listen.is_none(),
-        }
+        })
     }
 }
 
@@ -77,9 +84,10 @@ impl Gateway {
     pub fn new(settings: GatewaySettings, seams: GatewaySeams) -> Self {
         let GatewaySeams { transport, watch, clock, metrics, ready, refresh } = seams;
         let client = ClusterClient::new(transport, watch.clone(), clock.clone());
-        let objects = Arc::new(Objects::new(client, clock.clone()));
+        let keys = Arc::new(LocalKeys::new(client.clone(), settings.master_keys, clock.clone()));
+        let objects = Arc::new(Objects::new(client, keys.clone(), clock.clone()));
         let accounts = Accounts::new(watch.clone());
-        let admin = Admin::new(objects.clone(), accounts.clone(), clock.clone(), settings.region.clone());
+        let admin = Admin::new(objects.clone(), keys, accounts.clone(), clock.clone(), settings.region.clone());
         let map = watch.clone();
         let ready: Readiness = Arc::new(move || map.current().is_some() && ready());
         let operations: Arc<dyn Handler> = Arc::new(Operations { ready, metrics: metrics.clone(), refresh, admin });
@@ -91,6 +99,7 @@ impl Gateway {
         let config = GatewayHttpConfig {
             region: settings.region,
             drain_wait: settings.drain_wait,
+            sse_c_without_tls: settings.sse_c_without_tls,
             ..GatewayHttpConfig::default()
         };
         Self { clients: http::service(config, objects, watch, clock, handlers, metrics), operations }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod embedded;
 pub mod gateway;
 pub mod http;
+pub mod kms;
 pub mod object;
 pub mod operations;
 mod s3;

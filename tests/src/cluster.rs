@@ -16,6 +16,7 @@ use annulus_common::telemetry::Metrics;
 use annulus_gateway::admin::client::AdminClient;
 use annulus_gateway::admin::model::{KeyReport, NewKey, NewUser, UserReport};
 use annulus_gateway::gateway::{Gateway, GatewaySeams, GatewaySettings};
+use annulus_gateway::kms::{MasterKey, MasterKeys, SecretKey};
 use annulus_gateway::sign::Signer;
 use annulus_gateway::upload::UploadConfig;
 use annulus_storage_node::chunk::Execution;
@@ -50,11 +51,20 @@ pub struct Spec {
     pub partitions: u32,
     /// Whether `/upload` asks for no credentials.
     pub upload_anonymous: bool,
+    /// Whether SSE-C is taken without TLS.
+    pub sse_c_without_tls: bool,
 }
 
 impl Default for Spec {
     fn default() -> Self {
-        Self { nodes: 3, gateways: 2, replication_factor: 3, partitions: 4, upload_anonymous: false }
+        Self {
+            nodes: 3,
+            gateways: 2,
+            replication_factor: 3,
+            partitions: 4,
+            upload_anonymous: false,
+            sse_c_without_tls: true,
+        }
     }
 }
 
@@ -315,6 +325,8 @@ impl Site {
                 token: Some(UPLOAD_TOKEN.to_owned()),
                 region: REGION.to_owned(),
             },
+            master_keys: MasterKeys::new(MasterKey::new(SecretKey::new([0x3a; 32])), Vec::new()),
+            sse_c_without_tls: self.spec.sse_c_without_tls,
             operations_on_client_port: true,
         }
     }

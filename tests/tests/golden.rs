@@ -15,13 +15,14 @@ use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, ChecksumValue, E
 use annulus_common::chunk::{ChunkOwner, Digest, piece_crcs};
 use annulus_common::clock::ManualClock;
 use annulus_common::condition::{Conditions, ETagCondition};
+use annulus_common::encryption::{BucketEncryption, DefaultEncryption, Encryption, EncryptionMode, KmsUse, WrappedKey};
 use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId, UploadId,
 };
 use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::{
-    AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, LayoutChange, LayoutStep, MapVersion, Move, Moves, Node,
-    NodeProfile, NodeState, User,
+    AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, KmsKey, KmsKeyVersion, LayoutChange, LayoutStep,
+    MapVersion, MasterKeyId, Move, Moves, Node, NodeProfile, NodeState, User,
 };
 use annulus_common::object::{
     AttributeChange, Data, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, Retention, RetentionMode, Upload,
@@ -97,7 +98,14 @@ fn attributes() -> ObjectAttributes {
 }
 
 fn part(number: u16, length: u64) -> Part {
-    Part { id: PartId([number as u8; 16]), number, length, md5: [0xd5; 16], checksum: Some(vec![1, 2, 3, 4]) }
+    Part {
+        id: PartId([number as u8; 16]),
+        number,
+        length,
+        stored: length,
+        md5: [0xd5; 16],
+        checksum: Some(vec![1, 2, 3, 4]),
+    }
 }
 
 fn object(data: Data, size: u64) -> NewObject {
@@ -108,8 +116,21 @@ fn object(data: Data, size: u64) -> NewObject {
         checksum: Some(ObjectChecksum::FullObject(ChecksumValue::of(ChecksumAlgorithm::Crc64Nvme, b"hello"))),
         headers: headers(),
         attributes: attributes(),
+        encryption: None,
         data,
     }
+}
+
+fn wrapped(byte: u8) -> WrappedKey {
+    WrappedKey { version: 2, salt: [byte; 16], sealed: [byte + 1; 32], tag: [byte + 2; 16] }
+}
+
+fn encryption(mode: EncryptionMode) -> Encryption {
+    Encryption { mode, data_key: wrapped(0x50) }
+}
+
+fn kms() -> EncryptionMode {
+    EncryptionMode::Kms(KmsUse { key: "alias/k".to_owned(), context: Some("e30=".to_owned()), bucket_key: true })
 }
 
 fn put(key: &str, object: NewObject) -> Command {
@@ -128,6 +149,7 @@ fn upload(id: u8) -> Upload {
         headers: headers(),
         attributes: attributes(),
         checksum: Some((ChecksumAlgorithm::Crc32, ChecksumType::Composite)),
+        encryption: Some(encryption(EncryptionMode::S3)),
     }
 }
 
@@ -135,10 +157,19 @@ fn upload(id: u8) -> Upload {
 fn mutations() -> Vec<Command> {
     let parts = [part(1, 5 << 20), part(2, 7)];
     let id = UploadId([0x1d; 16]);
+    let sealed = Data::Inline(Bytes::from_static(&[0x5e; 19]));
     vec![
         put("inline", object(Data::Inline(Bytes::from_static(b"hello")), 5)),
         put("empty", object(Data::Inline(Bytes::new()), 0)),
         put("chunks", object(Data::Parts(vec![part(9, 5_000_000)]), 5_000_000)),
+        put("encrypted", NewObject { encryption: Some(encryption(EncryptionMode::Customer)), ..object(sealed, 3) }),
+        put(
+            "encrypted/chunks",
+            NewObject {
+                encryption: Some(encryption(kms())),
+                ..object(Data::Parts(vec![Part { stored: 20_016, ..part(7, 20_000) }]), 20_000)
+            },
+        ),
         put("replaced", object(Data::Parts(vec![part(8, 20_000)]), 20_000)),
         put("replaced", object(Data::Inline(Bytes::from_static(b"new")), 3)),
         Command::CreateUpload { path: path("parts"), upload: upload(0x1d) },
@@ -239,8 +270,14 @@ fn map() -> ClusterMap {
                 ],
                 owner,
             ),
+            encryption: Some(Arc::new(BucketEncryption {
+                default: Some(DefaultEncryption::Kms(Some("k".to_owned()))),
+                bucket_key: Some(true),
+                blocks_customer_keys: true,
+            })),
         },
     };
+    let version = KmsKeyVersion { created_ms: TIME_MS, master: MasterKeyId([0x3a; 8]), material: wrapped(0x60) };
     ClusterMap {
         cluster: ClusterId([0xc1; 16]),
         version: MapVersion(7),
@@ -264,6 +301,7 @@ fn map() -> ClusterMap {
         next_bucket: BucketId(2),
         users: [(owner, user)].into(),
         keys: [("AKIA".to_owned(), AccessKey { user: owner, secret: "secret".to_owned(), created_ms: TIME_MS })].into(),
+        kms_keys: [("k".to_owned(), KmsKey { created_ms: TIME_MS, enabled: true, versions: vec![version] })].into(),
     }
 }
 

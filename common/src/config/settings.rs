@@ -139,6 +139,27 @@ pub static SETTINGS: &[Setting] = &[
          there is more than one process.",
     ),
     setting(
+        "master_key",
+        Kind::Secret,
+        Default::None,
+        "The key that wraps all keys of encrypted objects (SSE-S3 and SSE-KMS): 32 bytes as 64 hexadecimal digits or in \
+         base64, the same for every server and gateway. Without it one is derived from cluster_secret, or, for a server \
+         alone, drawn into data_dir. Who loses it loses what it encrypts.",
+    ),
+    setting(
+        "master_key_previous",
+        Kind::Secret,
+        Default::None,
+        "The master key before this one, until `annulus kms rewrap` has wrapped every key by the new one.",
+    ),
+    setting(
+        "sse_c_without_tls",
+        Kind::Bool,
+        Default::Value("false"),
+        "Whether clients may send their own keys (SSE-C) over connections that are not encrypted here, because a proxy \
+         in front does that or because nobody listens. S3 refuses them.",
+    ),
+    setting(
         "root_access_key",
         Kind::Text,
         Default::None,

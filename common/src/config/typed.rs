@@ -19,6 +19,8 @@ const NAME_BYTES_MAX: usize = 63;
 const SHARED_SECRET_BYTES_MIN: usize = 16;
 /// AWS's own minimum for a password; its secret keys have 40.
 const SECRET_KEY_BYTES_MIN: usize = 8;
+/// No shorter text is a key of 256 bits; which text is one, who reads it says.
+const MASTER_KEY_BYTES_MIN: usize = 40;
 /// Far enough that the client ports of several nodes on one host do not meet their RPC ports.
 const RPC_PORT_OFFSET: u16 = 1000;
 
@@ -45,6 +47,9 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         capacity_bytes: values.optional("capacity_bytes", parse_capacity)?,
         data_dir: values.required("data_dir", |text| Ok(PathBuf::from(text)))?,
         cluster_secret: values.secret("cluster_secret", SHARED_SECRET_BYTES_MIN)?,
+        master_key: values.secret("master_key", MASTER_KEY_BYTES_MIN)?,
+        master_key_previous: values.secret("master_key_previous", MASTER_KEY_BYTES_MIN)?,
+        sse_c_without_tls: values.required("sse_c_without_tls", parse_bool)?,
         root: values.root_credentials()?,
         region: values.required("region", parse_name)?,
         upload_bucket: values.required("upload_bucket", parse_upload_bucket)?,

@@ -2,9 +2,12 @@
 //!
 //! A configuration is in force everywhere when the call that set it returns, because the map's watches are leased.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::acl::BucketAcl;
+use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
 use crate::object::UserId;
 
@@ -32,6 +35,8 @@ pub struct Bucket {
 pub struct BucketConfig {
     /// Who may use it beside its owner.
     pub acl: BucketAcl,
+    /// How objects are encrypted whose request does not say.
+    pub encryption: Option<Arc<BucketEncryption>>,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -39,6 +44,8 @@ pub struct BucketConfig {
 pub enum BucketChange {
     /// Who may use it beside its owner.
     Acl(BucketAcl),
+    /// How objects are encrypted whose request does not say.
+    Encryption(Option<Arc<BucketEncryption>>),
 }
 
 /// The life of a bucket.
@@ -60,6 +67,7 @@ impl BucketConfig {
     pub fn change(&mut self, change: &BucketChange) {
         match change {
             BucketChange::Acl(acl) => self.acl = acl.clone(),
+            BucketChange::Encryption(encryption) => self.encryption = encryption.clone(),
         }
     }
 }

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccessKey, Bucket, BucketChange, BucketConfig, BucketState, ClusterMap, LayoutChange, MapVersion, Node,
-    NodeProfile, NodeState, User,
+    AccessKey, Bucket, BucketChange, BucketConfig, BucketState, ClusterMap, KmsKey, KmsKeyVersion, LayoutChange,
+    MapVersion, Node, NodeProfile, NodeState, User, kms,
 };
 use crate::acl::BucketAcl;
 use crate::ids::{BucketId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
@@ -107,6 +107,29 @@ pub enum MapChange {
     PartitionsMoved(Vec<(PartitionId, Epoch)>),
     /// Moves nothing until further notice, or goes on.
     PauseMoves(bool),
+    /// Makes a key of the key service.
+    CreateKmsKey {
+        /// Its name.
+        name: String,
+        /// The key, wrapped by the master key.
+        key: KmsKey,
+    },
+    /// Lets a key of the key service be used, or not.
+    EnableKmsKey {
+        /// Its name.
+        name: String,
+        /// Whether it may be used.
+        enabled: bool,
+    },
+    /// Gives a key of the key service a new version, or a version a new wrapping.
+    PutKmsKeyVersion {
+        /// Its name.
+        name: String,
+        /// The version's number: the one after the last, or one that is there.
+        number: u32,
+        /// The version.
+        version: KmsKeyVersion,
+    },
 }
 
 /// What a change answers.
@@ -193,6 +216,18 @@ pub enum MapRefusal {
     /// The plan makes no sense, or there is none.
     #[error("no placement: {0}")]
     NoPlacement(String),
+    /// The name is taken.
+    #[error("kms key already exists")]
+    KmsKeyExists,
+    /// There is no such key.
+    #[error("no such kms key")]
+    NoSuchKmsKey,
+    /// There are as many as there may be.
+    #[error("too many kms keys")]
+    TooManyKmsKeys,
+    /// Somebody else changed the key meanwhile, or it has as many versions as it may.
+    #[error("the kms key was changed meanwhile, or has too many versions")]
+    KmsKeyChanged,
 }
 
 impl ClusterMap {
@@ -214,6 +249,11 @@ impl ClusterMap {
             MapChange::PauseMoves(paused) => {
                 self.moves.paused = *paused;
                 Ok(MapReply::Done)
+            }
+            MapChange::CreateKmsKey { name, key } => kms::create(&mut self.kms_keys, name, key),
+            MapChange::EnableKmsKey { name, enabled } => kms::enable(&mut self.kms_keys, name, *enabled),
+            MapChange::PutKmsKeyVersion { name, number, version } => {
+                kms::put_version(&mut self.kms_keys, name, *number, version)
             }
         }?;
         self.version = MapVersion(self.version.0 + 1);
@@ -245,7 +285,7 @@ impl ClusterMap {
             shards: super::BUCKET_SHARDS,
             request: entry.request,
             state: BucketState::Active,
-            config: BucketConfig { acl: acl.clone() },
+            config: BucketConfig { acl: acl.clone(), ..BucketConfig::default() },
         };
         self.next_bucket = BucketId(self.next_bucket.0 + 1);
         self.buckets.insert(name.to_owned(), bucket.clone());

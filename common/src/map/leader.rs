@@ -122,6 +122,7 @@ impl ClusterMap {
             next_bucket: self.next_bucket,
             users: Default::default(),
             keys: Default::default(),
+            kms_keys: Default::default(),
         }
     }
 }

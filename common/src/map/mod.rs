@@ -5,6 +5,7 @@
 
 mod bucket;
 pub mod change;
+mod kms;
 pub mod layout;
 pub mod leader;
 mod node;
@@ -20,6 +21,7 @@ use crate::object::{KeyPath, UserId};
 use crate::ring;
 
 pub use bucket::{Bucket, BucketChange, BucketConfig, BucketState};
+pub use kms::{KMS_KEY_VERSIONS_MAX, KMS_KEYS_MAX, KmsKey, KmsKeyVersion, KmsKeys, MasterKeyId};
 pub use layout::{LayoutChange, LayoutStep, Move, Moves};
 pub use node::{Node, NodeProfile, NodeSettings, NodeState};
 
@@ -62,6 +64,8 @@ pub struct ClusterMap {
     pub users: BTreeMap<UserId, User>,
     /// Access keys by their public id.
     pub keys: BTreeMap<String, AccessKey>,
+    /// Keys of the key service by name, wrapped.
+    pub kms_keys: KmsKeys,
 }
 
 /// An account.

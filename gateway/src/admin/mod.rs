@@ -5,6 +5,7 @@ mod accounts;
 mod buckets;
 pub mod client;
 mod error;
+mod kms;
 pub mod model;
 mod status;
 
@@ -25,6 +26,7 @@ use sha2::{Digest, Sha256};
 use crate::auth::Accounts;
 use crate::auth::sigv4::{self, SignedPayload};
 use crate::http::{HandlerBody, whole};
+use crate::kms::LocalKeys;
 use crate::object::Objects;
 
 use error::AdminProblem;
@@ -35,6 +37,7 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 /// The admin API.
 pub struct Admin {
     objects: Arc<Objects>,
+    keys: Arc<LocalKeys>,
     accounts: Accounts,
     clock: SharedClock,
     region: String,
@@ -52,8 +55,14 @@ struct Call {
 
 impl Admin {
     /// The admin API over the operations of a gateway.
-    pub fn new(objects: Arc<Objects>, accounts: Accounts, clock: SharedClock, region: String) -> Self {
-        Self { objects, accounts, clock, region }
+    pub fn new(
+        objects: Arc<Objects>,
+        keys: Arc<LocalKeys>,
+        accounts: Accounts,
+        clock: SharedClock,
+        region: String,
+    ) -> Self {
+        Self { objects, keys, accounts, clock, region }
     }
 
     /// Answers a request whose path is below [`model::BASE`].
@@ -80,6 +89,10 @@ impl Admin {
                 json(StatusCode::CREATED, &self.create_bucket(&call.map, call.caller, call.parse()?).await?)
             }
             ("DELETE", ["buckets", name]) => self.delete_bucket(name).await.map(|()| done()),
+            ("GET", ["kms"]) => json(StatusCode::OK, &kms::list(&call.map)),
+            ("POST", ["kms"]) => json(StatusCode::CREATED, &self.create_kms_key(call.parse()?).await?),
+            ("POST", ["kms", name, action]) => json(StatusCode::OK, &self.change_kms_key(name, action).await?),
+            ("POST", ["kms-rewrap"]) => json(StatusCode::OK, &self.rewrap_kms_keys().await?),
             _ => Err(AdminProblem::new(StatusCode::NOT_FOUND, "NoSuchCall", "there is no such call")),
         }
     }

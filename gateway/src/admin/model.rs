@@ -177,6 +177,36 @@ pub struct NewBucket {
     pub owner: Option<String>,
 }
 
+/// A key of the key service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KmsKeyReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it may be used.
+    pub enabled: bool,
+    /// How often it was made and rotated.
+    pub versions: u64,
+    /// When it was made, Unix milliseconds.
+    pub created_ms: u64,
+    /// When its last version was made, Unix milliseconds.
+    pub rotated_ms: u64,
+}
+
+/// A key of the key service to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKmsKey {
+    /// Its name.
+    pub name: String,
+}
+
+/// What a new wrapping of all keys did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewrapped {
+    /// Versions of keys that were wrapped by another master key.
+    pub versions: u64,
+}
+
 /// Why a call was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

@@ -101,6 +101,8 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "GetBucketAcl", taken: &["acl"] },
     Built { operation: "GetBucketCors", taken: &["cors"] },
     Built { operation: "GetBucketEncryption", taken: &["encryption"] },
+    Built { operation: "PutBucketEncryption", taken: &["encryption"] },
+    Built { operation: "DeleteBucketEncryption", taken: &["encryption"] },
     Built { operation: "GetBucketLifecycleConfiguration", taken: &["lifecycle"] },
     Built { operation: "GetBucketLocation", taken: &["location"] },
     Built { operation: "GetBucketLogging", taken: &["logging"] },

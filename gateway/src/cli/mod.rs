@@ -2,6 +2,7 @@
 
 mod bucket;
 mod key;
+mod kms;
 mod output;
 mod run;
 mod status;
@@ -32,6 +33,8 @@ enum Command {
     User(user::UserArgs),
     /// Create, list and delete access keys.
     Key(key::KeyArgs),
+    /// Create, list, disable and rotate the keys of SSE-KMS.
+    Kms(kms::KmsArgs),
     /// Create, list and delete buckets of any account.
     Bucket(bucket::BucketArgs),
 }
@@ -79,6 +82,7 @@ impl Cli {
             Command::Status(args) => ask(status::show(args)),
             Command::User(args) => ask(user::execute(args)),
             Command::Key(args) => ask(key::execute(args)),
+            Command::Kms(args) => ask(kms::execute(args)),
             Command::Bucket(args) => ask(bucket::execute(args)),
         }
     }

@@ -111,7 +111,7 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
         ready: embedded.readiness(),
         refresh: embedded.refresh(),
     };
-    let gateway = Gateway::new(GatewaySettings::of(&config), seams);
+    let gateway = Gateway::new(settings_of(&config)?, seams);
     let failure = tokio::select! {
         () = listeners.serve(gateway, stop.clone()) => None,
         reason = embedded.failed() => Some(reason),
@@ -136,6 +136,7 @@ async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
         }
     };
     let Some(watch) = listeners.answer_during(entering).await else { return Ok(()) };
+    let settings = settings_of(&config)?;
     let seams = GatewaySeams {
         transport,
         watch,
@@ -144,8 +145,12 @@ async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
         ready: Arc::new(|| true),
         refresh: Arc::new(|| Box::pin(async {})),
     };
-    listeners.serve(Gateway::new(GatewaySettings::of(&config), seams), stop).await;
+    listeners.serve(Gateway::new(settings, seams), stop).await;
     Ok(())
+}
+
+fn settings_of(config: &ServerConfig) -> Result<GatewaySettings, CliError> {
+    GatewaySettings::of(config).map_err(|error| CliError::Run(error.to_string()))
 }
 
 fn transport_to(config: &ServerConfig, clock: &SharedClock) -> Result<SharedTransport, CliError> {

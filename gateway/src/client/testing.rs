@@ -343,6 +343,7 @@ fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
         next_bucket: BucketId(1),
         users: BTreeMap::new(),
         keys: BTreeMap::new(),
+        kms_keys: Default::default(),
     }
 }
 

@@ -37,13 +37,20 @@ pub struct GatewayHttpConfig {
     pub region: String,
     /// How many connections are served at once; more wait to be accepted.
     pub connections_max: usize,
+    /// Whether clients may send their own keys (SSE-C) over connections that are not encrypted here.
+    pub sse_c_without_tls: bool,
     /// How long requests that are under way may take to end at shutdown.
     pub drain_wait: Duration,
 }
 
 impl Default for GatewayHttpConfig {
     fn default() -> Self {
-        Self { region: "us-east-1".to_owned(), connections_max: 4_096, drain_wait: Duration::from_secs(30) }
+        Self {
+            region: "us-east-1".to_owned(),
+            connections_max: 4_096,
+            sse_c_without_tls: false,
+            drain_wait: Duration::from_secs(30),
+        }
     }
 }
 

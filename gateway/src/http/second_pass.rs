@@ -43,7 +43,7 @@ pub(super) fn s3_service(
     clock: SharedClock,
 ) -> S3Service {
     let gatekeeper = Gatekeeper::new(accounts.clone(), clock, config.region.clone());
-    let gateway = Gateway::new(objects, accounts.clone(), config.region.clone());
+    let gateway = Gateway::new(objects, accounts.clone(), config.region.clone(), config.sse_c_without_tls);
     let s3s = Arc::new(StaticConfigProvider::new(Arc::new(s3s_config(config))));
     let builder = || {
         let mut builder = S3ServiceBuilder::new(gateway.clone());

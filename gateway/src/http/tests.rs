@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{GatewayHttpConfig, Handlers, serve, service};
 use crate::client::testing::FakeCluster;
+use crate::kms::{LocalKeys, MasterKey, MasterKeys, SecretKey};
 use crate::object::Objects;
 
 const ALICE: (&str, UserId) = ("ALICE", UserId([1; 32]));
@@ -163,7 +164,9 @@ async fn gateway() -> Gateway {
     let client = cluster.client().await;
     let watch = client.watch().clone();
     let clock = SystemClock::shared();
-    let objects = Arc::new(Objects::new(client, clock.clone()));
+    let masters = MasterKeys::new(MasterKey::new(SecretKey::new([1; 32])), Vec::new());
+    let keys = Arc::new(LocalKeys::new(client.clone(), masters, clock.clone()));
+    let objects = Arc::new(Objects::new(client, keys, clock.clone()));
     let service = service(GatewayHttpConfig::default(), objects, watch, clock, Handlers::default(), Metrics::new());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");

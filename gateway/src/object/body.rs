@@ -1,9 +1,11 @@
 //! A body on its way in: hashed, cut into chunks, and made durable while the rest of it still arrives.
 //!
-//! At most [`CHUNKS_IN_FLIGHT_MAX`] chunks and the one that fills up are in memory. What a body that fails has left behind
+//! At most [`CHUNKS_IN_FLIGHT_MAX`] chunks and the one that fills up are in memory (and, where they are encrypted, the one that is
+//! being hashed once more). Digests are of the bytes as they came, chunks hold them as they are stored. What a body that fails has left behind
 //! is named by nothing: the collector finds it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use annulus_common::checksum::{Digests, MultiHasher};
 use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner};
@@ -14,6 +16,7 @@ use futures::{Stream, StreamExt};
 use tokio::task::JoinHandle;
 
 use super::ObjectError;
+use super::crypt::{PartCipher, SEALED_CHUNK_BYTES, SEGMENTS_PER_CHUNK, offload, stored_length};
 use crate::client::{ClientError, ClusterClient};
 
 /// Chunks of one body that are being hashed or replicated while the next one fills up: 16 MiB with that one.
@@ -33,8 +36,17 @@ pub(super) struct Destination {
     pub(super) owner: ChunkOwner,
     /// How long it is.
     pub(super) length: BodyLength,
-    /// A body of up to so many bytes is handed back and not written.
+    /// A body of up to so many bytes is handed back as it came, and not written.
     pub(super) inline_bytes_max: usize,
+    /// What the chunks are encrypted with, if they are.
+    pub(super) cipher: Option<Arc<PartCipher>>,
+}
+
+impl Destination {
+    /// The bytes of the body that one chunk holds.
+    fn chunk_bytes(&self) -> usize {
+        if self.cipher.is_some() { SEALED_CHUNK_BYTES as usize } else { CHUNK_BYTES as usize }
+    }
 }
 
 /// What is known of a body's length.
@@ -49,6 +61,8 @@ pub(super) struct BodyLength {
 /// A body that has arrived whole and is durable, or is handed back.
 pub(super) struct StoredBody {
     pub(super) length: u64,
+    /// Bytes in its chunks.
+    pub(super) stored: u64,
     pub(super) digests: Digests,
     /// The body, when it was small enough.
     pub(super) inline: Option<Bytes>,
@@ -84,7 +98,7 @@ impl<'a> Intake<'a> {
         if announced > destination.length.bytes_max {
             return Err(ObjectError::EntityTooLarge { size: announced, maximum: destination.length.bytes_max });
         }
-        let buffer = BytesMut::with_capacity(announced.min(CHUNK_BYTES.into()) as usize);
+        let buffer = BytesMut::with_capacity(announced.min(destination.chunk_bytes() as u64) as usize);
         let hashing = Hashing::Idle(hasher);
         Ok(Self { client, destination, length: 0, buffer, chunks: 0, writes: VecDeque::new(), hashing })
     }
@@ -102,17 +116,17 @@ impl<'a> Intake<'a> {
             _ => {}
         }
         while !frame.is_empty() {
-            if self.buffer.len() == CHUNK_BYTES as usize {
-                self.flush().await?;
+            if self.buffer.len() == self.destination.chunk_bytes() {
+                self.flush(false).await?;
             }
-            let room = CHUNK_BYTES as usize - self.buffer.len();
+            let room = self.destination.chunk_bytes() - self.buffer.len();
             self.buffer.extend_from_slice(&frame.split_to(room.min(frame.len())));
         }
         Ok(())
     }
 
-    /// Sends the chunk that has filled up on its way.
-    async fn flush(&mut self) -> Result<(), ObjectError> {
+    /// Sends the chunk that has filled up on its way; the last one ends the body.
+    async fn flush(&mut self, ends: bool) -> Result<(), ObjectError> {
         if self.writes.len() == CHUNKS_IN_FLIGHT_MAX {
             let oldest = self.writes.pop_front().expect("as many as the maximum, which is not zero, are in flight");
             oldest.await?;
@@ -122,12 +136,21 @@ impl<'a> Intake<'a> {
             .length
             .announced
             .map_or(CHUNK_BYTES.into(), |announced| announced - self.length.min(announced));
-        let capacity = left.max(BUFFER_BYTES_MIN).min(CHUNK_BYTES.into()) as usize;
+        let capacity = left.max(BUFFER_BYTES_MIN).min(self.destination.chunk_bytes() as u64) as usize;
         let chunk = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(capacity)).freeze();
+        let stored = self.seal(&chunk, ends).await?;
         let id = ChunkId { part: self.destination.part, index: self.chunks };
         self.chunks += 1;
-        self.writes.push_back(Box::pin(self.client.write_chunk(id, self.destination.owner, chunk.clone())));
+        self.writes.push_back(Box::pin(self.client.write_chunk(id, self.destination.owner, stored)));
         self.hashing.update(chunk).await
+    }
+
+    /// The chunk as it is stored.
+    async fn seal(&mut self, chunk: &Bytes, ends: bool) -> Result<Bytes, ObjectError> {
+        let chunk = chunk.clone();
+        let Some(cipher) = self.destination.cipher.clone() else { return Ok(chunk) };
+        let first = u64::from(self.chunks) * SEGMENTS_PER_CHUNK;
+        offload(chunk.len(), move || cipher.seal(first, &chunk, ends)).await
     }
 
     async fn end(mut self) -> Result<StoredBody, ObjectError> {
@@ -140,15 +163,17 @@ impl<'a> Intake<'a> {
         if self.length <= self.destination.inline_bytes_max as u64 {
             let body = self.buffer.split().freeze();
             self.hashing.update(body.clone()).await?;
-            return Ok(StoredBody { length: self.length, digests: self.hashing.finish().await?, inline: Some(body) });
+            let digests = self.hashing.finish().await?;
+            return Ok(StoredBody { length: self.length, stored: 0, digests, inline: Some(body) });
         }
         if !self.buffer.is_empty() {
-            self.flush().await?;
+            self.flush(true).await?;
         }
         for write in self.writes {
             write.await?;
         }
-        Ok(StoredBody { length: self.length, digests: self.hashing.finish().await?, inline: None })
+        let stored = if self.destination.cipher.is_some() { stored_length(self.length) } else { self.length };
+        Ok(StoredBody { length: self.length, stored, digests: self.hashing.finish().await?, inline: None })
     }
 }
 

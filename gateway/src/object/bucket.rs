@@ -49,8 +49,12 @@ impl Objects {
 
     /// Changes who may use a bucket beside its owner: in force everywhere when this returns.
     pub async fn set_bucket_acl(&self, name: &str, bucket: &Bucket, acl: BucketAcl) -> Result<(), ObjectError> {
-        let change =
-            MapChange::ConfigureBucket { name: name.to_owned(), id: bucket.id, change: BucketChange::Acl(acl) };
+        self.configure_bucket(name, bucket, BucketChange::Acl(acl)).await
+    }
+
+    /// Changes what is configured of a bucket: in force everywhere when this returns.
+    pub async fn configure_bucket(&self, name: &str, bucket: &Bucket, change: BucketChange) -> Result<(), ObjectError> {
+        let change = MapChange::ConfigureBucket { name: name.to_owned(), id: bucket.id, change };
         self.client.change_map(change).await?.map_err(ObjectError::from)?;
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Copying: the bytes pass through the gateway, checked on the way out and hashed on the way in, into chunks of their own.
+//! Copying: the bytes pass through the gateway, checked on the way out and hashed on the way in, into chunks of their own;
+//! encrypted or not, with whichever key, on either side.
 //!
 //! A copy shares no chunk with its source, so nothing needs to count references; a copied multipart object becomes a plain
 //! one, whose entity tag is the MD5 of its bytes.
@@ -18,7 +19,7 @@ impl Objects {
         if source.size > BODY_BYTES_MAX {
             return Err(ObjectError::EntityTooLarge { size: source.size, maximum: BODY_BYTES_MAX });
         }
-        let body = self.read(copy.source, 0..source.size).await?;
+        let body = self.read(copy.source, 0..source.size, copy.source_key).await?;
         let naming = Naming {
             bucket: copy.bucket,
             key: copy.key,
@@ -26,6 +27,7 @@ impl Objects {
             headers: copy.headers.unwrap_or_else(|| source.headers.clone()),
             attributes: copy.attributes,
             conditions: copy.conditions,
+            encrypt: copy.encrypt,
         };
         let algorithm = copy.checksum.or_else(|| source_algorithm(source)).unwrap_or(DEFAULT_ALGORITHM);
         let digest = Expected { md5: None, checksum: ChecksumRequest::Compute(algorithm) };

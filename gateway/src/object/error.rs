@@ -5,6 +5,7 @@ use annulus_common::ids::ChunkId;
 use annulus_common::map::Bucket;
 
 use crate::client::ClientError;
+use crate::kms::KeyError;
 
 /// Why an operation failed. Unless it says so, nothing visible happened.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -138,6 +139,24 @@ pub enum ObjectError {
     /// Something else is being done to the same bucket or upload: ask again.
     #[error("a conflicting operation is in progress")]
     Conflict,
+    /// The object is encrypted by a key of the client's, who did not send it.
+    #[error("the object's key was not sent")]
+    KeyRequired,
+    /// The client's key is not the one that the object or upload is encrypted by.
+    #[error("the key is another one than the object's")]
+    KeyMismatch,
+    /// The client sent a key for an object that is not encrypted by one.
+    #[error("the object has no key of the client's")]
+    KeyNotApplicable,
+    /// The upload was begun with a key of the client's, who did not send it again.
+    #[error("the upload's key was not sent")]
+    UploadKeyRequired,
+    /// The client takes it that parts are encrypted, and the upload was begun without.
+    #[error("the upload is not encrypted")]
+    UploadNotEncrypted,
+    /// The key service.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The stored bytes could not be read.
     #[error("the object cannot be read: {0}")]
     Unreadable(#[from] ReadError),
@@ -200,6 +219,12 @@ pub enum ReadError {
     /// Every node answered, and none has a good copy.
     #[error("chunk {0:?} is missing or corrupt on every node")]
     Lost(ChunkId),
+    /// What was read is not what was encrypted here: somebody changed it, checksums and all.
+    #[error("the encrypted bytes of chunk {0:?} do not open")]
+    Tampered(ChunkId),
+    /// The bytes in the object's record do not open.
+    #[error("the encrypted bytes of the object's record do not open")]
+    RecordTampered,
 }
 
 impl From<ClientError> for ObjectError {

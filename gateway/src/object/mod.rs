@@ -8,6 +8,7 @@ mod attributes;
 mod body;
 mod bucket;
 mod copy;
+mod crypt;
 mod delete;
 mod digest;
 mod error;
@@ -19,6 +20,7 @@ mod put;
 mod read;
 #[cfg(test)]
 mod tests;
+mod unlock;
 
 use std::ops::Range;
 use std::pin::Pin;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
 use annulus_common::clock::SharedClock;
 use annulus_common::condition::Conditions;
+use annulus_common::encryption::EncryptionMode;
 use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
 use annulus_common::object::{
@@ -37,9 +40,11 @@ use bytes::Bytes;
 use futures::Stream;
 
 use crate::client::ClusterClient;
+use crate::kms::{CustomerKey, KeyService};
 
 pub use acl::permits;
 pub use annulus_common::checksum::ChecksumValue;
+pub use crypt::{Encrypt, ObjectKey};
 pub use error::{BodyError, ObjectError, ReadError};
 
 /// The largest body of one request, a part's too, as S3 says: 5 GiB.
@@ -67,6 +72,7 @@ pub type TrailerReader = Box<dyn FnOnce() -> Result<Option<ChecksumValue>, BodyE
 #[derive(Clone)]
 pub struct Objects {
     client: Arc<ClusterClient>,
+    keys: Arc<dyn KeyService>,
     clock: SharedClock,
 }
 
@@ -118,6 +124,8 @@ pub struct PutObject<'a> {
     pub bytes_max: u64,
     /// What the body must hash to.
     pub digest: Expected,
+    /// How it is encrypted.
+    pub encrypt: Option<Encrypt>,
 }
 
 /// An object that is durable and named.
@@ -131,12 +139,16 @@ pub struct Written {
     pub modified_ms: u64,
     /// Bytes.
     pub size: u64,
+    /// Whose key it is encrypted by.
+    pub encryption: Option<EncryptionMode>,
 }
 
 /// An object to make out of another.
 pub struct CopyObject<'a> {
     /// What to copy, as [`Objects::get`] found it.
     pub source: &'a ObjectVersion,
+    /// What opens it, as [`Objects::unlock`] found it.
+    pub source_key: &'a ObjectKey,
     /// The bucket of the copy.
     pub bucket: &'a Bucket,
     /// The key of the copy.
@@ -151,6 +163,8 @@ pub struct CopyObject<'a> {
     pub conditions: Conditions,
     /// The checksum to store; `None` takes the source's algorithm.
     pub checksum: Option<ChecksumAlgorithm>,
+    /// How the copy is encrypted, whatever the source is.
+    pub encrypt: Option<Encrypt>,
 }
 
 /// A page of a bucket's keys to list.
@@ -216,6 +230,8 @@ pub struct CreateUpload<'a> {
     pub attributes: ObjectAttributes,
     /// The checksum of its parts and how they become the object's. `None`: a full-object CRC64NVME, as S3 does.
     pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
+    /// How its parts are encrypted.
+    pub encrypt: Option<Encrypt>,
 }
 
 /// Which upload is meant.
@@ -239,6 +255,17 @@ pub struct PutPart<'a> {
     pub content_length: Option<u64>,
     /// What the body must hash to.
     pub digest: Expected,
+    /// What the client says of its encryption.
+    pub encryption: PartEncryption<'a>,
+}
+
+/// What the client says of a part's encryption. How it is encrypted was said when the upload began.
+#[derive(Clone, Copy, Default)]
+pub struct PartEncryption<'a> {
+    /// The key of an upload with SSE-C: the one that it was begun with.
+    pub customer: Option<&'a CustomerKey>,
+    /// The client takes it that the service encrypts: refused where it does not.
+    pub by_service: bool,
 }
 
 /// A part to make out of an object.
@@ -249,8 +276,12 @@ pub struct CopyPart<'a> {
     pub number: u16,
     /// What to copy, as [`Objects::get`] found it.
     pub source: &'a ObjectVersion,
+    /// What opens it, as [`Objects::unlock`] found it.
+    pub source_key: &'a ObjectKey,
     /// Which bytes of it; all when `None`.
     pub range: Option<Range<u64>>,
+    /// What the client says of the part's encryption.
+    pub encryption: PartEncryption<'a>,
 }
 
 /// A part that is durable and belongs to its upload.
@@ -262,6 +293,8 @@ pub struct PartWritten {
     pub checksum: Option<ChecksumValue>,
     /// Unix milliseconds.
     pub modified_ms: u64,
+    /// Whose key it is encrypted by.
+    pub encryption: Option<EncryptionMode>,
 }
 
 /// A page of an upload's parts.
@@ -300,12 +333,14 @@ pub struct CompleteUpload<'a> {
     pub checksum_type: Option<ChecksumType>,
     /// `x-amz-mp-object-size`: must be the object's size.
     pub size: Option<u64>,
+    /// The client's key, for an upload with SSE-C.
+    pub customer: Option<&'a CustomerKey>,
 }
 
 impl Objects {
     /// The operations over a cluster.
-    pub fn new(client: Arc<ClusterClient>, clock: SharedClock) -> Self {
-        Self { client, clock }
+    pub fn new(client: Arc<ClusterClient>, keys: Arc<dyn KeyService>, clock: SharedClock) -> Self {
+        Self { client, keys, clock }
     }
 
     /// The cluster beneath.

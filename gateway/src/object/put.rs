@@ -1,7 +1,10 @@
 //! Putting an object whole: data durable first, then its name, in one mutation of the key's partition.
 
+use std::sync::Arc;
+
 use annulus_common::chunk::ChunkOwner;
 use annulus_common::condition::Conditions;
+use annulus_common::encryption::EncryptionMode;
 use annulus_common::ids::PartId;
 use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::{
@@ -12,8 +15,9 @@ use bytes::Bytes;
 use futures::Stream;
 
 use super::body::{BodyLength, Destination, StoredBody, store};
+use super::crypt::{Place, Sealing, etag_of};
 use super::digest::{DEFAULT_ALGORITHM, Verified};
-use super::{BodyStream, Expected, ObjectError, Objects, PutObject, Written};
+use super::{BodyStream, Encrypt, Expected, ObjectError, Objects, PutObject, Written};
 
 /// The longest key, in bytes of UTF-8, as S3 says.
 const KEY_BYTES_MAX: usize = 1_024;
@@ -26,71 +30,109 @@ pub(super) struct Naming<'a> {
     pub(super) headers: ObjectHeaders,
     pub(super) attributes: ObjectAttributes,
     pub(super) conditions: Conditions,
+    pub(super) encrypt: Option<Encrypt>,
 }
 
 impl Objects {
     /// Makes or replaces an object. It is there, durable, when this returns; after an error other than
     /// [`ObjectError::Unavailable`] nothing has changed.
     pub async fn put(&self, put: PutObject<'_>, body: BodyStream) -> Result<Written, ObjectError> {
-        let PutObject { bucket, key, owner, headers, attributes, conditions, content_length, bytes_max, digest } = put;
-        let naming = Naming { bucket, key, owner, headers, attributes, conditions };
+        let PutObject {
+            bucket,
+            key,
+            owner,
+            headers,
+            attributes,
+            conditions,
+            content_length,
+            bytes_max,
+            digest,
+            encrypt,
+        } = put;
+        let naming = Naming { bucket, key, owner, headers, attributes, conditions, encrypt };
         self.put_stream(naming, BodyLength { announced: content_length, bytes_max }, digest, body).await
     }
 
     pub(super) async fn put_stream<E: Into<ObjectError>>(
         &self,
-        naming: Naming<'_>,
+        mut naming: Naming<'_>,
         length: BodyLength,
         digest: Expected,
         body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
     ) -> Result<Written, ObjectError> {
         let path = key_path(naming.bucket, naming.key)?;
+        let sealing = self.begin_sealing(naming.bucket, naming.encrypt.take()).await?;
         let part = PartId::generate(self.clock.now_ms());
-        let destination = Destination { part, owner: owner_of(&path), length, inline_bytes_max: INLINE_BYTES_MAX };
+        let destination = Destination {
+            part,
+            owner: owner_of(&path),
+            length,
+            inline_bytes_max: INLINE_BYTES_MAX,
+            cipher: sealing.as_ref().map(|sealing| Arc::new(sealing.cipher(Place::Part(part)))),
+        };
         let algorithm = digest.checksum.algorithm().unwrap_or(DEFAULT_ALGORITHM);
         let stored = store(&self.client, destination, digest.hasher(algorithm), body).await?;
         let verified = digest.verify(&stored.digests, algorithm)?;
-        self.name(naming, path, new_data(part, stored, &verified), &verified).await
+        let etag = ETag::of_md5(etag_of(sealing.as_ref(), 1, verified.md5));
+        let size = stored.length;
+        let object = NewObject {
+            owner: naming.owner,
+            size,
+            etag,
+            checksum: Some(ObjectChecksum::FullObject(verified.stored)),
+            headers: naming.headers,
+            attributes: naming.attributes,
+            data: new_data(part, stored, sealing.as_ref(), &verified),
+            encryption: sealing.map(|sealing| sealing.encryption),
+        };
+        self.name(naming.bucket, path, naming.conditions, object).await
     }
 
     async fn name(
         &self,
-        naming: Naming<'_>,
+        bucket: &Bucket,
         path: KeyPath,
-        (size, data): (u64, Data),
-        verified: &Verified,
+        conditions: Conditions,
+        object: NewObject,
     ) -> Result<Written, ObjectError> {
-        let object = NewObject {
-            owner: naming.owner,
-            size,
-            etag: ETag::of_md5(verified.md5),
-            checksum: Some(ObjectChecksum::FullObject(verified.stored)),
-            headers: naming.headers,
-            attributes: naming.attributes,
-            data,
-        };
-        let shard = path.shard;
-        let command = Command::Put { path, conditions: naming.conditions, object };
-        written(self.mutate(naming.bucket, shard, command).await?, size)
+        let (shard, size) = (path.shard, object.size);
+        let mode = object.encryption.as_ref().map(|encryption| encryption.mode.clone());
+        let command = Command::Put { path, conditions, object };
+        written(self.mutate(bucket, shard, command).await?, size, mode)
     }
 }
 
-fn new_data(part: PartId, stored: StoredBody, verified: &Verified) -> (u64, Data) {
-    let data = match stored.inline {
-        Some(body) => Data::Inline(body),
-        None => Data::Parts(vec![new_part(part, 1, stored.length, verified)]),
-    };
-    (stored.length, data)
+fn new_data(part: PartId, stored: StoredBody, sealing: Option<&Sealing>, verified: &Verified) -> Data {
+    match (&stored.inline, sealing) {
+        (Some(body), None) => Data::Inline(body.clone()),
+        (Some(body), Some(sealing)) => Data::Inline(sealing.cipher(Place::Inline).seal(0, body, true)),
+        (None, _) => Data::Parts(vec![new_part(part, 1, &stored, sealing, verified)]),
+    }
 }
 
-pub(super) fn new_part(id: PartId, number: u16, length: u64, verified: &Verified) -> Part {
-    Part { id, number, length, md5: verified.md5, checksum: Some(verified.stored.as_bytes().to_vec()) }
+pub(super) fn new_part(
+    id: PartId,
+    number: u16,
+    body: &StoredBody,
+    sealing: Option<&Sealing>,
+    verified: &Verified,
+) -> Part {
+    Part {
+        id,
+        number,
+        length: body.length,
+        stored: body.stored,
+        md5: etag_of(sealing, number, verified.md5),
+        checksum: Some(verified.stored.as_bytes().to_vec()),
+    }
 }
 
 /// What the answer to a mutation that makes an object means.
-pub(super) fn written(reply: MetaReply, size: u64) -> Result<Written, ObjectError> {
+pub(super) fn written(reply: MetaReply, size: u64, encryption: Option<EncryptionMode>) -> Result<Written, ObjectError> {
     match reply {
-        MetaReply::Written { modified_ms, etag, checksum } => Ok(Written { etag, checksum, modified_ms, size }),
+        MetaReply::Written { modified_ms, etag, checksum } => {
+            Ok(Written { etag, checksum, modified_ms, size, encryption })
+        }
         reply => Err(refused(reply)),
     }
 }

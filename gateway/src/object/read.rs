@@ -15,8 +15,11 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::task::JoinHandle;
 
+use super::crypt::{
+    Place, SEALED_CHUNK_BYTES, SEGMENT_BYTES, SEGMENTS_PER_CHUNK, offload, stored_length, stored_range,
+};
 use super::put::key_path;
-use super::{ObjectError, Objects, ReadError, ReadStream};
+use super::{ObjectError, ObjectKey, Objects, ReadError, ReadStream};
 use crate::client::{ClientError, ClusterClient};
 
 /// Chunks that are read before the reader asks for them. With the one being handed out, a reader holds 12 MiB at most.
@@ -39,34 +42,55 @@ impl Objects {
 
     /// The bytes of a range of an object (empty for an empty range). Waits for the first of them, so that an object that
     /// cannot be read is an error and not a reply that breaks off.
-    pub async fn read(&self, version: &ObjectVersion, range: Range<u64>) -> Result<ReadStream, ObjectError> {
+    /// `key` is what [`Objects::unlock`] found for it.
+    pub async fn read(
+        &self,
+        version: &ObjectVersion,
+        range: Range<u64>,
+        key: &ObjectKey,
+    ) -> Result<ReadStream, ObjectError> {
         let size = version.object.size;
+        assert_eq!(version.object.encryption.is_none(), key.is_none(), "an encrypted object is read with its key");
         if range.start > range.end || range.end > size {
             return Err(ObjectError::InvalidRange { size });
         }
         let parts = match &version.object.data {
-            Data::Inline(body) if body.len() as u64 == size => {
+            Data::Inline(body) => {
+                let body = open_inline(body, key)?;
+                if body.len() as u64 != size {
+                    return Err(ObjectError::Internal("an inline object's size is not its bytes'".into()));
+                }
                 let bytes = body.slice(range.start as usize..range.end as usize);
                 return Ok(Box::pin(Reader::of_bytes(Arc::clone(&self.client), bytes)));
             }
-            Data::Inline(_) => return Err(ObjectError::Internal("an inline object's size is not its bytes'".into())),
             Data::Parts(parts) => parts,
         };
         if parts.iter().map(|part| part.length).sum::<u64>() != size {
             return Err(ObjectError::Internal("an object's size is not its parts'".into()));
         }
-        let mut reader = Reader::of_chunks(Arc::clone(&self.client), ChunkRanges::new(parts, range));
+        let chunks = ChunkRanges::new(parts, range, !key.is_none());
+        let mut reader = Reader::of_chunks(Arc::clone(&self.client), key.clone(), chunks);
         reader.begin().await?;
         Ok(Box::pin(reader))
     }
 }
 
-/// A piece of a range that lies within one chunk.
+fn open_inline(body: &Bytes, key: &ObjectKey) -> Result<Bytes, ReadError> {
+    match key.cipher(Place::Inline) {
+        Some(cipher) => cipher.open(0, body, true).map_err(|_| ReadError::RecordTampered),
+        None => Ok(body.clone()),
+    }
+}
+
+/// A piece of a range that lies within one chunk, counted in the object's bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct ChunkRange {
     id: ChunkId,
+    /// How many of the object's bytes the chunk holds.
     length: u32,
     range: Range<u32>,
+    /// Whether it is the part's last chunk.
+    ends: bool,
 }
 
 /// The chunks that a range of an object touches, one by one: an object of 5 TiB has more than a million.
@@ -75,10 +99,13 @@ struct ChunkRanges {
     parts: VecDeque<Part>,
     /// What is left of the range, counted from the first part's start.
     left: Range<u64>,
+    /// How many of the object's bytes a whole chunk holds.
+    chunk_bytes: u64,
 }
 
 impl ChunkRanges {
-    fn new(parts: &[Part], range: Range<u64>) -> Self {
+    fn new(parts: &[Part], range: Range<u64>, sealed: bool) -> Self {
+        let chunk_bytes = if sealed { SEALED_CHUNK_BYTES } else { u64::from(CHUNK_BYTES) };
         let mut start = 0;
         let mut touched = VecDeque::new();
         let mut skipped = 0;
@@ -91,7 +118,8 @@ impl ChunkRanges {
             }
             start = end;
         }
-        Self { parts: touched, left: range.start.saturating_sub(skipped)..range.end.saturating_sub(skipped) }
+        let left = range.start.saturating_sub(skipped)..range.end.saturating_sub(skipped);
+        Self { parts: touched, left, chunk_bytes }
     }
 }
 
@@ -104,20 +132,36 @@ impl Iterator for ChunkRanges {
             self.left = self.left.start - passed..self.left.end - passed;
         }
         let part = self.parts.front().filter(|_| !self.left.is_empty())?;
-        let chunk_bytes = u64::from(CHUNK_BYTES);
-        let index = self.left.start / chunk_bytes;
-        let chunk_start = index * chunk_bytes;
-        let length = (part.length - chunk_start).min(chunk_bytes);
+        let index = self.left.start / self.chunk_bytes;
+        let chunk_start = index * self.chunk_bytes;
+        let length = (part.length - chunk_start).min(self.chunk_bytes);
         let end = self.left.end.min(chunk_start + length);
         let range = (self.left.start - chunk_start) as u32..(end - chunk_start) as u32;
         self.left.start = end;
         let id = ChunkId { part: part.id, index: u32::try_from(index).ok()? };
-        Some(ChunkRange { id, length: length as u32, range })
+        Some(ChunkRange { id, length: length as u32, range, ends: chunk_start + length == part.length })
     }
 }
 
+/// Reads a piece of a range, and decrypts the segments that it touches.
+async fn fetch(client: &ClusterClient, key: &ObjectKey, chunk: ChunkRange) -> Result<Bytes, ReadError> {
+    let ChunkRange { id, length, range, ends } = chunk;
+    let Some(cipher) = key.part_cipher(id.part) else {
+        return client.read_chunk(id, range, length).await.map_err(|error| read_error(error, id));
+    };
+    let stored_length = stored_length(length.into()) as u32;
+    let (segments, stored) = stored_range(&range, length);
+    let ends = ends && stored.end == stored_length;
+    let sealed = client.read_chunk(id, stored, stored_length).await.map_err(|error| read_error(error, id))?;
+    let first = u64::from(id.index) * SEGMENTS_PER_CHUNK + segments.start;
+    let opened = offload(sealed.len(), move || cipher.open(first, &sealed, ends)).await;
+    let opened = opened.map_err(|_| ReadError::Unavailable(id))?.map_err(|_| ReadError::Tampered(id))?;
+    let skipped = (segments.start * SEGMENT_BYTES) as u32;
+    Ok(opened.slice((range.start - skipped) as usize..(range.end - skipped) as usize))
+}
+
 /// A chunk being read; given up when nobody waits for it any more.
-struct Ahead(JoinHandle<Result<Bytes, ClientError>>, ChunkId);
+struct Ahead(JoinHandle<Result<Bytes, ReadError>>, ChunkId);
 
 impl Drop for Ahead {
     fn drop(&mut self) {
@@ -128,6 +172,7 @@ impl Drop for Ahead {
 /// Hands out the bytes of a range in order. Nothing comes after an error.
 struct Reader {
     client: Arc<ClusterClient>,
+    key: ObjectKey,
     chunks: Option<ChunkRanges>,
     ahead: VecDeque<Ahead>,
     bytes: Bytes,
@@ -135,29 +180,25 @@ struct Reader {
 
 impl Reader {
     fn of_bytes(client: Arc<ClusterClient>, bytes: Bytes) -> Self {
-        Self { client, chunks: None, ahead: VecDeque::new(), bytes }
+        Self { client, key: ObjectKey::NONE, chunks: None, ahead: VecDeque::new(), bytes }
     }
 
-    fn of_chunks(client: Arc<ClusterClient>, chunks: ChunkRanges) -> Self {
-        Self { client, chunks: Some(chunks), ahead: VecDeque::new(), bytes: Bytes::new() }
+    fn of_chunks(client: Arc<ClusterClient>, key: ObjectKey, chunks: ChunkRanges) -> Self {
+        Self { client, key, chunks: Some(chunks), ahead: VecDeque::new(), bytes: Bytes::new() }
     }
 
     async fn begin(&mut self) -> Result<(), ReadError> {
-        let Some(ChunkRange { id, length, range }) = self.chunks.as_mut().and_then(ChunkRanges::next) else {
-            return Ok(());
-        };
+        let Some(chunk) = self.chunks.as_mut().and_then(ChunkRanges::next) else { return Ok(()) };
         self.read_ahead();
-        self.bytes = self.client.read_chunk(id, range, length).await.map_err(|error| read_error(error, id))?;
+        self.bytes = fetch(&self.client, &self.key, chunk).await?;
         Ok(())
     }
 
     fn read_ahead(&mut self) {
         while self.ahead.len() < READ_AHEAD_CHUNKS {
-            let Some(ChunkRange { id, length, range }) = self.chunks.as_mut().and_then(ChunkRanges::next) else {
-                return;
-            };
-            let client = Arc::clone(&self.client);
-            let read = tokio::spawn(async move { client.read_chunk(id, range, length).await });
+            let Some(chunk) = self.chunks.as_mut().and_then(ChunkRanges::next) else { return };
+            let (client, key, id) = (Arc::clone(&self.client), self.key.clone(), chunk.id);
+            let read = tokio::spawn(async move { fetch(&client, &key, chunk).await });
             self.ahead.push_back(Ahead(read, id));
         }
     }
@@ -177,11 +218,11 @@ impl Stream for Reader {
             let id = *id;
             let read = std::task::ready!(Pin::new(read).poll(cx));
             self.ahead.pop_front();
-            match read.unwrap_or(Err(ClientError::ChunkUnavailable(id))) {
+            match read.unwrap_or(Err(ReadError::Unavailable(id))) {
                 Ok(bytes) => self.bytes = bytes,
                 Err(error) => {
                     self.end();
-                    return Poll::Ready(Some(Err(read_error(error, id))));
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
             self.read_ahead();
@@ -210,6 +251,7 @@ mod tests {
             id: PartId([place as u8; 16]),
             number: place as u16 + 1,
             length,
+            stored: length,
             md5: [0; 16],
             checksum: None,
         };
@@ -230,7 +272,7 @@ mod tests {
             let parts = parts_of(&lengths);
             let (start, end) = (a.min(b), a.max(b));
             let mut at = start;
-            for chunk in ChunkRanges::new(&parts, start..end) {
+            for chunk in ChunkRanges::new(&parts, start..end, false) {
                 let place = parts.iter().position(|part| part.id == chunk.id.part).unwrap();
                 let part_start: u64 = lengths[..place].iter().sum();
                 let chunk_start = part_start + u64::from(chunk.id.index) * u64::from(CHUNK_BYTES);

@@ -1,6 +1,7 @@
 //! The operations against a cluster in memory: what S3 promises, seen from above the seam.
 
 mod bucket;
+mod encryption;
 mod list;
 mod multipart;
 mod whole;
@@ -20,6 +21,7 @@ use super::{
     Written,
 };
 use crate::client::testing::{FakeCluster, OWNER, TestClock};
+use crate::kms::{LocalKeys, MasterKey, MasterKeys, SecretKey};
 
 /// A cluster of three nodes with one bucket.
 struct Bench {
@@ -34,7 +36,9 @@ impl Bench {
         let cluster = FakeCluster::new(3, 3);
         let clock = TestClock::shared();
         let client = cluster.client_with(clock.clone()).await;
-        let objects = Objects::new(client, clock.clone());
+        let keys = MasterKeys::new(MasterKey::new(SecretKey::new([1; 32])), Vec::new());
+        let keys = Arc::new(LocalKeys::new(client.clone(), keys, clock.clone()));
+        let objects = Objects::new(client, keys, clock.clone());
         let bucket = objects.create_bucket("b", OWNER, BucketAcl::Private).await.unwrap();
         Self { cluster, clock, objects, bucket }
     }
@@ -50,6 +54,7 @@ impl Bench {
             content_length: None,
             bytes_max: BODY_BYTES_MAX,
             digest: Expected::default(),
+            encrypt: None,
         }
     }
 
@@ -62,7 +67,8 @@ impl Bench {
     }
 
     async fn read(&self, version: &ObjectVersion, range: std::ops::Range<u64>) -> Result<Vec<u8>, ObjectError> {
-        let mut stream = self.objects.read(version, range).await?;
+        let key = self.objects.unlock(&self.bucket, version, None).await?;
+        let mut stream = self.objects.read(version, range, &key).await?;
         let mut bytes = Vec::new();
         while let Some(frame) = stream.next().await {
             bytes.extend_from_slice(&frame?);

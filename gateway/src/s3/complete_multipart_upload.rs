@@ -19,7 +19,8 @@ use super::error::s3_error;
 use super::find_object::check_upload;
 use super::listing::xml_text;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, caller, condition, dto_etag};
+use super::{Gateway, caller, condition, dto_etag, encryption, with_headers};
+use crate::kms::CustomerKey;
 use crate::object::{ChecksumValue, CompletePart, CompleteUpload, Objects, UploadPath, Written};
 
 /// How long the client waits for a status. Idle connections are cut by proxies after 30 s and more.
@@ -46,12 +47,19 @@ pub(super) async fn complete_multipart_upload(
         location: location(&req.headers, &input.bucket, &input.key),
         bucket_name: input.bucket,
         key: input.key,
+        customer: encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?,
     };
     let mut running = tokio::spawn(completion.run());
     match tokio::time::timeout(STATUS_WAIT, &mut running).await {
-        Ok(ended) => ended.map_err(|error| s3_error!(error, InternalError))?.map(S3Response::new),
+        Ok(ended) => {
+            let (output, headers) = ended.map_err(|error| s3_error!(error, InternalError))??;
+            Ok(with_headers(output, headers))
+        }
         Err(_) => Ok(S3Response::new(CompleteMultipartUploadOutput {
-            future: Some(Box::pin(async move { running.await.map_err(|error| s3_error!(error, InternalError))? })),
+            future: Some(Box::pin(async move {
+                let (output, _) = running.await.map_err(|error| s3_error!(error, InternalError))??;
+                Ok(output)
+            })),
             ..Default::default()
         })),
     }
@@ -70,10 +78,12 @@ struct Completion {
     checksum_type: Option<ChecksumType>,
     size: Option<u64>,
     location: String,
+    customer: Option<CustomerKey>,
 }
 
 impl Completion {
-    async fn run(self) -> S3Result<CompleteMultipartUploadOutput> {
+    /// The answer, and its headers for who has not been answered yet.
+    async fn run(self) -> S3Result<(CompleteMultipartUploadOutput, HeaderMap)> {
         let complete = CompleteUpload {
             path: UploadPath { bucket: &self.bucket, key: &self.key, upload: self.upload },
             parts: self.parts,
@@ -81,9 +91,11 @@ impl Completion {
             checksum: self.checksum,
             checksum_type: self.checksum_type,
             size: self.size,
+            customer: self.customer.as_ref(),
         };
         let written = self.objects.complete_upload(complete).await.map_err(s3_error)?;
-        Ok(output(&written, self.bucket_name, &self.key, self.location))
+        let headers = encryption::answer(written.encryption.as_ref(), self.customer.as_ref());
+        Ok((output(&written, self.bucket_name, &self.key, self.location), headers))
     }
 }
 

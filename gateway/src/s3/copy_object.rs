@@ -9,7 +9,7 @@ use super::checksum::{self, dto_type, set_checksum};
 use super::error::s3_error;
 use super::find_object::{Place, find_object};
 use super::headers::timestamp;
-use super::{Gateway, access, attributes, condition, dto_etag, headers};
+use super::{Gateway, access, attributes, condition, dto_etag, encryption, headers, with_headers};
 use crate::auth::action::GET_OBJECT;
 use crate::object::{BODY_BYTES_MAX, CopyObject, Written};
 
@@ -23,8 +23,10 @@ pub(super) async fn copy_object(
     let replace = replaces_metadata(input.metadata_directive.as_ref().map(|directive| directive.as_str()))?;
     let asked = changes(&req.headers, input.metadata, replace)?;
     let algorithm = input.checksum_algorithm.as_ref().map(|name| checksum::algorithm(name.as_str())).transpose()?;
+    let source_customer = encryption::customer_key(gateway, &req.headers, &encryption::COPY_SOURCE)?;
     let to_itself = place.bucket == input.bucket && place.key == input.key;
-    if to_itself && !replace && !asked.changes_anything() && algorithm.is_none() {
+    let changes = replace || asked.changes_anything() || algorithm.is_some() || encryption::is_asked(&req.headers);
+    if to_itself && !changes {
         return Err(s3_error!(
             InvalidRequest,
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
@@ -36,8 +38,10 @@ pub(super) async fn copy_object(
         input.copy_source_if_unmodified_since.as_ref(),
     )?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;
+    let customer = encryption::customer_of(encrypt.as_ref()).cloned();
     let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, access.user()).await?;
-    let (_, source) = find_object(gateway, access, place, GET_OBJECT).await?;
+    let (held_by, source) = find_object(gateway, access, place, GET_OBJECT).await?;
     condition::judge_source(&conditions, &source)?;
     if source.object.size > BODY_BYTES_MAX {
         return Err(s3_error!(
@@ -45,8 +49,10 @@ pub(super) async fn copy_object(
             "The specified copy source is larger than the maximum allowable size for a copy source: {BODY_BYTES_MAX}"
         ));
     }
+    let source_key = gateway.objects.unlock(&held_by, &source, source_customer.as_ref()).await.map_err(s3_error)?;
     let copy = CopyObject {
         source: &source,
+        source_key: &source_key,
         bucket: &bucket,
         key: &input.key,
         owner,
@@ -55,14 +61,16 @@ pub(super) async fn copy_object(
         attributes: ObjectAttributes { tags: source.object.attributes.tags.clone(), ..attributes },
         conditions: condition::of_write(&req.headers)?,
         checksum: algorithm,
+        encrypt,
     };
     let written = gateway.objects.copy(copy).await.map_err(s3_error)?;
     let source_version = place.version_id.map(str::to_owned);
-    Ok(S3Response::new(CopyObjectOutput {
+    let output = CopyObjectOutput {
         copy_object_result: Some(result(&written)),
         copy_source_version_id: source_version,
         ..Default::default()
-    }))
+    };
+    Ok(with_headers(output, encryption::answer_written(written.encryption.as_ref(), customer.as_ref())))
 }
 
 /// Where a source is.

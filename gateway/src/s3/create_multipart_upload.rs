@@ -7,7 +7,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::checksum::{algorithm, checksum_type, dto_algorithm, dto_type};
 use super::error::s3_error;
 use super::listing::xml_text;
-use super::{Gateway, attributes, caller, headers};
+use super::{Gateway, attributes, caller, encryption, headers, with_headers};
 use crate::object::CreateUpload;
 
 pub(super) async fn create_multipart_upload(
@@ -22,9 +22,13 @@ pub(super) async fn create_multipart_upload(
     let headers = headers::of_request(&req.headers, input.metadata)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, caller).await?;
-    let create = CreateUpload { bucket: &bucket, key: &input.key, owner, headers, attributes, checksum };
+    let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;
+    let customer = encryption::customer_of(encrypt.as_ref()).cloned();
+    let create = CreateUpload { bucket: &bucket, key: &input.key, owner, headers, attributes, checksum, encrypt };
     let upload = gateway.objects.create_upload(create).await.map_err(s3_error)?;
-    Ok(S3Response::new(CreateMultipartUploadOutput {
+    let mode = upload.encryption.as_ref().map(|encryption| &encryption.mode);
+    let headers = encryption::answer_written(mode, customer.as_ref());
+    let output = CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
         // What the client did not ask for it is not told: SDKs would send it with every part.
         checksum_algorithm: checksum.map(|(algorithm, _)| dto_algorithm(algorithm)),
@@ -32,7 +36,8 @@ pub(super) async fn create_multipart_upload(
         key: Some(xml_text(&input.key)),
         upload_id: Some(upload.id.to_string()),
         ..Default::default()
-    }))
+    };
+    Ok(with_headers(output, headers))
 }
 
 fn checksum(name: Option<&str>, kind: Option<&str>) -> S3Result<Option<(ChecksumAlgorithm, ChecksumType)>> {

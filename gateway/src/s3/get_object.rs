@@ -6,7 +6,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::error::s3_error;
 use super::find_object::Place;
 use super::read::{Read, fill, find};
-use super::{Gateway, access};
+use super::{Gateway, access, with_headers};
 
 pub(super) async fn get_object(
     gateway: &Gateway,
@@ -22,10 +22,12 @@ pub(super) async fn get_object(
         range: input.range.as_ref(),
         part_number: input.part_number,
     };
-    let (found, selection) = find(gateway, read).await?;
-    let bytes = gateway.objects.read(&found, selection.range.clone()).await.map_err(s3_error)?;
+    let found = find(gateway, read).await?;
+    let (version, selection) = (&found.version, &found.selection);
+    let key = gateway.objects.unlock(&found.bucket, version, found.customer.as_ref()).await.map_err(s3_error)?;
+    let bytes = gateway.objects.read(version, selection.range.clone(), &key).await.map_err(s3_error)?;
     let mut output = GetObjectOutput { version_id: input.version_id, ..Default::default() };
-    fill!(output, input.checksum_mode.as_ref(), &found, &selection);
+    fill!(output, input.checksum_mode.as_ref(), version, selection);
     output.body = Some(StreamingBlob::wrap(bytes));
-    Ok(S3Response::new(output))
+    Ok(with_headers(output, found.encryption_headers()))
 }

@@ -8,6 +8,8 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{dto_type, set_checksum, value_text};
+use super::encryption;
+use super::error::s3_error;
 use super::find_object::{Place, find_object};
 use super::headers::{STANDARD, timestamp};
 use super::listing::page_size;
@@ -29,11 +31,14 @@ pub(super) async fn get_object_attributes(
     if marker < 0 {
         return Err(s3_error!(InvalidArgument, "A part number marker cannot be negative"));
     }
+    encryption::refuse_on_read(&req.headers)?;
+    let customer = encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
     // S3 asks for both permissions.
     let (bucket, found) = find_object(gateway, access, place, GET_OBJECT).await?;
     let object = Resource::object(place.bucket, &bucket, place.key, &found).of_version(place.version_id.is_some());
     access.check(access.action(), &object)?;
+    gateway.objects.check_key(&bucket, &found, customer.as_ref()).await.map_err(s3_error)?;
     let is_asked = |name: &str| asked.iter().any(|asked| asked == name);
     let class = found.object.headers.storage_class.clone().unwrap_or_else(|| STANDARD.to_owned());
     Ok(S3Response::new(GetObjectAttributesOutput {

@@ -7,7 +7,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::find_object::Place;
 use super::headers::http_date;
 use super::read::{Read, fill, find};
-use super::{Gateway, StatusOverride, access};
+use super::{Gateway, StatusOverride, access, with_headers};
 
 pub(super) async fn head_object(
     gateway: &Gateway,
@@ -23,12 +23,12 @@ pub(super) async fn head_object(
         range: input.range.as_ref(),
         part_number: input.part_number,
     };
-    let (found, selection) = find(gateway, read).await?;
+    let found = find(gateway, read).await?;
     let mut output = HeadObjectOutput::default();
-    fill!(output, input.checksum_mode.as_ref(), &found, &selection);
+    fill!(output, input.checksum_mode.as_ref(), &found.version, &found.selection);
     let partial = output.content_range.is_some();
     override_headers(&mut output, input);
-    let mut response = S3Response::new(output);
+    let mut response = with_headers(output, found.encryption_headers());
     if partial {
         // s3s has one status for each operation.
         response.extensions.insert(StatusOverride(StatusCode::PARTIAL_CONTENT));

@@ -6,6 +6,7 @@
 mod abort_multipart_upload;
 mod attributes;
 pub(crate) mod body;
+mod bucket_encryption;
 mod bucket_facts;
 mod checksum;
 mod complete_multipart_upload;
@@ -16,6 +17,7 @@ mod create_multipart_upload;
 mod delete_bucket;
 mod delete_object;
 mod delete_objects;
+mod encryption;
 mod error;
 mod find_object;
 mod get_bucket_acl;
@@ -64,11 +66,13 @@ pub(crate) struct Gateway {
     objects: Arc<Objects>,
     accounts: Accounts,
     region: String,
+    /// Whether clients may send their keys over connections that are not encrypted here.
+    sse_c_without_tls: bool,
 }
 
 impl Gateway {
-    pub(crate) fn new(objects: Arc<Objects>, accounts: Accounts, region: String) -> Self {
-        Self { objects, accounts, region }
+    pub(crate) fn new(objects: Arc<Objects>, accounts: Accounts, region: String, sse_c_without_tls: bool) -> Self {
+        Self { objects, accounts, region, sse_c_without_tls }
     }
 }
 
@@ -101,6 +105,13 @@ fn initiator(map: &ClusterMap, user: UserId) -> dto::Initiator {
 /// An entity tag as s3s writes it.
 fn dto_etag(etag: &annulus_common::object::ETag) -> dto::ETag {
     dto::ETag::Strong(etag.to_string())
+}
+
+/// An answer with headers beside those of its output.
+fn with_headers<T>(output: T, headers: http::HeaderMap) -> S3Response<T> {
+    let mut response = S3Response::new(output);
+    response.headers = headers;
+    response
 }
 
 /// A size or length as s3s writes it.
@@ -149,9 +160,12 @@ delegate! {
     list_parts::list_parts(ListPartsInput) -> ListPartsOutput;
     list_multipart_uploads::list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput;
 
+    bucket_encryption::get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput;
+    bucket_encryption::put_bucket_encryption(PutBucketEncryptionInput) -> PutBucketEncryptionOutput;
+    bucket_encryption::delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
+
     bucket_facts::get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
     bucket_facts::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
-    bucket_facts::get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput;
     bucket_facts::get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput;
     bucket_facts::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
     bucket_facts::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;

@@ -4,8 +4,9 @@ use s3s::dto::{PutObjectInput, PutObjectOutput};
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::checksum::{dto_type, expected, set_checksum};
+use super::encryption::customer_of;
 use super::error::s3_error;
-use super::{Gateway, attributes, body, caller, condition, dto_etag, headers};
+use super::{Gateway, attributes, body, caller, condition, dto_etag, encryption, headers, with_headers};
 use crate::object::{BODY_BYTES_MAX, PutObject};
 
 pub(super) async fn put_object(
@@ -19,6 +20,8 @@ pub(super) async fn put_object(
     let headers = headers::of_request(&req.headers, input.metadata)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, caller).await?;
+    let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;
+    let customer = customer_of(encrypt.as_ref()).cloned();
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
     let put = PutObject {
         bucket: &bucket,
@@ -30,6 +33,7 @@ pub(super) async fn put_object(
         content_length,
         bytes_max: BODY_BYTES_MAX,
         digest,
+        encrypt,
     };
     let written = gateway.objects.put(put, body::stream(input.body)).await.map_err(s3_error)?;
     let mut output = PutObjectOutput { e_tag: Some(dto_etag(&written.etag)), ..Default::default() };
@@ -37,5 +41,6 @@ pub(super) async fn put_object(
         set_checksum!(output, checksum.algorithm(), checksum.to_string());
         output.checksum_type = Some(dto_type(checksum.checksum_type()));
     }
-    Ok(S3Response::new(output))
+    let headers = encryption::answer_written(written.encryption.as_ref(), customer.as_ref());
+    Ok(with_headers(output, headers))
 }

@@ -1,5 +1,6 @@
 //! What GetObject and HeadObject share: finding the object, judging conditions, choosing bytes, and the headers of both.
 
+use annulus_common::map::Bucket;
 use annulus_common::object::ObjectVersion;
 use http::HeaderMap;
 use s3s::S3Result;
@@ -8,10 +9,13 @@ use s3s::dto::{ChecksumMode, Range, Timestamp};
 use super::Gateway;
 use super::checksum::value_text;
 use super::condition;
+use super::encryption;
+use super::error::s3_error;
 use super::find_object::{Place, find_object};
 use super::range::{Selection, choose};
 use crate::auth::Access;
 use crate::auth::action::GET_OBJECT;
+use crate::kms::CustomerKey;
 
 /// What a read asks for.
 pub(super) struct Read<'a> {
@@ -24,13 +28,34 @@ pub(super) struct Read<'a> {
     pub(super) part_number: Option<i32>,
 }
 
+/// What a read found.
+pub(super) struct Found {
+    pub(super) bucket: Bucket,
+    pub(super) version: ObjectVersion,
+    /// The key that the client sent.
+    pub(super) customer: Option<CustomerKey>,
+    /// Which bytes.
+    pub(super) selection: Selection,
+}
+
+impl Found {
+    /// What the answer says of the object's encryption.
+    pub(super) fn encryption_headers(&self) -> HeaderMap {
+        let mode = self.version.object.encryption.as_ref().map(|encryption| &encryption.mode);
+        encryption::answer(mode, self.customer.as_ref())
+    }
+}
+
 /// The object and which bytes of it.
-pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<(ObjectVersion, Selection)> {
+pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<Found> {
+    encryption::refuse_on_read(read.headers)?;
+    let customer = encryption::customer_key(gateway, read.headers, &encryption::OBJECT)?;
     let conditions = condition::of_read(read.headers, read.modified_since, read.unmodified_since)?;
-    let (_, found) = find_object(gateway, read.access, read.place, GET_OBJECT).await?;
-    condition::judge_read(&conditions, &found)?;
-    let selection = choose(&found, read.range, read.part_number)?;
-    Ok((found, selection))
+    let (bucket, version) = find_object(gateway, read.access, read.place, GET_OBJECT).await?;
+    gateway.objects.check_key(&bucket, &version, customer.as_ref()).await.map_err(s3_error)?;
+    condition::judge_read(&conditions, &version)?;
+    let selection = choose(&version, read.range, read.part_number)?;
+    Ok(Found { bucket, version, customer, selection })
 }
 
 /// The checksum to answer with, where the client asks: the object's for all of it, a part's for that part.

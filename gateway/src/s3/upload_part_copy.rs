@@ -10,7 +10,7 @@ use super::find_object::{check_upload, find_object};
 use super::headers::timestamp;
 use super::range::of_copy_source;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, access, condition, dto_etag};
+use super::{Gateway, access, condition, dto_etag, encryption, with_headers};
 use crate::auth::action::GET_OBJECT;
 use crate::object::{CopyPart, UploadPath};
 
@@ -30,11 +30,15 @@ pub(super) async fn upload_part_copy(
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
     check_upload(gateway, access.user(), path).await?;
-    let (_, source) = find_object(gateway, access, place, GET_OBJECT).await?;
+    let customer = encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?;
+    let source_customer = encryption::customer_key(gateway, &req.headers, &encryption::COPY_SOURCE)?;
+    let (held_by, source) = find_object(gateway, access, place, GET_OBJECT).await?;
     condition::judge_source(&conditions, &source)?;
     let range =
         input.copy_source_range.as_deref().map(|range| of_copy_source(range, source.object.size)).transpose()?;
-    let copy = CopyPart { path, number, source: &source, range };
+    let source_key = gateway.objects.unlock(&held_by, &source, source_customer.as_ref()).await.map_err(s3_error)?;
+    let said = encryption::of_part(&req.headers, customer.as_ref());
+    let copy = CopyPart { path, number, source: &source, source_key: &source_key, range, encryption: said };
     let written = gateway.objects.copy_part(copy).await.map_err(s3_error)?;
     let mut result = CopyPartResult {
         e_tag: Some(dto_etag(&written.etag)),
@@ -44,9 +48,10 @@ pub(super) async fn upload_part_copy(
     if let Some(checksum) = &written.checksum {
         set_checksum!(result, checksum.algorithm(), checksum.to_string());
     }
-    Ok(S3Response::new(UploadPartCopyOutput {
+    let output = UploadPartCopyOutput {
         copy_part_result: Some(result),
         copy_source_version_id: place.version_id.map(str::to_owned),
         ..Default::default()
-    }))
+    };
+    Ok(with_headers(output, encryption::answer(written.encryption.as_ref(), customer.as_ref())))
 }

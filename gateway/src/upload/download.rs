@@ -30,6 +30,7 @@ impl Upload {
         if !permits(&version, Permission::Read, bucket, bucket.owner) {
             return Err(UploadError::AccessDenied);
         }
+        let unlocked = self.objects.unlock(bucket, &version, None).await?;
         let size = version.object.size;
         let asked = head.headers.get(RANGE).and_then(|value| value.to_str().ok());
         let (status, range) = match select_range(asked, size) {
@@ -40,7 +41,7 @@ impl Upload {
         let body = if head.method == Method::HEAD {
             whole("")
         } else {
-            let stream = self.objects.read(&version, range.clone()).await?;
+            let stream = self.objects.read(&version, range.clone(), &unlocked).await?;
             StreamBody::new(stream.map_ok(Frame::data).map_err(Into::into)).boxed_unsync()
         };
         let mut response = Response::new(body);

@@ -67,6 +67,7 @@ impl UploadError {
             Self::BadRange(_) => (StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange"),
             Self::Object(ObjectError::Full) => (StatusCode::INSUFFICIENT_STORAGE, "NoSpaceLeft"),
             Self::Object(ObjectError::EntityTooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "EntityTooLarge"),
+            Self::Object(ObjectError::KeyRequired) => (StatusCode::BAD_REQUEST, "KeyRequired"),
             Self::Object(ObjectError::Internal(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
             Self::Object(ObjectError::Body(BodyError::TimedOut)) => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
             Self::Object(_) | Self::Map(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),

@@ -14,7 +14,7 @@ use multer::{Field, Multipart};
 use super::error::{StoredFile, UploadError, response, stored};
 use super::{PATH, Upload, name};
 use crate::http::HandlerBody;
-use crate::object::{BodyError, Expected, OBJECT_BYTES_MAX, PutObject};
+use crate::object::{BodyError, Encrypt, Expected, OBJECT_BYTES_MAX, PutObject};
 
 /// Files in one request: more are better sent in several, which can be repeated one by one.
 const FILES_MAX: usize = 1_000;
@@ -75,6 +75,7 @@ impl Upload {
             content_length: None,
             bytes_max: OBJECT_BYTES_MAX,
             digest: Expected::default(),
+            encrypt: Encrypt::default_of(bucket),
         };
         let written = self.objects.put(put, Box::pin(field.map_err(|error| body_error(&error)))).await?;
         let checksum = written.checksum.map(|checksum| checksum.value().into());

@@ -86,6 +86,7 @@ mod tests {
             next_bucket: BucketId(1),
             users: BTreeMap::new(),
             keys: BTreeMap::new(),
+            kms_keys: Default::default(),
         }
     }
 

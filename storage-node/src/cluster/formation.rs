@@ -333,6 +333,7 @@ fn initial_map(
         next_bucket: BucketId(1),
         users: BTreeMap::from([(user, root_user)]),
         keys: BTreeMap::from([(root.access_key.clone(), key)]),
+        kms_keys: Default::default(),
     })
 }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId};
 use annulus_common::map::change::{MapChange, MapEntry, MapReply};
-use annulus_common::map::{AccessKey, Bucket, ClusterMap, LayoutStep, MapVersion, Moves, Node, User};
+use annulus_common::map::{AccessKey, Bucket, ClusterMap, KmsKey, LayoutStep, MapVersion, Moves, Node, User};
 use annulus_common::object::UserId;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -27,6 +27,7 @@ const NODE: u8 = b'n';
 const BUCKET: u8 = b'b';
 const USER: u8 = b'u';
 const KEY: u8 = b'k';
+const KMS_KEY: u8 = b'm';
 const HISTORY: u8 = b'h';
 
 /// What every change changes.
@@ -79,6 +80,8 @@ pub enum Part {
     User(UserId),
     /// An access key.
     Key(String),
+    /// A key of the key service.
+    KmsKey(String),
 }
 
 /// The range that holds everything of group 0.
@@ -111,6 +114,9 @@ pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
             nodes.chain([Part::Layout]).collect()
         }
         MapChange::PartitionsMoved(_) | MapChange::PauseMoves(_) => vec![Part::Layout],
+        MapChange::CreateKmsKey { name, .. }
+        | MapChange::EnableKmsKey { name, .. }
+        | MapChange::PutKmsKeyVersion { name, .. } => vec![Part::KmsKey(name.clone())],
     }
 }
 
@@ -137,7 +143,8 @@ pub fn put_whole(map: &ClusterMap, batch: &mut Batch) {
     let buckets = map.buckets.keys().map(|name| Part::Bucket(name.clone()));
     let users = map.users.keys().map(|id| Part::User(*id));
     let keys = map.keys.keys().map(|id| Part::Key(id.clone()));
-    nodes.chain(buckets).chain(users).chain(keys).for_each(|part| put_part(map, &part, batch));
+    let kms_keys = map.kms_keys.keys().map(|name| Part::KmsKey(name.clone()));
+    nodes.chain(buckets).chain(users).chain(keys).chain(kms_keys).for_each(|part| put_part(map, &part, batch));
 }
 
 /// Writes what a change made of `map`: the parts it touched, the counters, and the change itself.
@@ -157,6 +164,7 @@ fn put_part(map: &ClusterMap, part: &Part, batch: &mut Batch) {
         Part::Bucket(name) => put_or_delete(batch, key(BUCKET, name.as_bytes()), map.buckets.get(name)),
         Part::User(id) => put_or_delete(batch, key(USER, &id.0), map.users.get(id)),
         Part::Key(id) => put_or_delete(batch, key(KEY, id.as_bytes()), map.keys.get(id)),
+        Part::KmsKey(name) => put_or_delete(batch, key(KMS_KEY, name.as_bytes()), map.kms_keys.get(name)),
     }
 }
 
@@ -196,6 +204,9 @@ fn take_record(loaded: &mut Loaded, record_key: &[u8], value: &[u8]) -> Result<(
         KEY => {
             map.keys.insert(text(id)?, parse::<AccessKey>(value)?);
         }
+        KMS_KEY => {
+            map.kms_keys.insert(text(id)?, parse::<KmsKey>(value)?);
+        }
         HISTORY => loaded.history.push_back(parse(value)?),
         _ => return Err(corrupt("a record of an unknown kind")),
     }
@@ -232,6 +243,7 @@ fn begin(layout: Layout, counters: Counters) -> Loaded {
         next_bucket: counters.next_bucket,
         users: Default::default(),
         keys: Default::default(),
+        kms_keys: Default::default(),
     };
     Loaded { map, history: VecDeque::new() }
 }

@@ -84,6 +84,7 @@ impl Bench {
             headers: ObjectHeaders::default(),
             attributes: ObjectAttributes::default(),
             checksum: None,
+            encryption: None,
         };
         let id = upload.id;
         assert_eq!(self.run(Command::CreateUpload { path: path(key), upload }), MetaReply::Done);
@@ -108,7 +109,7 @@ fn path(key: &str) -> KeyPath {
 }
 
 fn part(id: u8, number: u16) -> Part {
-    Part { id: PartId([id; 16]), number, length: 5 << 20, md5: [id; 16], checksum: None }
+    Part { id: PartId([id; 16]), number, length: 5 << 20, stored: 5 << 20, md5: [id; 16], checksum: None }
 }
 
 fn object(tag: u8, data: Data) -> NewObject {
@@ -124,6 +125,7 @@ fn object(tag: u8, data: Data) -> NewObject {
         checksum: None,
         headers: ObjectHeaders::default(),
         attributes: ObjectAttributes::default(),
+        encryption: None,
         data,
     }
 }

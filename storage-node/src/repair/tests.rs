@@ -56,6 +56,7 @@ pub(super) fn map_of(nodes: u64, placement: &[&[u64]]) -> ClusterMap {
         next_bucket: BucketId(1),
         users: BTreeMap::new(),
         keys: BTreeMap::new(),
+        kms_keys: Default::default(),
     }
 }
 
@@ -345,7 +346,14 @@ fn path(key: &str) -> KeyPath {
 }
 
 fn part(id: u8) -> Part {
-    Part { id: PartId([id; 16]), number: 1, length: (4 << 20) + 5, md5: [id; 16], checksum: None }
+    Part {
+        id: PartId([id; 16]),
+        number: 1,
+        length: (4 << 20) + 5,
+        stored: (4 << 20) + 5,
+        md5: [id; 16],
+        checksum: None,
+    }
 }
 
 fn put(key: &str, conditions: Conditions, part: &Part) -> Command {
@@ -356,6 +364,7 @@ fn put(key: &str, conditions: Conditions, part: &Part) -> Command {
         checksum: None,
         headers: ObjectHeaders::default(),
         attributes: ObjectAttributes::default(),
+        encryption: None,
         data: Data::Parts(vec![part.clone()]),
     };
     Command::Put { path: path(key), conditions, object }
@@ -435,8 +444,8 @@ fn rot(kv: &MemoryKv) {
 
 /// A part of one small chunk that lies in that partition.
 fn small_part(map: &ClusterMap, partition: u32) -> Part {
-    let id = chunk_of(map, partition).part;
-    Part { id, number: 1, length: u64::from(PIECE_BYTES) + 1_000, md5: [1; 16], checksum: None }
+    let (id, bytes) = (chunk_of(map, partition).part, u64::from(PIECE_BYTES) + 1_000);
+    Part { id, number: 1, length: bytes, stored: bytes, md5: [1; 16], checksum: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

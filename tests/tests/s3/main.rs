@@ -12,6 +12,7 @@ mod conditions;
 mod copies;
 mod deletes;
 mod disturbances;
+mod encryption;
 mod forms;
 mod keys;
 mod listings;

@@ -17,8 +17,6 @@ async fn operations_that_are_not_built() {
             .body("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"),
         s3.put(&format!("{bucket}?lifecycle")).body("<LifecycleConfiguration></LifecycleConfiguration>"),
         s3.put(&format!("{bucket}?replication")).body("<ReplicationConfiguration></ReplicationConfiguration>"),
-        s3.put(&format!("{bucket}?encryption"))
-            .body("<ServerSideEncryptionConfiguration></ServerSideEncryptionConfiguration>"),
         s3.put(&format!("{bucket}?website")).body("<WebsiteConfiguration></WebsiteConfiguration>"),
         s3.delete(&format!("{bucket}?website")),
         s3.post(&format!("{target}?restore")).body("<RestoreRequest></RestoreRequest>"),
@@ -36,9 +34,7 @@ async fn headers_that_promise_what_is_not_built() {
     let s3 = shared().await.s3(0);
     let target = format!("{}/k", new_bucket(&s3).await);
     let promises = [
-        ("x-amz-server-side-encryption", "AES256"),
-        ("x-amz-server-side-encryption", "aws:kms"),
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+        ("x-amz-server-side-encryption", "aws:kms:dsse"),
         ("x-amz-tagging", "a=b"),
         ("x-amz-object-lock-mode", "GOVERNANCE"),
         ("x-amz-object-lock-legal-hold", "ON"),

@@ -48,6 +48,7 @@ fn cluster_of(active: u64, spares: u64, replication_factor: u8, profile: impl Fn
         nodes,
         buckets: BTreeMap::new(),
         next_bucket: BucketId(1),
+        kms_keys: Default::default(),
         users: BTreeMap::new(),
         keys: BTreeMap::new(),
     }

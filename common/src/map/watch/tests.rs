@@ -48,6 +48,7 @@ fn first_map() -> ClusterMap {
         next_bucket: BucketId(1),
         users: BTreeMap::new(),
         keys: BTreeMap::new(),
+        kms_keys: Default::default(),
     }
 }
 

@@ -37,6 +37,7 @@ fn map() -> ClusterMap {
         next_bucket: BucketId(1),
         users: BTreeMap::new(),
         keys: BTreeMap::from([("AKIA".to_owned(), key)]),
+        kms_keys: Default::default(),
     }
 }
 

@@ -91,6 +91,7 @@ impl Metadata {
                     checksum,
                     headers: begun.headers,
                     attributes: begun.attributes,
+                    encryption: begun.encryption,
                     data: Data::Parts(chosen),
                 };
                 let reply = self.replace(path, &conditions, Some(upload), object, (request, now));

@@ -1,9 +1,11 @@
 //! Completing an upload: checked against the parts as they are, committed only if they still are those.
 
+use annulus_common::encryption::EncryptionMode;
+use annulus_common::object::Upload;
 use annulus_common::protocol::metadata::{Command, MetaReply};
 
 use super::super::put::{key_path, written};
-use super::super::{CompleteUpload, ObjectError, Objects, UploadPath, Written};
+use super::super::{CompleteUpload, ObjectError, ObjectKey, Objects, UploadPath, Written};
 use super::assemble::{assemble, check_order};
 
 /// Attempts while parts are still being replaced under a client that completes: it should not do that.
@@ -17,6 +19,7 @@ impl Objects {
         for _ in 0..ATTEMPTS_MAX {
             let found = self.find_parts(&path, complete.path.upload).await?;
             let Some((upload, uploaded)) = found else { return self.completed_before(complete.path).await };
+            self.check_upload_key(&upload, &complete).await?;
             let assembled = assemble(&upload, &uploaded, &complete)?;
             let command = Command::CompleteUpload {
                 path: path.clone(),
@@ -30,10 +33,27 @@ impl Objects {
             match self.mutate(complete.path.bucket, path.shard, command).await? {
                 MetaReply::PartsChanged => {}
                 MetaReply::NoSuchUpload => return self.completed_before(complete.path).await,
-                reply => return written(reply, assembled.size),
+                reply => return written(reply, assembled.size, upload.encryption.map(|encryption| encryption.mode)),
             }
         }
         Err(ObjectError::Conflict)
+    }
+
+    /// The client's key must be the upload's, where it sends one. It must send it where the object gets a checksum that it asked
+    /// for (CompleteMultipartUpload, `x-amz-server-side-encryption-customer-key`).
+    async fn check_upload_key(&self, upload: &Upload, complete: &CompleteUpload<'_>) -> Result<(), ObjectError> {
+        let bucket = complete.path.bucket.id;
+        match (&upload.encryption, complete.customer) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err(ObjectError::KeyNotApplicable),
+            (Some(encryption), Some(_)) => {
+                ObjectKey::find(&*self.keys, bucket, encryption, complete.customer).await.map(drop)
+            }
+            (Some(encryption), None) if encryption.mode == EncryptionMode::Customer && upload.checksum.is_some() => {
+                Err(ObjectError::UploadKeyRequired)
+            }
+            (Some(_), None) => Ok(()),
+        }
     }
 
     /// What an upload that is not under way has become, if it was completed and its object is still there.
@@ -44,6 +64,7 @@ impl Objects {
                 checksum: version.object.checksum,
                 modified_ms: version.modified_ms,
                 size: version.object.size,
+                encryption: version.object.encryption.map(|encryption| encryption.mode),
             }),
             Ok(_) | Err(ObjectError::NoSuchKey) => Err(ObjectError::NoSuchUpload),
             Err(error) => Err(error),

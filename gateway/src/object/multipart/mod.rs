@@ -21,6 +21,7 @@ impl Objects {
             return Err(ObjectError::ChecksumTypeUnsupported { algorithm, kind });
         }
         let path = key_path(create.bucket, create.key)?;
+        let sealing = self.begin_sealing(create.bucket, create.encrypt).await?;
         let initiated_ms = self.clock.now_ms();
         let upload = Upload {
             id: UploadId::generate(initiated_ms),
@@ -29,6 +30,7 @@ impl Objects {
             headers: create.headers,
             attributes: create.attributes,
             checksum: create.checksum,
+            encryption: sealing.map(|sealing| sealing.encryption),
         };
         let shard = path.shard;
         let command = Command::CreateUpload { path, upload: upload.clone() };

@@ -1,23 +1,29 @@
 //! Parts: from a body, or from a range of an object. The upload is looked at first, so that nobody sends 5 GiB in vain.
 
+use std::sync::Arc;
+
+use annulus_common::encryption::Encryption;
 use annulus_common::ids::PartId;
+use annulus_common::map::Bucket;
 use annulus_common::object::{ETag, Upload};
 use annulus_common::protocol::metadata::{Command, MetaReply, PARTS_MAX};
 use bytes::Bytes;
 use futures::Stream;
 
 use super::super::body::{BodyLength, Destination, store};
+use super::super::crypt::{Place, Sealing};
 use super::super::digest::DEFAULT_ALGORITHM;
 use super::super::put::{key_path, new_part, owner_of, refused};
 use super::super::{
-    BODY_BYTES_MAX, BodyStream, CopyPart, Expected, ObjectError, Objects, PartWritten, PutPart, UploadPath,
+    BODY_BYTES_MAX, BodyStream, CopyPart, Expected, ObjectError, Objects, PartEncryption, PartWritten, PutPart,
+    UploadPath,
 };
 
 impl Objects {
     /// Adds or replaces a part.
     pub async fn put_part(&self, put: PutPart<'_>, body: BodyStream) -> Result<PartWritten, ObjectError> {
-        let PutPart { path, number, content_length, digest } = put;
-        self.put_part_stream(path, number, content_length, digest, body).await
+        let PutPart { path, number, content_length, digest, encryption } = put;
+        self.put_part_stream((path, number), content_length, digest, encryption, body).await
     }
 
     /// Adds or replaces a part by the bytes of an object, at most 5 GiB of them.
@@ -27,16 +33,17 @@ impl Objects {
         if size > BODY_BYTES_MAX {
             return Err(ObjectError::EntityTooLarge { size, maximum: BODY_BYTES_MAX });
         }
-        let body = self.read(copy.source, range).await?;
-        self.put_part_stream(copy.path, copy.number, Some(size), Expected::default(), body).await
+        let body = self.read(copy.source, range, copy.source_key).await?;
+        let place = (copy.path, copy.number);
+        self.put_part_stream(place, Some(size), Expected::default(), copy.encryption, body).await
     }
 
     async fn put_part_stream<E: Into<ObjectError>>(
         &self,
-        path: UploadPath<'_>,
-        number: u16,
+        (path, number): (UploadPath<'_>, u16),
         content_length: Option<u64>,
         digest: Expected,
+        encryption: PartEncryption<'_>,
         body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
     ) -> Result<PartWritten, ObjectError> {
         if number == 0 || number > PARTS_MAX {
@@ -48,19 +55,47 @@ impl Objects {
         let algorithm = upload.checksum.map_or(DEFAULT_ALGORITHM, |(algorithm, _)| algorithm);
         let id = PartId::generate(self.clock.now_ms());
         let length = BodyLength { announced: content_length, bytes_max: BODY_BYTES_MAX };
-        let destination = Destination { part: id, owner: owner_of(&key_path), length, inline_bytes_max: 0 };
+        let sealing = self.resume_sealing(path.bucket, upload.encryption, encryption).await?;
+        let destination = Destination {
+            part: id,
+            owner: owner_of(&key_path),
+            length,
+            inline_bytes_max: 0,
+            cipher: sealing.as_ref().map(|sealing| Arc::new(sealing.cipher(Place::Part(id)))),
+        };
         let stored = store(&self.client, destination, digest.hasher(algorithm), body).await?;
         let verified = digest.verify(&stored.digests, algorithm)?;
-        let part = new_part(id, number, stored.length, &verified);
-        let shard = key_path.shard;
+        let part = new_part(id, number, &stored, sealing.as_ref(), &verified);
+        let (shard, md5) = (key_path.shard, part.md5);
         let command = Command::PutPart { path: key_path, upload: path.upload, part };
         match self.mutate(path.bucket, shard, command).await? {
             MetaReply::Done => Ok(PartWritten {
-                etag: ETag { md5: verified.md5, parts: None },
+                etag: ETag { md5, parts: None },
                 checksum: Some(verified.answered),
                 modified_ms: self.clock.now_ms(),
+                encryption: sealing.map(|sealing| sealing.encryption.mode),
             }),
             reply => Err(refused(reply)),
+        }
+    }
+}
+
+impl Objects {
+    /// The data key of an upload, if the client says of its encryption what it said when it began it.
+    async fn resume_sealing(
+        &self,
+        bucket: &Bucket,
+        encryption: Option<Encryption>,
+        said: PartEncryption<'_>,
+    ) -> Result<Option<Sealing>, ObjectError> {
+        match (encryption, said.customer) {
+            (None, None) if said.by_service => Err(ObjectError::UploadNotEncrypted),
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(ObjectError::KeyNotApplicable),
+            (Some(encryption), customer) => match Sealing::resume(&*self.keys, bucket.id, encryption, customer).await {
+                Err(ObjectError::KeyRequired) => Err(ObjectError::UploadKeyRequired),
+                resumed => resumed.map(Some),
+            },
         }
     }
 }

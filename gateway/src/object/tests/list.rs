@@ -22,6 +22,7 @@ impl Bench {
             checksum: None,
             headers: ObjectHeaders::default(),
             attributes: ObjectAttributes::default(),
+            encryption: None,
             data: Data::Inline(bytes::Bytes::new()),
         };
         let version = ObjectVersion {
@@ -140,7 +141,7 @@ proptest! {
             let mut expected: BTreeSet<(String, Option<UploadId>)> = BTreeSet::new();
             for key in &keys {
                 let create =
-                    CreateUpload { bucket: &bench.bucket, key, owner: OWNER, headers: ObjectHeaders::default(), attributes: ObjectAttributes::default(), checksum: None };
+                    CreateUpload { bucket: &bench.bucket, key, owner: OWNER, headers: ObjectHeaders::default(), attributes: ObjectAttributes::default(), checksum: None, encrypt: None };
                 let upload = bench.objects.create_upload(create).await.unwrap();
                 match delimiter.as_ref().and_then(|_| key.find('/')) {
                     Some(at) => expected.insert((key[..=at].to_owned(), None)),

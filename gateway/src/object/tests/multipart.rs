@@ -11,8 +11,8 @@ use annulus_common::object::{ObjectAttributes, ObjectHeaders, Part, UploadedPart
 use super::{Bench, body_of, bytes_of, checksum_of, expecting};
 use crate::client::testing::{Mishap, OWNER};
 use crate::object::{
-    ChecksumRequest, CompletePart, CompleteUpload, CopyPart, CreateUpload, Expected, ObjectError, PutPart, UploadPath,
-    Written,
+    ChecksumRequest, CompletePart, CompleteUpload, CopyPart, CreateUpload, Expected, ObjectError, ObjectKey,
+    PartEncryption, PutPart, UploadPath, Written,
 };
 use annulus_common::protocol::Refusal;
 
@@ -22,7 +22,8 @@ impl Bench {
     async fn begin(&self, checksum: Option<(ChecksumAlgorithm, ChecksumType)>) -> UploadId {
         let headers = ObjectHeaders { content_type: Some("a/b".into()), ..ObjectHeaders::default() };
         let attributes = ObjectAttributes::default();
-        let create = CreateUpload { bucket: &self.bucket, key: "k", owner: OWNER, headers, attributes, checksum };
+        let create =
+            CreateUpload { bucket: &self.bucket, key: "k", owner: OWNER, headers, attributes, checksum, encrypt: None };
         self.objects.create_upload(create).await.unwrap().id
     }
 
@@ -31,7 +32,13 @@ impl Bench {
     }
 
     async fn put_part(&self, upload: UploadId, number: u16, bytes: &[u8]) -> CompletePart {
-        let put = PutPart { path: self.path(upload), number, content_length: None, digest: Expected::default() };
+        let put = PutPart {
+            path: self.path(upload),
+            number,
+            content_length: None,
+            digest: Expected::default(),
+            encryption: PartEncryption::default(),
+        };
         let written = self.objects.put_part(put, body_of(bytes)).await.unwrap();
         CompletePart { number, etag: written.etag.to_string(), checksum: written.checksum }
     }
@@ -44,6 +51,7 @@ impl Bench {
             checksum: None,
             checksum_type: None,
             size: None,
+            customer: None,
         }
     }
 
@@ -137,9 +145,16 @@ async fn a_part_keeps_to_its_uploads_algorithm() {
     let upload = bench.begin(Some((ChecksumAlgorithm::Sha1, ChecksumType::Composite))).await;
     let put = |upload, number, checksum| {
         let digest = expecting(checksum);
-        bench
-            .objects
-            .put_part(PutPart { path: bench.path(upload), number, content_length: None, digest }, body_of(b"x"))
+        bench.objects.put_part(
+            PutPart {
+                path: bench.path(upload),
+                number,
+                content_length: None,
+                digest,
+                encryption: PartEncryption::default(),
+            },
+            body_of(b"x"),
+        )
     };
     let value = |algorithm| ChecksumRequest::Value(ChecksumValue::of(algorithm, b"x"));
     let outcome = put(upload, 1, value(ChecksumAlgorithm::Crc32)).await;
@@ -163,6 +178,7 @@ async fn a_part_keeps_to_its_uploads_algorithm() {
         headers: ObjectHeaders::default(),
         attributes: ObjectAttributes::default(),
         checksum: Some((ChecksumAlgorithm::Sha256, ChecksumType::FullObject)),
+        encrypt: None,
     };
     let outcome = bench.objects.create_upload(unsupported).await;
     assert!(matches!(outcome, Err(ObjectError::ChecksumTypeUnsupported { .. })));
@@ -205,7 +221,13 @@ async fn an_aborted_upload_is_gone() {
     bench.objects.abort_upload(bench.path(upload)).await.unwrap();
     assert!(matches!(bench.objects.abort_upload(bench.path(upload)).await, Err(ObjectError::NoSuchUpload)));
     assert!(matches!(bench.complete(upload, &[part]).await, Err(ObjectError::NoSuchUpload)));
-    let put = PutPart { path: bench.path(upload), number: 1, content_length: None, digest: Expected::default() };
+    let put = PutPart {
+        path: bench.path(upload),
+        number: 1,
+        content_length: None,
+        digest: Expected::default(),
+        encryption: PartEncryption::default(),
+    };
     assert!(matches!(bench.objects.put_part(put, body_of(b"x")).await, Err(ObjectError::NoSuchUpload)));
     assert!(!bench.exists("k").await);
 }
@@ -229,8 +251,11 @@ async fn a_part_is_copied_from_a_range() {
     bench.put_bytes("source", &bytes).await.unwrap();
     let source = bench.get("source").await.unwrap();
     let upload = bench.begin(None).await;
-    let copy =
-        |number, range| bench.objects.copy_part(CopyPart { path: bench.path(upload), number, source: &source, range });
+    let copy = |number, range| {
+        let (source, source_key) = (&source, &ObjectKey::NONE);
+        let encryption = PartEncryption::default();
+        bench.objects.copy_part(CopyPart { path: bench.path(upload), number, source, source_key, range, encryption })
+    };
     let first = copy(1, None).await.unwrap();
     let second = copy(2, Some(5..4 << 20)).await.unwrap();
     assert!(matches!(copy(3, Some(0..(6 << 20) + 1)).await, Err(ObjectError::InvalidRange { .. })));
@@ -254,6 +279,7 @@ async fn ten_thousand_parts_are_an_object() {
         id: PartId(u128::from(number).to_be_bytes()),
         number,
         length: MIN as u64,
+        stored: MIN as u64,
         md5: u128::from(number).to_be_bytes(),
         checksum: Some(u32::from(number).to_be_bytes().to_vec()),
     };

@@ -8,7 +8,7 @@ use annulus_common::protocol::Request;
 use super::{Bench, body_of, broken_body, bytes_of, checksum_of, expecting};
 use crate::client::testing::{Fault, OWNER};
 use crate::object::{
-    BODY_BYTES_MAX, BodyError, ChecksumRequest, CopyObject, Expected, ObjectError, PutObject, ReadError,
+    BODY_BYTES_MAX, BodyError, ChecksumRequest, CopyObject, Expected, ObjectError, ObjectKey, PutObject, ReadError,
 };
 
 const MIB: usize = 1 << 20;
@@ -192,7 +192,7 @@ async fn an_object_that_cannot_be_read_is_an_error_at_once() {
     // The second chunk is lost: the stream breaks off with an error, and the first one is right.
     let outcome = bench.read(&version, 0..9 << 20).await;
     assert!(matches!(outcome, Err(ObjectError::Unreadable(ReadError::Lost(id))) if id.index == 1));
-    let outcome = bench.objects.read(&version, 4 << 20..5 << 20).await.err();
+    let outcome = bench.objects.read(&version, 4 << 20..5 << 20, &ObjectKey::NONE).await.err();
     assert!(matches!(outcome, Some(ObjectError::Unreadable(ReadError::Lost(_)))));
     assert!(bench.read(&version, 5..1 << 20).await.unwrap() == bytes[5..MIB]);
 }
@@ -209,6 +209,7 @@ async fn a_copy_is_an_object_of_its_own() {
         let conditions = Conditions::default();
         bench.objects.copy(CopyObject {
             source: &source,
+            source_key: &ObjectKey::NONE,
             bucket: &bench.bucket,
             key,
             owner: OWNER,
@@ -216,6 +217,7 @@ async fn a_copy_is_an_object_of_its_own() {
             attributes: ObjectAttributes::default(),
             conditions,
             checksum,
+            encrypt: None,
         })
     };
     let written = copy("same", None, None).await.unwrap();

@@ -34,6 +34,7 @@ fn first_map() -> ClusterMap {
         next_bucket: BucketId(1),
         users: BTreeMap::from([(user_id(0), user(0))]),
         keys: BTreeMap::new(),
+        kms_keys: Default::default(),
     }
 }
 

@@ -136,9 +136,9 @@ impl Step<'_> {
 
     /// From now on nothing refers to the part: its chunks are the collector's.
     fn discard(&mut self, part: &Part) {
-        let garbage = Garbage { since_ms: self.time_ms, part: part.id, length: part.length };
+        let garbage = Garbage { since_ms: self.time_ms, part: part.id, length: part.stored };
         self.delete(self.keys.reference(part.id));
-        self.put(self.keys.garbage(&garbage), &GarbageLength(part.length));
+        self.put(self.keys.garbage(&garbage), &GarbageLength(part.stored));
     }
 
     /// Discards the bytes of a version that is being replaced or removed.

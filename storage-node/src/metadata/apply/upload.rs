@@ -75,6 +75,7 @@ impl Step<'_> {
             checksum: completion.checksum,
             headers: upload.headers,
             attributes: upload.attributes,
+            encryption: upload.encryption,
             data: Data::Parts(chosen),
         };
         self.replace(path, current.as_ref(), Some(completion.upload), object)

@@ -1,5 +1,6 @@
 //! How a partition's records are written: one version byte, then postcard. A record that cannot be read is corruption.
 
+use annulus_common::encryption::Encryption;
 use annulus_common::ids::{RequestId, UploadId};
 use annulus_common::object::{
     Data, ETag, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Part, Upload, UploadedPart,
@@ -48,6 +49,7 @@ pub(crate) struct Head {
     pub(crate) checksum: Option<ObjectChecksum>,
     pub(crate) headers: ObjectHeaders,
     pub(crate) attributes: ObjectAttributes,
+    pub(crate) encryption: Option<Encryption>,
     pub(crate) body: BodyKind,
 }
 
@@ -112,7 +114,7 @@ impl Head {
     /// Splits a version into its head and its body record.
     pub(crate) fn split(version: ObjectVersion) -> (Self, Option<Bytes>) {
         let ObjectVersion { version, sequence, modified_ms, request, upload, object } = version;
-        let NewObject { owner, size, etag, checksum, headers, attributes, data } = object;
+        let NewObject { owner, size, etag, checksum, headers, attributes, encryption, data } = object;
         let (body, record) = match data {
             Data::Inline(bytes) if bytes.is_empty() => (BodyKind::None, None),
             Data::Inline(bytes) => (BodyKind::Inline, Some(body_record(sequence, &bytes))),
@@ -130,6 +132,7 @@ impl Head {
             checksum,
             headers,
             attributes,
+            encryption,
             body,
         };
         (head, record)
@@ -145,7 +148,10 @@ impl Head {
         };
         let data = match self.body {
             BodyKind::Manifest => Data::Parts(Manifest::decode(&body)?.parts),
-            BodyKind::None | BodyKind::Inline if body.len() as u64 == self.size => Data::Inline(body),
+            // What is encrypted is longer than its size; by how much, the one who opens it knows and checks.
+            BodyKind::None | BodyKind::Inline if self.encryption.is_some() || body.len() as u64 == self.size => {
+                Data::Inline(body)
+            }
             BodyKind::None | BodyKind::Inline => return Err(corrupt_body()),
         };
         Ok(Some(ObjectVersion {
@@ -161,6 +167,7 @@ impl Head {
                 checksum: self.checksum,
                 headers: self.headers,
                 attributes: self.attributes,
+                encryption: self.encryption,
                 data,
             },
         }))

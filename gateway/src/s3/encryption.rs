@@ -1,0 +1,227 @@
+//! The headers of server-side encryption: what a request asks for, and what an answer says. See "Protecting data with
+//! server-side encryption" in the S3 user guide; the messages are S3's.
+
+use annulus_common::encryption::{DEFAULT_KMS_KEY, EncryptionMode, KmsUse};
+use annulus_common::map::Bucket;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use md5::{Digest, Md5};
+use s3s::{S3Result, s3_error};
+
+use super::Gateway;
+use super::headers::text;
+use crate::kms::{CustomerKey, SecretKey};
+use crate::object::{Encrypt, PartEncryption};
+
+/// Which key of the service, or that there is one.
+const METHOD: &str = "x-amz-server-side-encryption";
+const KMS_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+const CONTEXT: &str = "x-amz-server-side-encryption-context";
+const BUCKET_KEY: &str = "x-amz-server-side-encryption-bucket-key-enabled";
+
+/// The one algorithm of SSE-C and SSE-S3.
+pub(super) const AES256: &str = "AES256";
+
+/// The method of SSE-KMS.
+pub(super) const AWS_KMS: &str = "aws:kms";
+
+/// The longest encryption context, as KMS says for keys and values together.
+const CONTEXT_BYTES_MAX: usize = 8 << 10;
+
+/// The headers of a key that the client sends.
+pub(super) struct CustomerHeaders {
+    algorithm: &'static str,
+    key: &'static str,
+    md5: &'static str,
+}
+
+/// The key of the object that a request is about.
+pub(super) const OBJECT: CustomerHeaders = CustomerHeaders {
+    algorithm: "x-amz-server-side-encryption-customer-algorithm",
+    key: "x-amz-server-side-encryption-customer-key",
+    md5: "x-amz-server-side-encryption-customer-key-md5",
+};
+
+/// The key of the object that a copy takes.
+pub(super) const COPY_SOURCE: CustomerHeaders = CustomerHeaders {
+    algorithm: "x-amz-copy-source-server-side-encryption-customer-algorithm",
+    key: "x-amz-copy-source-server-side-encryption-customer-key",
+    md5: "x-amz-copy-source-server-side-encryption-customer-key-md5",
+};
+
+/// The client's key.
+pub(super) fn customer_key(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    names: &CustomerHeaders,
+) -> S3Result<Option<CustomerKey>> {
+    let [algorithm, key, md5] = [text(headers, names.algorithm)?, text(headers, names.key)?, text(headers, names.md5)?];
+    if algorithm.is_none() && key.is_none() && md5.is_none() {
+        return Ok(None);
+    }
+    if !gateway.sse_c_without_tls {
+        return Err(s3_error!(
+            InvalidRequest,
+            "Requests specifying Server Side Encryption with Customer provided keys must be made over a secure connection."
+        ));
+    }
+    match algorithm.as_deref() {
+        Some(AES256) => {}
+        None => {
+            return Err(s3_error!(
+                InvalidArgument,
+                "Requests specifying Server Side Encryption with Customer provided keys must provide a valid encryption algorithm."
+            ));
+        }
+        Some(_) => {
+            return Err(s3_error!(
+                InvalidEncryptionAlgorithmError,
+                "The encryption request that you specified is not valid. The valid value is AES256."
+            ));
+        }
+    }
+    let key = key.ok_or_else(|| s3_error!(InvalidArgument, "Requests specifying Server Side Encryption with Customer provided keys must provide an appropriate secret key."))?;
+    let md5 = md5.ok_or_else(|| s3_error!(InvalidArgument, "Requests specifying Server Side Encryption with Customer provided keys must provide the client calculated MD5 of the secret key."))?;
+    let bytes: Option<[u8; 32]> = BASE64.decode(key).ok().and_then(|key| key.try_into().ok());
+    let bytes =
+        bytes.ok_or_else(|| s3_error!(InvalidArgument, "The secret key was invalid for the specified algorithm."))?;
+    if BASE64.encode(Md5::digest(bytes)) != md5 {
+        return Err(s3_error!(
+            InvalidArgument,
+            "The calculated MD5 hash of the key did not match the hash that was provided."
+        ));
+    }
+    Ok(Some(CustomerKey::new(SecretKey::new(bytes), md5)))
+}
+
+/// How a request that makes an object in `bucket` wants it encrypted.
+pub(super) fn of_write(gateway: &Gateway, headers: &HeaderMap, bucket: &Bucket) -> S3Result<Option<Encrypt>> {
+    let method = text(headers, METHOD)?;
+    let customer = customer_key(gateway, headers, &OBJECT)?;
+    let kms_headers = [KMS_KEY, CONTEXT].into_iter().any(|name| headers.contains_key(name));
+    match (method.as_deref(), customer) {
+        (None, Some(customer)) if !kms_headers => {
+            if bucket.config.encryption.as_ref().is_some_and(|config| config.blocks_customer_keys) {
+                return Err(s3_error!(
+                    AccessDenied,
+                    "The bucket refuses objects encrypted with customer provided keys."
+                ));
+            }
+            Ok(Some(Encrypt::Customer(customer)))
+        }
+        (_, Some(_)) => Err(s3_error!(
+            InvalidArgument,
+            "Server Side Encryption with Customer provided key is incompatible with the encryption method specified"
+        )),
+        (None | Some(AES256), None) if kms_headers => Err(s3_error!(
+            InvalidArgument,
+            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms"
+        )),
+        (None, None) => Ok(Encrypt::default_of(bucket).map(|default| with_bucket_key(default, headers)).transpose()?),
+        (Some(AES256), None) => Ok(Some(Encrypt::S3)),
+        (Some(AWS_KMS), None) => kms(headers, bucket).map(Some),
+        (Some("aws:kms:dsse" | "aws:fsx"), None) => {
+            Err(s3_error!(NotImplemented, "This encryption method is not implemented"))
+        }
+        (Some(_), None) => Err(s3_error!(InvalidArgument, "The encryption method specified is not supported")),
+    }
+}
+
+fn kms(headers: &HeaderMap, bucket: &Bucket) -> S3Result<Encrypt> {
+    let key = text(headers, KMS_KEY)?.unwrap_or_else(|| DEFAULT_KMS_KEY.to_owned());
+    let context = text(headers, CONTEXT)?;
+    context.as_deref().map(check_context).transpose()?;
+    let bucket_key = bucket.config.encryption.as_ref().and_then(|config| config.bucket_key).unwrap_or(false);
+    with_bucket_key(Encrypt::Kms(KmsUse { key, context, bucket_key }), headers)
+}
+
+/// `x-amz-server-side-encryption-bucket-key-enabled` is said of one object.
+fn with_bucket_key(encrypt: Encrypt, headers: &HeaderMap) -> S3Result<Encrypt> {
+    let asked = match text(headers, BUCKET_KEY)?.as_deref() {
+        None => return Ok(encrypt),
+        Some(text) if text.eq_ignore_ascii_case("true") => true,
+        Some(text) if text.eq_ignore_ascii_case("false") => false,
+        Some(_) => {
+            return Err(s3_error!(InvalidArgument, "The value of the header {BUCKET_KEY} must be true or false"));
+        }
+    };
+    Ok(match encrypt {
+        Encrypt::Kms(kms) => Encrypt::Kms(KmsUse { bucket_key: asked, ..kms }),
+        other => other,
+    })
+}
+
+/// Base64 of a JSON object of texts.
+fn check_context(context: &str) -> S3Result {
+    let json = BASE64.decode(context).ok().filter(|json| json.len() <= CONTEXT_BYTES_MAX);
+    let parsed = json.and_then(|json| serde_json::from_slice::<std::collections::BTreeMap<String, String>>(&json).ok());
+    match parsed {
+        Some(_) => Ok(()),
+        None => Err(s3_error!(
+            InvalidArgument,
+            "The header '{CONTEXT}' shall be Base64-encoded UTF-8 string holding JSON which represents a string-string map"
+        )),
+    }
+}
+
+/// The client's key, where it is what encrypts.
+pub(super) fn customer_of(encrypt: Option<&Encrypt>) -> Option<&CustomerKey> {
+    match encrypt {
+        Some(Encrypt::Customer(customer)) => Some(customer),
+        _ => None,
+    }
+}
+
+/// What the request of a part says. S3 has the method in the request that begins the upload; that some clients repeat it is
+/// taken as what they believe of the upload.
+pub(super) fn of_part<'a>(headers: &HeaderMap, customer: Option<&'a CustomerKey>) -> PartEncryption<'a> {
+    PartEncryption { customer, by_service: headers.contains_key(METHOD) }
+}
+
+/// Whether a request says how it wants an object encrypted.
+pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+    [METHOD, KMS_KEY, BUCKET_KEY, OBJECT.algorithm].into_iter().any(|name| headers.contains_key(name))
+}
+
+/// Reads do not ask how an object is to be encrypted.
+pub(super) fn refuse_on_read(headers: &HeaderMap) -> S3Result {
+    match [METHOD, KMS_KEY, CONTEXT, BUCKET_KEY].into_iter().find(|name| headers.contains_key(*name)) {
+        Some(name) => Err(s3_error!(InvalidArgument, "{name} header is not supported for this operation.")),
+        None => Ok(()),
+    }
+}
+
+/// What an answer says of an object's encryption: the client's key is named by its MD5.
+pub(super) fn answer(mode: Option<&EncryptionMode>, customer: Option<&CustomerKey>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut say = |name: &'static str, value: &str| {
+        headers.extend(HeaderValue::from_str(value).ok().map(|value| (HeaderName::from_static(name), value)));
+    };
+    match (mode, customer) {
+        (None, _) | (Some(EncryptionMode::Customer), None) => {}
+        (Some(EncryptionMode::Customer), Some(customer)) => {
+            say(OBJECT.algorithm, AES256);
+            say(OBJECT.md5, &customer.md5);
+        }
+        (Some(EncryptionMode::S3), _) => say(METHOD, AES256),
+        (Some(EncryptionMode::Kms(kms)), _) => {
+            say(METHOD, AWS_KMS);
+            say(KMS_KEY, &kms.key);
+            if kms.bucket_key {
+                say(BUCKET_KEY, "true");
+            }
+        }
+    }
+    headers
+}
+
+/// The same, to who wrote it: with the encryption context.
+pub(super) fn answer_written(mode: Option<&EncryptionMode>, customer: Option<&CustomerKey>) -> HeaderMap {
+    let mut headers = answer(mode, customer);
+    if let Some(EncryptionMode::Kms(KmsUse { context: Some(context), .. })) = mode {
+        let value = HeaderValue::from_str(context).ok();
+        headers.extend(value.map(|value| (HeaderName::from_static(CONTEXT), value)));
+    }
+    headers
+}
