@@ -16,4 +16,5 @@ pub mod policy;
 pub mod protocol;
 pub mod ring;
 pub mod rpc;
+pub mod tags;
 pub mod telemetry;

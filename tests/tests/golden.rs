@@ -30,6 +30,7 @@ use annulus_common::object::{
 };
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint};
 use annulus_common::protocol::{Answer, ListedChunk, Refusal, Request, Response, encode};
+use annulus_common::tags::Tags;
 use annulus_storage_node::chunk::{ChunkStore, Execution};
 use annulus_storage_node::cluster::membership::Membership;
 use annulus_storage_node::cluster::records::{self, Done};
@@ -275,6 +276,8 @@ fn map() -> ClusterMap {
                 bucket_key: Some(true),
                 blocks_customer_keys: true,
             })),
+            tags: Some(Arc::new(Tags::from([("team".to_owned(), "storage".to_owned())]))),
+            requester_pays: true,
         },
     };
     let version = KmsKeyVersion { created_ms: TIME_MS, master: MasterKeyId([0x3a; 8]), material: wrapped(0x60) };

@@ -10,6 +10,7 @@ use crate::acl::BucketAcl;
 use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
 use crate::object::UserId;
+use crate::tags::Tags;
 
 /// A bucket.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -37,6 +38,10 @@ pub struct BucketConfig {
     pub acl: BucketAcl,
     /// How objects are encrypted whose request does not say.
     pub encryption: Option<Arc<BucketEncryption>>,
+    /// Its tags.
+    pub tags: Option<Arc<Tags>>,
+    /// Whether who asks for something of it must say that they pay.
+    pub requester_pays: bool,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -46,6 +51,10 @@ pub enum BucketChange {
     Acl(BucketAcl),
     /// How objects are encrypted whose request does not say.
     Encryption(Option<Arc<BucketEncryption>>),
+    /// Its tags.
+    Tags(Option<Arc<Tags>>),
+    /// Whether who asks for something of it must say that they pay.
+    RequesterPays(bool),
 }
 
 /// The life of a bucket.
@@ -68,6 +77,8 @@ impl BucketConfig {
         match change {
             BucketChange::Acl(acl) => self.acl = acl.clone(),
             BucketChange::Encryption(encryption) => self.encryption = encryption.clone(),
+            BucketChange::Tags(tags) => self.tags = tags.clone(),
+            BucketChange::RequesterPays(requester_pays) => self.requester_pays = *requester_pays,
         }
     }
 }

@@ -90,6 +90,11 @@ pub const LIST_BUCKET: Action = action("s3:ListBucket", "s3:ListBucket", Some(Pe
 /// `s3:PutBucketPolicy`
 pub const PUT_BUCKET_POLICY: Action = action("s3:PutBucketPolicy", "s3:PutBucketPolicy", None);
 
+/// Whether the owner of a bucket may do it to what others have put there: S3 says so of tags.
+pub(super) fn is_bucket_owners(action: Action) -> bool {
+    [GET_OBJECT_TAGGING, PUT_OBJECT_TAGGING, DELETE_OBJECT_TAGGING].contains(&action)
+}
+
 /// What the operation of that name does; `None` for those that S3 does not document permissions of.
 pub(super) fn rule(operation: &str) -> Option<Rule> {
     object_rule(operation).or_else(|| bucket_rule(operation)).or_else(|| configuration_rule(operation))

@@ -5,6 +5,7 @@
 
 use annulus_common::object::UserId;
 use annulus_common::policy::{Context, Principal};
+use annulus_common::tags::Tags;
 use http::{HeaderMap, Uri};
 use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
@@ -146,9 +147,17 @@ fn add_source(context: &mut Context, headers: &HeaderMap) {
 fn add_tags(context: &mut Context, headers: &HeaderMap) {
     let Some(tags) = headers.get("x-amz-tagging").and_then(|tags| tags.to_str().ok()) else { return };
     for (key, value) in pairs(tags) {
-        context.add(format!("s3:RequestObjectTag/{key}"), value);
-        context.add("s3:RequestObjectTagKeys", key);
+        tag_facts(&key, &value).into_iter().for_each(|(name, value)| context.add(name, value));
     }
+}
+
+/// What conditions can ask of the tags that a body says.
+pub(crate) fn of_tags(tags: &Tags) -> Vec<(String, String)> {
+    tags.iter().flat_map(|(key, value)| tag_facts(key, value)).collect()
+}
+
+fn tag_facts(key: &str, value: &str) -> [(String, String); 2] {
+    [(format!("s3:RequestObjectTag/{key}"), value.to_owned()), ("s3:RequestObjectTagKeys".to_owned(), key.to_owned())]
 }
 
 fn add_retention(context: &mut Context, head: &Head<'_>) {

@@ -29,6 +29,7 @@ use std::time::Duration;
 use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
 
+pub(crate) use facts::of_tags as facts_of_tags;
 pub use pipeline::Access;
 pub use resource::Resource;
 

@@ -10,7 +10,7 @@ use annulus_common::policy::{Context, Principal, Question, Verdict};
 use s3s::{S3Result, s3_error};
 use tracing::debug;
 
-use super::action::{Action, LIST_BUCKET};
+use super::action::{Action, LIST_BUCKET, is_bucket_owners};
 use super::decide::{Grounds, decide};
 use super::resource::Resource;
 
@@ -79,6 +79,7 @@ impl Access {
     }
 
     fn grounds(&self, action: Action, resource: &Resource<'_>) -> Grounds {
+        let by_place = is_bucket_owners(action) && self.user() == resource.bucket.owner;
         Grounds {
             caller: self.request.principal.account(),
             bucket_owner: resource.bucket.owner,
@@ -86,7 +87,7 @@ impl Access {
             bucket_policy: Verdict::Silent,
             restricted: false,
             mendable: false,
-            granted: resource.grants(action.granted_by, self.user()),
+            granted: by_place || resource.grants(action.granted_by, self.user()),
             identity: None,
             session: None,
         }

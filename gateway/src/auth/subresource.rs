@@ -121,6 +121,10 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "GetObjectTorrent", taken: &["torrent"] },
     Built { operation: "GetPublicAccessBlock", taken: &["publicAccessBlock"] },
     Built { operation: "PutBucketAcl", taken: &["acl"] },
+    Built { operation: "PutBucketTagging", taken: &["tagging"] },
+    Built { operation: "DeleteBucketTagging", taken: &["tagging"] },
+    Built { operation: "PutObjectTagging", taken: &["tagging", "versionId"] },
+    Built { operation: "DeleteObjectTagging", taken: &["tagging", "versionId"] },
     Built { operation: "PutObjectAcl", taken: &["acl", "versionId"] },
 ];
 

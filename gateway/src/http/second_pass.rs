@@ -110,13 +110,13 @@ impl S3Route for SecondPass {
 }
 
 /// Whether the operation's body is XML that is built: `DeleteObjects`, `CompleteMultipartUpload`, `CreateBucket`,
-/// `PutBucketAcl`, `PutObjectAcl`.
+/// `PutBucketAcl`, `PutObjectAcl`, `PutObjectTagging`.
 fn has_xml_body(method: &Method, uri: &Uri) -> bool {
     let is_bucket = !uri.path().trim_start_matches('/').trim_end_matches('/').contains('/');
     let asks = |wanted: &str| query_pairs(uri).any(|pair| pair.split('=').next() == Some(wanted));
     match *method {
         Method::POST => asks("delete") || asks("uploadId"),
-        Method::PUT => (is_bucket && uri.path() != "/") || asks("acl"),
+        Method::PUT => (is_bucket && uri.path() != "/") || asks("acl") || asks("tagging"),
         _ => false,
     }
 }

@@ -238,7 +238,7 @@ async fn what_is_not_built_is_refused() {
         (Method::DELETE, "/bucket?notification"),
         (Method::PUT, "/bucket?policy"),
         (Method::DELETE, "/bucket?cors"),
-        (Method::PUT, "/bucket/k?tagging"),
+        (Method::PUT, "/bucket/k?retention"),
     ] {
         assert_eq!(call(method, path).to(&gateway).await.code(), (501, "NotImplemented"), "{path}");
     }

@@ -5,7 +5,7 @@ use annulus_common::object::{ObjectAttributes, UserId};
 use http::HeaderMap;
 use s3s::S3Result;
 
-use super::{Gateway, grants};
+use super::{Gateway, grants, tags};
 
 /// Whose a new object that `writer` puts into `bucket` will be, and what the request says of its attributes.
 pub(super) async fn of_request(
@@ -16,5 +16,5 @@ pub(super) async fn of_request(
 ) -> S3Result<(UserId, ObjectAttributes)> {
     let map = gateway.accounts.map().await?;
     let acl = grants::of_headers(headers, &map)?.object_acl(writer, bucket.owner)?;
-    Ok((writer, ObjectAttributes { acl, ..ObjectAttributes::default() }))
+    Ok((writer, ObjectAttributes { acl, tags: tags::of_request(headers)?, ..ObjectAttributes::default() }))
 }

@@ -11,8 +11,7 @@ use s3s::dto::{
     GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput,
     GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput,
     GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
-    GetBucketTaggingInput, GetBucketTaggingOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
-    GetBucketWebsiteInput, GetBucketWebsiteOutput, Payer,
+    GetBucketVersioningInput, GetBucketVersioningOutput, GetBucketWebsiteInput, GetBucketWebsiteOutput, Payer,
 };
 use s3s::dto::{
     GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput, GetPublicAccessBlockInput,
@@ -61,8 +60,6 @@ absent! {
         "NoSuchBucketPolicy", "The bucket policy does not exist";
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput:
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
-    get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput:
-        "NoSuchTagSet", "The TagSet does not exist";
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput:
         "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput:

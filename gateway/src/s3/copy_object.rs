@@ -1,6 +1,7 @@
 //! CopyObject.
 
 use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion};
+use annulus_common::tags::Tags;
 use http::HeaderMap;
 use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, Metadata};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
@@ -9,8 +10,9 @@ use super::checksum::{self, dto_type, set_checksum};
 use super::error::s3_error;
 use super::find_object::{Place, find_object};
 use super::headers::timestamp;
-use super::{Gateway, access, attributes, condition, dto_etag, encryption, headers, with_headers};
-use crate::auth::action::GET_OBJECT;
+use super::{Gateway, access, attributes, condition, dto_etag, encryption, headers, tags, with_headers};
+use crate::auth::Resource;
+use crate::auth::action::{GET_OBJECT, GET_OBJECT_TAGGING};
 use crate::object::{BODY_BYTES_MAX, CopyObject, Written};
 
 pub(super) async fn copy_object(
@@ -22,6 +24,7 @@ pub(super) async fn copy_object(
     let place = source_of(&input.copy_source)?;
     let replace = replaces_metadata(input.metadata_directive.as_ref().map(|directive| directive.as_str()))?;
     let asked = changes(&req.headers, input.metadata, replace)?;
+    let tags = new_tags(&req.headers, input.tagging_directive.as_ref().map(|directive| directive.as_str()))?;
     let algorithm = input.checksum_algorithm.as_ref().map(|name| checksum::algorithm(name.as_str())).transpose()?;
     let source_customer = encryption::customer_key(gateway, &req.headers, &encryption::COPY_SOURCE)?;
     let to_itself = place.bucket == input.bucket && place.key == input.key;
@@ -43,6 +46,11 @@ pub(super) async fn copy_object(
     let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, access.user()).await?;
     let (held_by, source) = find_object(gateway, access, place, GET_OBJECT).await?;
     condition::judge_source(&conditions, &source)?;
+    if tags.is_none() && !source.object.attributes.tags.is_empty() {
+        // Whoever copies tags reads them.
+        let read = Resource::object(place.bucket, &held_by, place.key, &source);
+        access.check(GET_OBJECT_TAGGING, &read.of_version(place.version_id.is_some()))?;
+    }
     if source.object.size > BODY_BYTES_MAX {
         return Err(s3_error!(
             InvalidRequest,
@@ -57,8 +65,11 @@ pub(super) async fn copy_object(
         key: &input.key,
         owner,
         headers: Some(asked.applied_to(&source)),
-        // A copy has the tags of its source; nothing else that can be changed later is copied.
-        attributes: ObjectAttributes { tags: source.object.attributes.tags.clone(), ..attributes },
+        attributes: ObjectAttributes {
+            // A copy has the tags of its source, or others; nothing else that can be changed later is copied.
+            tags: tags.unwrap_or_else(|| source.object.attributes.tags.clone()),
+            ..attributes
+        },
         conditions: condition::of_write(&req.headers)?,
         checksum: algorithm,
         encrypt,
@@ -84,6 +95,19 @@ pub(super) fn source_of(source: &CopySource) -> S3Result<Place<'_>> {
             "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
         )),
         CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => Err(s3_error!(NotImplemented)),
+    }
+}
+
+/// The tags that the copy is to have instead of its source's.
+fn new_tags(headers: &HeaderMap, directive: Option<&str>) -> S3Result<Option<Tags>> {
+    match directive {
+        None | Some("COPY") if headers.contains_key("x-amz-tagging") => Err(s3_error!(
+            InvalidArgument,
+            "The x-amz-tagging header can only be used with the REPLACE tagging directive."
+        )),
+        None | Some("COPY") => Ok(None),
+        Some("REPLACE") => tags::of_request(headers).map(Some),
+        Some(_) => Err(s3_error!(InvalidArgument, "Unknown tagging directive.")),
     }
 }
 

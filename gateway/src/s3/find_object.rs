@@ -27,12 +27,25 @@ pub(super) async fn find_object(
     place: Place<'_>,
     action: Action,
 ) -> S3Result<(Bucket, ObjectVersion)> {
+    find_object_with(gateway, access, place, action, Vec::new()).await
+}
+
+/// The same, where the operation knows more for the conditions of policies.
+pub(super) async fn find_object_with(
+    gateway: &Gateway,
+    access: &Access,
+    place: Place<'_>,
+    action: Action,
+    more: Vec<(String, String)>,
+) -> S3Result<(Bucket, ObjectVersion)> {
     version::current(place.version_id)?;
     let bucket = gateway.objects.bucket(place.bucket).await.map_err(s3_error)?;
     match gateway.objects.get(&bucket, place.key).await {
         Ok(found) => {
             let object = Resource::object(place.bucket, &bucket, place.key, &found);
-            access.check(action, &object.of_version(place.version_id.is_some()))?;
+            if !access.may_with(action, &object.of_version(place.version_id.is_some()), more) {
+                return Err(s3_error!(AccessDenied));
+            }
             Ok((bucket, found))
         }
         Err(ObjectError::NoSuchKey) if !access.may_know_of(&Resource::key(place.bucket, &bucket, place.key)) => {

@@ -13,8 +13,8 @@ use super::encryption;
 use super::error::s3_error;
 use super::find_object::{Place, find_object};
 use super::range::{Selection, choose};
-use crate::auth::Access;
-use crate::auth::action::GET_OBJECT;
+use crate::auth::action::{GET_OBJECT, GET_OBJECT_TAGGING};
+use crate::auth::{Access, Resource};
 use crate::kms::CustomerKey;
 
 /// What a read asks for.
@@ -51,8 +51,14 @@ pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<Found> {
     encryption::refuse_on_read(read.headers)?;
     let customer = encryption::customer_key(gateway, read.headers, &encryption::OBJECT)?;
     let conditions = condition::of_read(read.headers, read.modified_since, read.unmodified_since)?;
-    let (bucket, version) = find_object(gateway, read.access, read.place, GET_OBJECT).await?;
+    let place = read.place;
+    let (bucket, mut version) = find_object(gateway, read.access, place, GET_OBJECT).await?;
     gateway.objects.check_key(&bucket, &version, customer.as_ref()).await.map_err(s3_error)?;
+    let object = Resource::object(place.bucket, &bucket, place.key, &version).of_version(place.version_id.is_some());
+    if !read.access.may(GET_OBJECT_TAGGING, &object) {
+        // How many there are is told to those alone who may read them.
+        version.object.attributes.tags.clear();
+    }
     condition::judge_read(&conditions, &version)?;
     let selection = choose(&version, read.range, read.part_number)?;
     Ok(Found { bucket, version, customer, selection })
@@ -92,6 +98,7 @@ macro_rules! fill {
         output.last_modified = Some($crate::s3::headers::timestamp(found.modified_ms));
         output.metadata = Some($crate::s3::headers::dto_metadata(found));
         output.parts_count = selection.parts_count.map(i32::from);
+        output.tag_count = $crate::s3::tags::count(&found.object.attributes.tags);
         output.storage_class = $crate::s3::headers::dto_storage_class(headers.storage_class.as_ref());
         output.website_redirect_location = headers.website_redirect.clone();
         let text = $crate::s3::read::checksum_text($mode, found, selection);

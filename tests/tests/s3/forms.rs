@@ -241,6 +241,7 @@ async fn fields_are_what_headers_are_to_a_put() {
         .field("Expires", "Thu, 01 Dec 1994 16:00:00 GMT")
         .field("x-amz-meta-Colour", "green")
         .field("x-amz-storage-class", "STANDARD_IA")
+        .field("tagging", "<Tagging><TagSet><Tag><Key>a b</Key><Value>1</Value></Tag></TagSet></Tagging>")
         .field("x-amz-checksum-crc32", "NhCmhg==")
         .field("x-ignore-this", "1")
         .field("page-id", "7");
@@ -256,12 +257,14 @@ async fn fields_are_what_headers_are_to_a_put() {
         ("expires", "Thu, 01 Dec 1994 16:00:00 GMT"),
         ("x-amz-meta-colour", "green"),
         ("x-amz-storage-class", "STANDARD_IA"),
+        ("x-amz-tagging-count", "1"),
     ] {
         assert_eq!(stored.header(name), Some(value), "{name}");
     }
     let key = Form::new().field("key", "b");
     key.clone().field("x-amz-checksum-crc32", "AAAAAA==").refused(&bucket, 400, "BadDigest").await;
     key.clone().field("x-amz-copy-source", format!("{bucket}/a")).refused(&bucket, 501, "NotImplemented").await;
+    key.clone().field("tagging", "a=b").refused(&bucket, 400, "MalformedXML").await;
     key.clone().field("acl", "everyone").refused(&bucket, 400, "InvalidArgument").await;
     key.clone().field("x-amz-storage-class", "COLD").refused(&bucket, 400, "InvalidStorageClass").await;
     assert_absent(&s3, &format!("{bucket}/b")).await;

@@ -23,6 +23,7 @@ mod presigned;
 mod races;
 mod ranges;
 mod signatures;
+mod tagging;
 mod unbuilt;
 mod uploads;
 

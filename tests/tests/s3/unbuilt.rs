@@ -35,7 +35,6 @@ async fn headers_that_promise_what_is_not_built() {
     let target = format!("{}/k", new_bucket(&s3).await);
     let promises = [
         ("x-amz-server-side-encryption", "aws:kms:dsse"),
-        ("x-amz-tagging", "a=b"),
         ("x-amz-object-lock-mode", "GOVERNANCE"),
         ("x-amz-object-lock-legal-hold", "ON"),
         ("x-amz-write-offset-bytes", "0"),

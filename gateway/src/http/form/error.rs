@@ -42,6 +42,9 @@ pub(super) enum FormError {
     /// A field asks for something that is not built.
     #[error("the field {0} asks for something that is not built")]
     NotBuilt(String),
+    /// The tags are no XML that says tags.
+    #[error("the tags are malformed")]
+    MalformedTagging,
     /// The policy is none.
     #[error("invalid policy: {0}")]
     InvalidPolicy(String),
@@ -85,6 +88,7 @@ impl FormError {
                 (StatusCode::BAD_REQUEST, "InvalidArgument")
             }
             Self::Signature(FormSignatureError::Malformed(_)) => (StatusCode::BAD_REQUEST, "InvalidArgument"),
+            Self::MalformedTagging => (StatusCode::BAD_REQUEST, "MalformedXML"),
             Self::NotBuilt(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             Self::InvalidPolicy(_) => (StatusCode::BAD_REQUEST, "InvalidPolicyDocument"),
             Self::Denied(_) => (StatusCode::FORBIDDEN, "AccessDenied"),
@@ -120,6 +124,9 @@ impl FormError {
             }
             Self::Signature(FormSignatureError::Malformed(name)) => {
                 format!("The value of the form field {name} is not valid.")
+            }
+            Self::MalformedTagging => {
+                "The XML you provided was not well-formed or did not validate against our published schema".to_owned()
             }
             Self::NotBuilt(name) => {
                 format!("The form field {name} implies functionality that is not implemented")

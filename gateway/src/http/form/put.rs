@@ -13,6 +13,8 @@ use http_body_util::StreamBody;
 use multer::Field;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::Body;
+use s3s::dto::Tagging;
+use s3s::xml::{Deserialize, Deserializer};
 
 use super::error::FormError;
 use super::fields::{Fields, Form};
@@ -74,13 +76,30 @@ fn headers(fields: &Fields) -> Result<HeaderMap, FormError> {
                 let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| invalid(field, value))?;
                 headers.insert(name, value);
             }
-            None if field == "tagging" || (field.starts_with("x-amz-") && !OF_THE_FORM.contains(&field)) => {
+            None if field == "tagging" => {
+                let query = tagging_query(value).ok_or(FormError::MalformedTagging)?;
+                headers.insert("x-amz-tagging", HeaderValue::from_str(&query).map_err(|_| invalid(field, value))?);
+            }
+            None if field.starts_with("x-amz-") && !OF_THE_FORM.contains(&field) => {
                 return Err(FormError::NotBuilt(field.to_owned()));
             }
             None => {}
         }
     }
     Ok(headers)
+}
+
+/// The tags of a form, which writes them in XML, as a put's header writes them.
+fn tagging_query(xml: &str) -> Option<String> {
+    let mut xml = Deserializer::new(xml.as_bytes());
+    let tagging = Tagging::deserialize(&mut xml).ok()?;
+    xml.expect_eof().ok()?;
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let pairs = tagging
+        .tag_set
+        .iter()
+        .map(|tag| Some(format!("{}={}", encode(tag.key.as_deref()?), encode(tag.value.as_deref()?))));
+    pairs.collect::<Option<Vec<_>>>().map(|pairs| pairs.join("&"))
 }
 
 fn invalid(name: &str, value: &str) -> FormError {
@@ -130,7 +149,7 @@ fn body_error(error: &multer::Error) -> BodyError {
 
 #[cfg(test)]
 mod tests {
-    use super::headers;
+    use super::{headers, tagging_query};
     use crate::http::form::error::FormError;
     use crate::http::form::fields::Fields;
 
@@ -151,6 +170,17 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["content-type", "x-amz-acl", "x-amz-checksum-sha256", "x-amz-meta-a"]);
         assert_eq!(headers["x-amz-meta-a"].as_bytes(), "é".as_bytes());
+    }
+
+    #[test]
+    fn tags_are_written_as_a_header_writes_them() {
+        let tag = |inner: &str| format!("<Tagging><TagSet>{inner}</TagSet></Tagging>");
+        let two = "<Tag><Key>a&amp;b</Key><Value>é</Value></Tag><Tag><Key>c</Key><Value></Value></Tag>";
+        assert_eq!(tagging_query(&tag(two)).as_deref(), Some("a%26b=%C3%A9&c="));
+        assert_eq!(tagging_query(&tag("")).as_deref(), Some(""));
+        assert_eq!(tagging_query(&tag("<Tag><Value>1</Value></Tag>")), None);
+        assert_eq!(tagging_query("team=storage"), None);
+        assert_eq!(tagging_query(&format!("{}x", tag(""))), None);
     }
 
     #[test]
