@@ -18,3 +18,4 @@ pub mod ring;
 pub mod rpc;
 pub mod tags;
 pub mod telemetry;
+pub mod version;

@@ -1,7 +1,6 @@
 //! What is stored about objects, uploads and parts: the records of the metadata plane. No keys, no storage, no HTTP.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ pub use crate::checksum::{ETag, ObjectChecksum};
 use crate::encryption::Encryption;
 pub use crate::ids::UserId;
 use crate::ids::{BucketId, ChunkId, PartId, RequestId, ShardId, UploadId};
+pub use crate::version::{DeleteMarker, VersionId, Versioning};
 
 /// Objects up to this size live in the metadata record itself (measured crossover: 8 - 16 KiB in CPU, 16 - 32 KiB in latency).
 pub const INLINE_BYTES_MAX: usize = 16 << 10;
@@ -51,24 +51,6 @@ pub struct ObjectHeaders {
     pub storage_class: Option<String>,
     /// `x-amz-meta-*`, names in lower case.
     pub user: BTreeMap<String, String>,
-}
-
-/// Which version of a key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub enum VersionId {
-    /// The version of buckets that never were versioned, shown as `null`.
-    Null,
-    /// A version of a versioned bucket.
-    Id([u8; 16]),
-}
-
-impl fmt::Display for VersionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            VersionId::Null => f.write_str("null"),
-            VersionId::Id(id) => f.write_str(&hex::encode(id)),
-        }
-    }
 }
 
 /// The bytes of one uploaded part, in chunks of [`CHUNK_BYTES`] whose ids derive from the part's.
@@ -178,7 +160,16 @@ pub struct UploadedPart {
     pub modified_ms: u64,
 }
 
-/// What a listing says of a key.
+/// A version of a key, as a query finds it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Version {
+    /// An object.
+    Object(Box<ObjectVersion>),
+    /// The key is deleted.
+    Marker(DeleteMarker),
+}
+
+/// What a listing says of an object.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ListedObject {
     /// The key.
@@ -197,4 +188,47 @@ pub struct ListedObject {
     pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
     /// The storage class, `STANDARD` when absent.
     pub storage_class: Option<String>,
+}
+
+/// What a listing of versions says of one of them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedVersion {
+    /// The Raft log index that wrote it: versions of a key come newest first.
+    pub sequence: u64,
+    /// Whether it is the key's newest.
+    pub is_latest: bool,
+    /// What it is.
+    pub item: ListedItem,
+}
+
+/// A version in a listing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ListedItem {
+    /// An object.
+    Object(ListedObject),
+    /// A delete marker.
+    Marker {
+        /// The key.
+        key: String,
+        /// The marker.
+        marker: DeleteMarker,
+    },
+}
+
+impl ListedItem {
+    /// The key.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Object(object) => &object.key,
+            Self::Marker { key, .. } => key,
+        }
+    }
+
+    /// The version.
+    pub fn version(&self) -> VersionId {
+        match self {
+            Self::Object(object) => object.version,
+            Self::Marker { marker, .. } => marker.version,
+        }
+    }
 }

@@ -320,7 +320,7 @@ impl Readings {
 /// One object is read where the request is: microseconds from memory, and less than handing it to another thread from a
 /// warm disk. A batch or a page could take long.
 fn is_point_read(query: &Query) -> bool {
-    matches!(query, Query::Object(_) | Query::Upload { .. })
+    matches!(query, Query::Object { .. } | Query::Upload { .. })
 }
 
 fn check_count(count: usize, count_max: usize) -> Result<(), Refusal> {

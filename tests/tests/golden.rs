@@ -26,9 +26,11 @@ use annulus_common::map::{
 };
 use annulus_common::object::{
     AttributeChange, Data, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, Retention, RetentionMode, Upload,
-    UserId, VersionId,
+    UserId, VersionId, Versioning,
 };
-use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint};
+use annulus_common::protocol::metadata::{
+    Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
+};
 use annulus_common::protocol::{Answer, ListedChunk, Refusal, Request, Response, encode};
 use annulus_common::tags::Tags;
 use annulus_storage_node::chunk::{ChunkStore, Execution};
@@ -135,7 +137,20 @@ fn kms() -> EncryptionMode {
 }
 
 fn put(key: &str, object: NewObject) -> Command {
-    Command::Put { path: path(key), conditions: Conditions::default(), object }
+    put_in(Versioning::Unversioned, key, object)
+}
+
+fn put_in(versioning: Versioning, key: &str, object: NewObject) -> Command {
+    Command::Put { path: path(key), versioning, conditions: Conditions::default(), object }
+}
+
+fn delete(versioning: Versioning, deletion: Deletion) -> Command {
+    let (bucket, shard, owner) = (BucketId(300), ShardId(5), UserId([0x0a; 32]));
+    Command::Delete { bucket, shard, versioning, owner, deletions: vec![deletion] }
+}
+
+fn deletion(key: &str, conditions: Conditions) -> Deletion {
+    Deletion { key: key.to_owned(), version: None, conditions, bypass_governance: false }
 }
 
 fn set_attributes(change: AttributeChange) -> Command {
@@ -179,12 +194,16 @@ fn mutations() -> Vec<Command> {
         Command::CompleteUpload {
             path: path("parts"),
             upload: id,
+            versioning: Versioning::Unversioned,
             conditions: Conditions::default(),
+            default_retention: Some(Retention { mode: RetentionMode::Governance, until_ms: TIME_MS + 3 }),
             parts: vec![1, 2],
             fingerprint: parts_fingerprint(&parts),
             etag: ETag { md5: [0xe8; 16], parts: Some(2) },
             checksum: None,
         },
+        put_in(Versioning::Enabled, "inline", object(Data::Inline(Bytes::from_static(b"newer")), 5)),
+        delete(Versioning::Enabled, deletion("inline", Conditions::default())),
         Command::CreateUpload { path: path("un\0finished"), upload: upload(0x2d) },
         Command::PutPart { path: path("un\0finished"), upload: UploadId([0x2d; 16]), part: part(3, 100) },
         Command::Fence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
@@ -207,14 +226,14 @@ fn a_partition_as_it_lies_on_disk() {
 #[test]
 fn the_commands_of_a_partition_as_they_lie_in_the_log() {
     let others = [
-        Command::Delete {
-            bucket: BucketId(300),
-            shard: ShardId(5),
-            keys: vec![(
-                "inline".to_owned(),
-                Conditions { if_match: Some(ETagCondition::Any), ..Conditions::default() },
-            )],
-        },
+        delete(
+            Versioning::Suspended,
+            Deletion {
+                version: Some(VersionId::Id([0x11; 16])),
+                bypass_governance: true,
+                ..deletion("inline", Conditions { if_match: Some(ETagCondition::Any), ..Conditions::default() })
+            },
+        ),
         Command::AbortUpload { path: path("un\0finished"), upload: UploadId([0x2d; 16]) },
         Command::Unfence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
         Command::Collected(vec![Garbage { since_ms: TIME_MS, part: PartId([8; 16]), length: 20_000 }]),
@@ -278,6 +297,7 @@ fn map() -> ClusterMap {
             })),
             tags: Some(Arc::new(Tags::from([("team".to_owned(), "storage".to_owned())]))),
             requester_pays: true,
+            versioning: Versioning::Enabled,
         },
     };
     let version = KmsKeyVersion { created_ms: TIME_MS, master: MasterKeyId([0x3a; 8]), material: wrapped(0x60) };
@@ -366,7 +386,10 @@ fn requests_and_answers_as_they_travel() {
         Request::ChangeMap(MapEntry { request: request(5), time_ms: TIME_MS, change }),
         Request::ChangeMap(MapEntry { request: request(6), time_ms: TIME_MS, change: layout }),
         Request::Mutate { partition: PartitionId(2), epoch: Epoch(2), mutation },
-        Request::Query { epoch: Epoch(2), queries: vec![(PartitionId(2), Query::Object(path("inline")))] },
+        Request::Query {
+            epoch: Epoch(2),
+            queries: vec![(PartitionId(2), Query::Object { path: path("inline"), version: Some(VersionId::Null) })],
+        },
         Request::PutChunk { id, owner, piece_crcs: vec![0xdead_beef], hints: vec![NodeId(2)] },
         Request::AddHints { node: NodeId(2), chunks: vec![id] },
         Request::GetChunk { id, from: 0, to: 300_000 },

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::acl::BucketAcl;
 use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
-use crate::object::UserId;
+use crate::object::{UserId, Versioning};
 use crate::tags::Tags;
 
 /// A bucket.
@@ -42,6 +42,8 @@ pub struct BucketConfig {
     pub tags: Option<Arc<Tags>>,
     /// Whether who asks for something of it must say that they pay.
     pub requester_pays: bool,
+    /// Whether it keeps what is replaced and deleted.
+    pub versioning: Versioning,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -55,6 +57,8 @@ pub enum BucketChange {
     Tags(Option<Arc<Tags>>),
     /// Whether who asks for something of it must say that they pay.
     RequesterPays(bool),
+    /// Whether it keeps what is replaced and deleted.
+    Versioning(Versioning),
 }
 
 /// The life of a bucket.
@@ -79,6 +83,7 @@ impl BucketConfig {
             BucketChange::Encryption(encryption) => self.encryption = encryption.clone(),
             BucketChange::Tags(tags) => self.tags = tags.clone(),
             BucketChange::RequesterPays(requester_pays) => self.requester_pays = *requester_pays,
+            BucketChange::Versioning(versioning) => self.versioning = *versioning,
         }
     }
 }

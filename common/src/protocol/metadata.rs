@@ -6,8 +6,8 @@ use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::condition::Conditions;
 use crate::ids::{BucketId, PartId, RequestId, ShardId, UploadId};
 use crate::object::{
-    AttributeChange, ETag, KeyPath, ListedObject, NewObject, ObjectChecksum, ObjectVersion, Part, Upload, UploadedPart,
-    VersionId,
+    AttributeChange, ETag, KeyPath, ListedObject, ListedVersion, NewObject, ObjectChecksum, Part, Retention, Upload,
+    UploadedPart, UserId, Version, VersionId, Versioning,
 };
 
 /// Entries that one list query may return: what S3 returns in a page.
@@ -37,19 +37,25 @@ pub enum Command {
     Put {
         /// Its key.
         path: KeyPath,
+        /// Whether the bucket keeps what is replaced.
+        versioning: Versioning,
         /// What must hold of the object that is there.
         conditions: Conditions,
         /// The object.
         object: NewObject,
     },
-    /// Removes objects of one shard, each for itself.
+    /// Removes objects or versions of one shard, each for itself, in this order.
     Delete {
         /// The bucket.
         bucket: BucketId,
         /// The shard of all keys.
         shard: ShardId,
-        /// The keys, with what must hold of the object that is there.
-        keys: Vec<(String, Conditions)>,
+        /// Whether the bucket keeps what is deleted.
+        versioning: Versioning,
+        /// Who deletes: the owner of the delete markers.
+        owner: UserId,
+        /// What to remove.
+        deletions: Vec<Deletion>,
     },
     /// Begins a multipart upload.
     CreateUpload {
@@ -73,8 +79,12 @@ pub enum Command {
         path: KeyPath,
         /// The upload.
         upload: UploadId,
+        /// Whether the bucket keeps what is replaced.
+        versioning: Versioning,
         /// What must hold of the object that is there.
         conditions: Conditions,
+        /// The retention of the object, if the upload was begun with none.
+        default_retention: Option<Retention>,
         /// Part numbers in order.
         parts: Vec<u16>,
         /// [`parts_fingerprint`] of the parts as the gateway saw them when it checked the client's list: other parts since then are refused.
@@ -91,7 +101,7 @@ pub enum Command {
         /// The upload.
         upload: UploadId,
     },
-    /// Stops all writing to a shard, if it holds no object; uploads under way are aborted with it.
+    /// Stops all writing to a shard, if it holds no version of an object; uploads under way are aborted with it.
     Fence {
         /// The bucket.
         bucket: BucketId,
@@ -124,6 +134,19 @@ pub enum Command {
     },
 }
 
+/// One of the things that a `Delete` removes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The key.
+    pub key: String,
+    /// This version, for good. Without one the key is deleted: what that leaves, the bucket's versioning says.
+    pub version: Option<VersionId>,
+    /// What must hold of that version, or of the object that is there.
+    pub conditions: Conditions,
+    /// Whether the caller may, and wants to, remove what is locked in governance mode.
+    pub bypass_governance: bool,
+}
+
 /// The answer to a mutation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum MetaReply {
@@ -131,6 +154,8 @@ pub enum MetaReply {
     Done,
     /// The object is in place: by `Put` or `CompleteUpload`.
     Written {
+        /// Its version.
+        version: VersionId,
         /// Its `Last-Modified`.
         modified_ms: u64,
         /// Its entity tag: of an upload that was completed before, what it became.
@@ -138,7 +163,7 @@ pub enum MetaReply {
         /// Its checksum.
         checksum: Option<ObjectChecksum>,
     },
-    /// To `Delete`: one outcome per key.
+    /// To `Delete`: one outcome per deletion.
     Deleted(Vec<DeleteOutcome>),
     /// A condition failed.
     PreconditionFailed,
@@ -152,17 +177,23 @@ pub enum MetaReply {
     NoSuchUpload,
     /// The parts are not those that the gateway saw.
     PartsChanged,
-    /// The shard holds objects.
+    /// The shard holds objects, or old versions of them.
     NotEmpty,
     /// The shard is fenced by this deletion of its bucket.
     Fenced(RequestId),
 }
 
-/// What became of one key of a `Delete`.
+/// What became of one deletion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum DeleteOutcome {
-    /// It is gone (or never was).
+    /// The object or the version is gone (or never was).
     Deleted,
+    /// The key is deleted: this delete marker says so.
+    Marked(VersionId),
+    /// The version is gone: it was a delete marker.
+    MarkerRemoved,
+    /// The version's retention or legal hold forbids it.
+    Locked,
     /// A condition failed.
     PreconditionFailed,
     /// A condition asked for an object and there is none.
@@ -172,8 +203,13 @@ pub enum DeleteOutcome {
 /// What can be asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Query {
-    /// The current version of a key.
-    Object(KeyPath),
+    /// A version of a key.
+    Object {
+        /// The key.
+        path: KeyPath,
+        /// Which; without one, the current.
+        version: Option<VersionId>,
+    },
     /// A page of one shard's keys, in order.
     List {
         /// The bucket.
@@ -186,6 +222,24 @@ pub enum Query {
         delimiter: Option<String>,
         /// The first key or common prefix that may be returned: a byte string, not always a key.
         from: Vec<u8>,
+        /// How many entries at most.
+        limit: u32,
+    },
+    /// A page of one shard's versions: by key, then newest first.
+    Versions {
+        /// The bucket.
+        bucket: BucketId,
+        /// The shard.
+        shard: ShardId,
+        /// Only keys that begin with it.
+        prefix: String,
+        /// As in `List`.
+        delimiter: Option<String>,
+        /// The first key or common prefix that may be returned.
+        from: Vec<u8>,
+        /// Of the key whose bytes `from` is exactly, only the versions older than this sequence. A page may end amid a key's
+        /// versions: the next one begins `from` that key, after the last version returned.
+        older_than: Option<u64>,
         /// How many entries at most.
         limit: u32,
     },
@@ -242,9 +296,11 @@ pub enum Query {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum QueryReply {
     /// To `Object`.
-    Object(Option<Box<ObjectVersion>>),
+    Object(Option<Version>),
     /// To `List`.
     List(Page<ListedObject>),
+    /// To `Versions`.
+    Versions(Page<ListedVersion>),
     /// To `Upload`.
     Upload(Option<Upload>),
     /// To `Parts`: the upload, its parts, and whether there are more.
@@ -294,7 +350,7 @@ pub struct ListedUpload {
     /// The upload's id.
     pub id: UploadId,
     /// Who began it.
-    pub owner: crate::object::UserId,
+    pub owner: UserId,
     /// When, Unix milliseconds.
     pub initiated_ms: u64,
     /// Its checksum's algorithm and kind.

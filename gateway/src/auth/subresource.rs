@@ -125,6 +125,7 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "DeleteBucketTagging", taken: &["tagging"] },
     Built { operation: "PutObjectTagging", taken: &["tagging", "versionId"] },
     Built { operation: "DeleteObjectTagging", taken: &["tagging", "versionId"] },
+    Built { operation: "PutBucketVersioning", taken: &["versioning"] },
     Built { operation: "PutObjectAcl", taken: &["acl", "versionId"] },
 ];
 

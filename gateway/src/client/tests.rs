@@ -6,11 +6,12 @@ use std::time::Duration;
 use annulus_common::chunk::ChunkOwner;
 use annulus_common::condition::Conditions;
 use annulus_common::ids::{BucketId, ChunkId, Epoch, NodeId, PartId, PartitionId, RequestId, ShardId};
-use annulus_common::protocol::metadata::{Command, MetaReply, Query, QueryReply};
+use annulus_common::object::Versioning;
+use annulus_common::protocol::metadata::{Command, Deletion, MetaReply, Query, QueryReply};
 use annulus_common::protocol::{Refusal, Request};
 use bytes::Bytes;
 
-use super::testing::{FakeCluster, Fault, Mishap, State, mutates, queries};
+use super::testing::{FakeCluster, Fault, Mishap, OWNER as USER, State, mutates, queries};
 use super::{ClientError, ClusterClient};
 
 const ID: ChunkId = ChunkId { part: PartId([3; 16]), index: 0 };
@@ -187,7 +188,10 @@ async fn slow_holders_are_hedged() {
 }
 
 fn delete(key: &str) -> Command {
-    Command::Delete { bucket: BucketId(1), shard: ShardId(0), keys: vec![(key.into(), Conditions::default())] }
+    let (key, conditions) = (key.into(), Conditions::default());
+    let deletions = vec![Deletion { key, version: None, conditions, bypass_governance: false }];
+    let (versioning, owner) = (Versioning::Unversioned, USER);
+    Command::Delete { bucket: BucketId(1), shard: ShardId(0), versioning, owner, deletions }
 }
 
 async fn mutate(client: &ClusterClient, partition: u32) -> Result<MetaReply, ClientError> {

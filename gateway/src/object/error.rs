@@ -3,6 +3,7 @@
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
 use annulus_common::ids::ChunkId;
 use annulus_common::map::Bucket;
+use annulus_common::object::DeleteMarker;
 
 use crate::client::ClientError;
 use crate::kms::KeyError;
@@ -19,6 +20,12 @@ pub enum ObjectError {
     /// There is no such version of the key.
     #[error("no such version")]
     NoSuchVersion,
+    /// The object is deleted: its newest version is this delete marker.
+    #[error("the key is deleted")]
+    Deleted(DeleteMarker),
+    /// The version is this delete marker, and no object.
+    #[error("the version is a delete marker")]
+    IsDeleteMarker(DeleteMarker),
     /// The version's retention or legal hold forbids it.
     #[error("the version is locked")]
     Locked,

@@ -1,12 +1,12 @@
-//! Listings of objects and uploads: every shard of the bucket asked at once, merged, refilled only where a shard has run dry.
+//! Listings of objects, versions and uploads: every shard of the bucket asked at once, merged, refilled only where a shard has run dry.
 
-use annulus_common::ids::{ShardId, UploadId};
+use annulus_common::ids::ShardId;
 use annulus_common::map::Bucket;
-use annulus_common::object::ListedObject;
+use annulus_common::object::{ListedObject, ListedVersion, VersionId};
 use annulus_common::protocol::metadata::{Entry, LIST_ENTRIES_MAX, ListedUpload, Page, Query, QueryReply};
 
-use super::merge::{Cursor, Listed, Merge};
-use super::{ListObjects, ListUploads, ObjectError, ObjectPage, Objects, UploadPage};
+use super::merge::{Amid, Cursor, Listed, Merge};
+use super::{ListObjects, ListUploads, ListVersions, ObjectError, ObjectPage, Objects, UploadPage, VersionPage};
 
 /// What is asked of a shard beyond its share, so that few listings need a second round.
 const SHARD_ENTRIES_MIN: usize = 8;
@@ -25,10 +25,44 @@ impl Objects {
         Ok(ObjectPage { entries, next })
     }
 
+    /// A page of the versions of a bucket's keys and common prefixes.
+    pub async fn list_versions(&self, list: ListVersions<'_>) -> Result<VersionPage, ObjectError> {
+        let scope = Scope::new(list.bucket, list.prefix, list.delimiter, list.max_keys);
+        let after = match (list.after_key, list.after_version) {
+            (None, _) => None,
+            (Some(key), None) => Some((key, None)),
+            (Some(key), Some(version)) => {
+                let sequence = self.sequence_of(list.bucket, key, version).await?;
+                Some((key, Some(Amid::Version(sequence))))
+            }
+        };
+        let (entries, more) =
+            self.page(&scope, after, |shard, from, limit| scope.versions(shard, from, limit), versions_reply).await?;
+        let next = entries.last().filter(|_| more).map(|last| match last {
+            Entry::Item(version) => (version.key().to_owned(), Some(version.item.version())),
+            Entry::Prefix(prefix) => (prefix.clone(), None),
+        });
+        Ok(VersionPage { entries, next })
+    }
+
+    /// Where a version of a key is in its order. A null version that is gone is before all others: who deletes what it lists
+    /// has deleted what was newer, and nobody misses a version.
+    async fn sequence_of(&self, bucket: &Bucket, key: &str, version: VersionId) -> Result<u64, ObjectError> {
+        if let Some(sequence) = version.sequence() {
+            return Ok(sequence);
+        }
+        match self.get(bucket, key, Some(version)).await {
+            Ok(object) => Ok(object.sequence),
+            Err(ObjectError::IsDeleteMarker(marker)) => Ok(marker.sequence),
+            Err(ObjectError::NoSuchVersion | ObjectError::InvalidKey { .. }) => Ok(u64::MAX),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A page of a bucket's multipart uploads and common prefixes.
     pub async fn list_uploads(&self, list: ListUploads<'_>) -> Result<UploadPage, ObjectError> {
         let scope = Scope::new(list.bucket, list.prefix, list.delimiter, list.max_uploads);
-        let after = list.after_key.map(|after| (after, list.after_upload));
+        let after = list.after_key.map(|after| (after, list.after_upload.map(Amid::Upload)));
         let (entries, more) =
             self.page(&scope, after, |shard, from, limit| scope.uploads(shard, from, limit), uploads_reply).await?;
         let next = entries.last().filter(|_| more).map(|last| match last {
@@ -42,7 +76,7 @@ impl Objects {
     async fn page<T: Listed>(
         &self,
         scope: &Scope<'_>,
-        after: Option<(&str, Option<UploadId>)>,
+        after: Option<(&str, Option<Amid>)>,
         query: impl Fn(u16, Cursor, u32) -> Query,
         page_of: fn(QueryReply) -> Option<Page<T>>,
     ) -> Result<(Vec<Entry<T>>, bool), ObjectError> {
@@ -107,6 +141,21 @@ impl<'a> Scope<'a> {
         }
     }
 
+    fn versions(&self, shard: u16, cursor: Cursor, limit: u32) -> Query {
+        Query::Versions {
+            bucket: self.bucket.id,
+            shard: ShardId(shard),
+            prefix: self.prefix.to_owned(),
+            delimiter: self.delimiter.map(str::to_owned),
+            from: cursor.from,
+            older_than: match cursor.amid {
+                Some(Amid::Version(sequence)) => Some(sequence),
+                _ => None,
+            },
+            limit,
+        }
+    }
+
     fn uploads(&self, shard: u16, cursor: Cursor, limit: u32) -> Query {
         Query::Uploads {
             bucket: self.bucket.id,
@@ -114,7 +163,10 @@ impl<'a> Scope<'a> {
             prefix: self.prefix.to_owned(),
             delimiter: self.delimiter.map(str::to_owned),
             from: cursor.from,
-            after_upload: cursor.after_upload,
+            after_upload: match cursor.amid {
+                Some(Amid::Upload(upload)) => Some(upload),
+                _ => None,
+            },
             limit,
         }
     }
@@ -123,6 +175,13 @@ impl<'a> Scope<'a> {
 fn objects_reply(reply: QueryReply) -> Option<Page<ListedObject>> {
     match reply {
         QueryReply::List(page) => Some(page),
+        _ => None,
+    }
+}
+
+fn versions_reply(reply: QueryReply) -> Option<Page<ListedVersion>> {
+    match reply {
+        QueryReply::Versions(page) => Some(page),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use annulus_common::ids::UploadId;
-use annulus_common::object::ListedObject;
+use annulus_common::object::{ListedObject, ListedVersion};
 use annulus_common::protocol::metadata::{Entry, ListedUpload, Page, after_prefix};
 
 /// Where a shard's listing begins or goes on.
@@ -11,18 +11,27 @@ use annulus_common::protocol::metadata::{Entry, ListedUpload, Page, after_prefix
 pub(super) struct Cursor {
     /// The first key or common prefix that may come.
     pub(super) from: Vec<u8>,
-    /// With `from` exactly a key: only its uploads after this one.
-    pub(super) after_upload: Option<UploadId>,
+    /// With `from` exactly a key: only what comes of it after this.
+    pub(super) amid: Option<Amid>,
+}
+
+/// A place among what is listed of one key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Amid {
+    /// Uploads: after this one.
+    Upload(UploadId),
+    /// Versions: after the one of this sequence, which are older.
+    Version(u64),
 }
 
 /// What is listed: it knows its order, and where a listing goes on after it.
 pub(super) trait Listed {
     fn key(&self) -> &str;
-    fn upload(&self) -> Option<UploadId>;
+    fn amid(&self) -> Option<Amid>;
 
     fn after(&self) -> Cursor {
-        match self.upload() {
-            Some(upload) => Cursor { from: self.key().as_bytes().to_vec(), after_upload: Some(upload) },
+        match self.amid() {
+            Some(amid) => Cursor { from: self.key().as_bytes().to_vec(), amid: Some(amid) },
             None => Cursor::after_key(self.key()),
         }
     }
@@ -33,7 +42,7 @@ impl Listed for ListedObject {
         &self.key
     }
 
-    fn upload(&self) -> Option<UploadId> {
+    fn amid(&self) -> Option<Amid> {
         None
     }
 }
@@ -43,41 +52,47 @@ impl Listed for ListedUpload {
         &self.key
     }
 
-    fn upload(&self) -> Option<UploadId> {
-        Some(self.id)
+    fn amid(&self) -> Option<Amid> {
+        Some(Amid::Upload(self.id))
+    }
+}
+
+impl Listed for ListedVersion {
+    fn key(&self) -> &str {
+        self.item.key()
+    }
+
+    fn amid(&self) -> Option<Amid> {
+        Some(Amid::Version(self.sequence))
     }
 }
 
 impl Cursor {
     pub(super) fn at(from: &str) -> Self {
-        Self { from: from.as_bytes().to_vec(), after_upload: None }
+        Self { from: from.as_bytes().to_vec(), amid: None }
     }
 
     pub(super) fn after_key(key: &str) -> Self {
-        Self { from: [key.as_bytes(), &[0]].concat(), after_upload: None }
+        Self { from: [key.as_bytes(), &[0]].concat(), amid: None }
     }
 
     /// Where a listing begins that wants only what comes after `after`; nowhere when nothing can come.
-    pub(super) fn start(
-        prefix: &str,
-        delimiter: Option<&str>,
-        after: Option<(&str, Option<UploadId>)>,
-    ) -> Option<Self> {
-        let Some((after, upload)) = after else { return Some(Self::at(prefix)) };
+    pub(super) fn start(prefix: &str, delimiter: Option<&str>, after: Option<(&str, Option<Amid>)>) -> Option<Self> {
+        let Some((after, amid)) = after else { return Some(Self::at(prefix)) };
         if after < prefix {
             return Some(Self::at(prefix));
         }
         let rest = after.strip_prefix(prefix)?;
         let common = delimiter.and_then(|delimiter| rest.find(delimiter).map(|at| at + delimiter.len()));
-        match (common, upload) {
+        match (common, amid) {
             (Some(common), _) => Self::after_common_prefix(&after[..prefix.len() + common]),
-            (None, Some(upload)) => Some(Self { from: after.as_bytes().to_vec(), after_upload: Some(upload) }),
+            (None, Some(amid)) => Some(Self { from: after.as_bytes().to_vec(), amid: Some(amid) }),
             (None, None) => Some(Self::after_key(after)),
         }
     }
 
     fn after_common_prefix(prefix: &str) -> Option<Self> {
-        after_prefix(prefix.as_bytes()).map(|from| Self { from, after_upload: None })
+        after_prefix(prefix.as_bytes()).map(|from| Self { from, amid: None })
     }
 }
 
@@ -126,7 +141,7 @@ impl<T: Listed> Merge<T> {
         shard.more = page.next.and_then(|next| match page.entries.last() {
             Some(Entry::Item(item)) => Some(item.after()),
             Some(Entry::Prefix(prefix)) => Cursor::after_common_prefix(prefix),
-            None => Some(Cursor { from: next, after_upload: None }),
+            None => Some(Cursor { from: next, amid: None }),
         });
         shard.entries.extend(page.entries);
     }
@@ -158,9 +173,10 @@ impl<T: Listed> Merge<T> {
     }
 }
 
-fn order<T: Listed>(entry: &Entry<T>) -> (&str, Option<UploadId>) {
+/// By key alone: all that is listed of a key is one shard's, which gives it in order.
+fn order<T: Listed>(entry: &Entry<T>) -> &str {
     match entry {
-        Entry::Item(item) => (item.key(), item.upload()),
-        Entry::Prefix(prefix) => (prefix, None),
+        Entry::Item(item) => item.key(),
+        Entry::Prefix(prefix) => prefix,
     }
 }

@@ -33,9 +33,10 @@ use annulus_common::encryption::EncryptionMode;
 use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
 use annulus_common::object::{
-    ETag, ListedObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Upload, UploadedPart, UserId,
+    ETag, ListedObject, ListedVersion, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Retention,
+    Upload, UploadedPart, UserId, VersionId,
 };
-use annulus_common::protocol::metadata::{Entry, ListedUpload};
+use annulus_common::protocol::metadata::{Deletion, Entry, ListedUpload};
 use bytes::Bytes;
 use futures::Stream;
 
@@ -131,6 +132,8 @@ pub struct PutObject<'a> {
 /// An object that is durable and named.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Written {
+    /// Its version.
+    pub version: VersionId,
     /// Its entity tag.
     pub etag: ETag,
     /// Its checksum.
@@ -141,6 +144,27 @@ pub struct Written {
     pub size: u64,
     /// Whose key it is encrypted by.
     pub encryption: Option<EncryptionMode>,
+}
+
+/// Objects and versions to delete.
+pub struct DeleteObjects<'a> {
+    /// Their bucket.
+    pub bucket: &'a Bucket,
+    /// Who deletes: the owner of the delete markers.
+    pub owner: UserId,
+    /// Which.
+    pub deletions: Vec<Deletion>,
+}
+
+/// What a deletion has left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deleted {
+    /// Nothing: the object or the version is gone, or never was.
+    Gone,
+    /// This delete marker: the key is deleted, its versions are kept.
+    Marked(VersionId),
+    /// Nothing: the version was a delete marker.
+    MarkerGone,
 }
 
 /// An object to make out of another.
@@ -189,6 +213,31 @@ pub struct ObjectPage {
     pub entries: Vec<Entry<ListedObject>>,
     /// When there is more: the last entry's name, with which the next page goes on. `IsTruncated` is whether there is one.
     pub next: Option<String>,
+}
+
+/// A page of the versions of a bucket's keys to list.
+pub struct ListVersions<'a> {
+    /// The bucket.
+    pub bucket: &'a Bucket,
+    /// Only keys that begin with it.
+    pub prefix: &'a str,
+    /// As in [`ListObjects`].
+    pub delimiter: Option<&'a str>,
+    /// `key-marker`: only versions of later keys, and
+    pub after_key: Option<&'a str>,
+    /// `version-id-marker`: with it, also that key's versions that are older than this one.
+    pub after_version: Option<VersionId>,
+    /// How many versions and common prefixes at most (0 answers an empty page; more than 1,000 is 1,000).
+    pub max_keys: u32,
+}
+
+/// A page of versions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VersionPage {
+    /// Versions and common prefixes, by key, then newest first.
+    pub entries: Vec<Entry<ListedVersion>>,
+    /// When there is more: the last entry's key or common prefix, and its version when it was one.
+    pub next: Option<(String, Option<VersionId>)>,
 }
 
 /// A page of a bucket's multipart uploads to list.
@@ -327,6 +376,8 @@ pub struct CompleteUpload<'a> {
     pub parts: Vec<CompletePart>,
     /// What must hold of the object that is there.
     pub conditions: Conditions,
+    /// The retention of the object, if the upload was begun with none.
+    pub default_retention: Option<Retention>,
     /// The object's checksum, where the client gives it (`x-amz-checksum-*`; a composite one without its `-N`).
     pub checksum: Option<ChecksumValue>,
     /// `x-amz-checksum-type`: must be the upload's.

@@ -97,7 +97,8 @@ impl Objects {
     ) -> Result<Written, ObjectError> {
         let (shard, size) = (path.shard, object.size);
         let mode = object.encryption.as_ref().map(|encryption| encryption.mode.clone());
-        let command = Command::Put { path, conditions, object };
+        let versioning = bucket.config.versioning;
+        let command = Command::Put { path, versioning, conditions, object };
         written(self.mutate(bucket, shard, command).await?, size, mode)
     }
 }
@@ -130,8 +131,8 @@ pub(super) fn new_part(
 /// What the answer to a mutation that makes an object means.
 pub(super) fn written(reply: MetaReply, size: u64, encryption: Option<EncryptionMode>) -> Result<Written, ObjectError> {
     match reply {
-        MetaReply::Written { modified_ms, etag, checksum } => {
-            Ok(Written { etag, checksum, modified_ms, size, encryption })
+        MetaReply::Written { version, modified_ms, etag, checksum } => {
+            Ok(Written { version, etag, checksum, modified_ms, size, encryption })
         }
         reply => Err(refused(reply)),
     }

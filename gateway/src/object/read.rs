@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use annulus_common::chunk::{CHUNK_BYTES, PIECE_BYTES};
 use annulus_common::ids::ChunkId;
 use annulus_common::map::Bucket;
-use annulus_common::object::{Data, ObjectVersion, Part};
+use annulus_common::object::{Data, ObjectVersion, Part, Version, VersionId};
 use annulus_common::protocol::metadata::{Query, QueryReply};
 use bytes::Bytes;
 use futures::Stream;
@@ -29,13 +29,21 @@ const READ_AHEAD_CHUNKS: usize = 2;
 const FRAME_BYTES: usize = PIECE_BYTES as usize;
 
 impl Objects {
-    /// The current version of a key: what HEAD needs, and what [`Objects::read`] reads.
-    pub async fn get(&self, bucket: &Bucket, key: &str) -> Result<ObjectVersion, ObjectError> {
+    /// A version of a key, or without an id the current one: what HEAD needs, and what [`Objects::read`] reads.
+    pub async fn get(
+        &self,
+        bucket: &Bucket,
+        key: &str,
+        version: Option<VersionId>,
+    ) -> Result<ObjectVersion, ObjectError> {
         let path = key_path(bucket, key)?;
         let partition = self.client.watch().latest().partition_of_shard(path.bucket, path.shard);
-        match self.client.query_one(partition, Query::Object(path)).await? {
-            QueryReply::Object(Some(version)) => Ok(*version),
-            QueryReply::Object(None) => Err(ObjectError::NoSuchKey),
+        match (self.client.query_one(partition, Query::Object { path, version }).await?, version) {
+            (QueryReply::Object(Some(Version::Object(version))), _) => Ok(*version),
+            (QueryReply::Object(Some(Version::Marker(marker))), None) => Err(ObjectError::Deleted(marker)),
+            (QueryReply::Object(Some(Version::Marker(marker))), Some(_)) => Err(ObjectError::IsDeleteMarker(marker)),
+            (QueryReply::Object(None), None) => Err(ObjectError::NoSuchKey),
+            (QueryReply::Object(None), Some(_)) => Err(ObjectError::NoSuchVersion),
             _ => Err(ObjectError::Internal("the answer is not one to a query for an object".into())),
         }
     }

@@ -4,6 +4,7 @@ mod bucket;
 mod encryption;
 mod list;
 mod multipart;
+mod versions;
 mod whole;
 
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use std::sync::Arc;
 use annulus_common::acl::BucketAcl;
 use annulus_common::checksum::ChecksumAlgorithm;
 use annulus_common::condition::Conditions;
-use annulus_common::map::Bucket;
-use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion};
+use annulus_common::map::{Bucket, BucketChange};
+use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion, VersionId, Versioning};
+use annulus_common::protocol::metadata::Deletion;
 use bytes::Bytes;
 use futures::StreamExt;
 
 use super::{
-    BODY_BYTES_MAX, BodyError, BodyStream, ChecksumRequest, ChecksumValue, Expected, ObjectError, Objects, PutObject,
-    Written,
+    BODY_BYTES_MAX, BodyError, BodyStream, ChecksumRequest, ChecksumValue, DeleteObjects, Deleted, Expected,
+    ObjectError, Objects, PutObject, Written,
 };
 use crate::client::testing::{FakeCluster, OWNER, TestClock};
 use crate::kms::{LocalKeys, MasterKey, MasterKeys, SecretKey};
@@ -63,7 +65,23 @@ impl Bench {
     }
 
     async fn get(&self, key: &str) -> Result<ObjectVersion, ObjectError> {
-        self.objects.get(&self.bucket, key).await
+        self.objects.get(&self.bucket, key, None).await
+    }
+
+    fn deletions(&self, deletions: impl Into<Vec<Deletion>>) -> DeleteObjects<'_> {
+        DeleteObjects { bucket: &self.bucket, owner: OWNER, deletions: deletions.into() }
+    }
+
+    async fn delete(&self, deletion: Deletion) -> Result<Deleted, ObjectError> {
+        self.objects.delete(self.deletions([deletion])).await
+    }
+
+    /// The bench, its bucket being so.
+    async fn with_versioning(mut self, versioning: Versioning) -> Self {
+        let change = BucketChange::Versioning(versioning);
+        self.objects.configure_bucket("b", &self.bucket, change).await.unwrap();
+        self.bucket = self.objects.bucket("b").await.unwrap();
+        self
     }
 
     async fn read(&self, version: &ObjectVersion, range: std::ops::Range<u64>) -> Result<Vec<u8>, ObjectError> {
@@ -79,6 +97,10 @@ impl Bench {
     async fn exists(&self, key: &str) -> bool {
         self.get(key).await.is_ok()
     }
+}
+
+fn deletion(key: &str, version: Option<VersionId>) -> Deletion {
+    Deletion { key: key.to_owned(), version, conditions: Conditions::default(), bypass_governance: false }
 }
 
 /// Bytes in which every place differs from its neighbours and every 4 MiB from the next.
@@ -113,6 +135,6 @@ async fn the_futures_of_operations_are_send() {
     }
     let bench = Bench::new().await;
     send(bench.objects.put(bench.put("k"), body_of(b"x"))).await.unwrap();
-    send(bench.objects.delete_many(&bench.bucket, vec![("k".into(), Conditions::default())])).await;
+    send(bench.objects.delete_many(bench.deletions([deletion("k", None)]))).await;
     send(bench.objects.delete_bucket("b")).await.unwrap();
 }

@@ -19,7 +19,7 @@ use super::error::s3_error;
 use super::find_object::check_upload;
 use super::listing::xml_text;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, caller, condition, dto_etag, encryption, with_headers};
+use super::{Gateway, caller, condition, dto_etag, encryption, version, with_headers};
 use crate::kms::CustomerKey;
 use crate::object::{ChecksumValue, CompletePart, CompleteUpload, Objects, UploadPath, Written};
 
@@ -88,6 +88,7 @@ impl Completion {
             path: UploadPath { bucket: &self.bucket, key: &self.key, upload: self.upload },
             parts: self.parts,
             conditions: self.conditions,
+            default_retention: None,
             checksum: self.checksum,
             checksum_type: self.checksum_type,
             size: self.size,
@@ -105,6 +106,7 @@ fn output(written: &Written, bucket: String, key: &str, location: String) -> Com
         e_tag: Some(dto_etag(&written.etag)),
         key: Some(xml_text(key)),
         location: Some(location),
+        version_id: version::of_write(written.version),
         ..Default::default()
     };
     if let Some(checksum) = &written.checksum {

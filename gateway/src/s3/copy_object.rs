@@ -8,11 +8,11 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{self, dto_type, set_checksum};
 use super::error::s3_error;
-use super::find_object::{Place, find_object};
+use super::find_object::{Place, find_source};
 use super::headers::timestamp;
-use super::{Gateway, access, attributes, condition, dto_etag, encryption, headers, tags, with_headers};
+use super::{Gateway, access, attributes, condition, dto_etag, encryption, headers, tags, version, with_headers};
 use crate::auth::Resource;
-use crate::auth::action::{GET_OBJECT, GET_OBJECT_TAGGING};
+use crate::auth::action::GET_OBJECT_TAGGING;
 use crate::object::{BODY_BYTES_MAX, CopyObject, Written};
 
 pub(super) async fn copy_object(
@@ -27,7 +27,8 @@ pub(super) async fn copy_object(
     let tags = new_tags(&req.headers, input.tagging_directive.as_ref().map(|directive| directive.as_str()))?;
     let algorithm = input.checksum_algorithm.as_ref().map(|name| checksum::algorithm(name.as_str())).transpose()?;
     let source_customer = encryption::customer_key(gateway, &req.headers, &encryption::COPY_SOURCE)?;
-    let to_itself = place.bucket == input.bucket && place.key == input.key;
+    // An old version that is copied over the current one is brought back.
+    let to_itself = place.bucket == input.bucket && place.key == input.key && place.version_id.is_none();
     let changes = replace || asked.changes_anything() || algorithm.is_some() || encryption::is_asked(&req.headers);
     if to_itself && !changes {
         return Err(s3_error!(
@@ -44,7 +45,7 @@ pub(super) async fn copy_object(
     let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;
     let customer = encryption::customer_of(encrypt.as_ref()).cloned();
     let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, access.user()).await?;
-    let (held_by, source) = find_object(gateway, access, place, GET_OBJECT).await?;
+    let (held_by, source) = find_source(gateway, access, place).await?;
     condition::judge_source(&conditions, &source)?;
     if tags.is_none() && !source.object.attributes.tags.is_empty() {
         // Whoever copies tags reads them.
@@ -75,10 +76,11 @@ pub(super) async fn copy_object(
         encrypt,
     };
     let written = gateway.objects.copy(copy).await.map_err(s3_error)?;
-    let source_version = place.version_id.map(str::to_owned);
+    let source_version = version::of_read(&held_by, source.version, place.version_id);
     let output = CopyObjectOutput {
         copy_object_result: Some(result(&written)),
         copy_source_version_id: source_version,
+        version_id: version::of_write(written.version),
         ..Default::default()
     };
     Ok(with_headers(output, encryption::answer_written(written.encryption.as_ref(), customer.as_ref())))

@@ -1,17 +1,23 @@
 //! DeleteObject.
 
 use annulus_common::condition::Conditions;
+use annulus_common::map::Bucket;
+use annulus_common::protocol::metadata::Deletion;
 use s3s::dto::{DeleteObjectInput, DeleteObjectOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::error::s3_error;
-use super::version::{Asked, asked};
-use super::{Gateway, condition};
+use super::version::asked;
+use super::{Gateway, access, condition};
+use crate::auth::action::BYPASS_GOVERNANCE_RETENTION;
+use crate::auth::{Access, Resource};
+use crate::object::{DeleteObjects, Deleted};
 
 pub(super) async fn delete_object(
     gateway: &Gateway,
     req: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
+    let access = access(&req.extensions)?;
     let input = req.input;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let conditions = Conditions {
@@ -19,11 +25,29 @@ pub(super) async fn delete_object(
         if_match_modified: input.if_match_last_modified_time.as_ref().map(condition::unix_seconds),
         ..condition::of_write(&req.headers)?
     };
-    // A version that does not exist is as good as deleted.
-    if asked(input.version_id.as_deref())? == Asked::Current {
-        gateway.objects.delete(&bucket, &input.key, conditions).await.map_err(s3_error)?;
-    }
-    Ok(S3Response::new(DeleteObjectOutput { version_id: input.version_id, ..Default::default() }))
+    let deletion = Deletion {
+        version: asked(input.version_id.as_deref())?,
+        conditions,
+        bypass_governance: bypasses(access, (&input.bucket, &bucket, &input.key), input.bypass_governance_retention),
+        key: input.key,
+    };
+    let delete = DeleteObjects { bucket: &bucket, owner: access.user(), deletions: vec![deletion] };
+    let deleted = gateway.objects.delete(delete).await.map_err(s3_error)?;
+    Ok(S3Response::new(output(deleted, input.version_id)))
+}
+
+fn output(deleted: Deleted, version_id: Option<String>) -> DeleteObjectOutput {
+    let (delete_marker, version_id) = match deleted {
+        Deleted::Gone => (None, version_id),
+        Deleted::MarkerGone => (Some(true), version_id),
+        Deleted::Marked(marker) => (Some(true), Some(marker.to_string())),
+    };
+    DeleteObjectOutput { delete_marker, version_id, ..Default::default() }
+}
+
+/// Whether the caller wants to bypass governance, and may. Who may not is told so where something is locked, as others are.
+pub(super) fn bypasses(access: &Access, (name, bucket, key): (&str, &Bucket, &str), asked: Option<bool>) -> bool {
+    asked == Some(true) && access.may(BYPASS_GOVERNANCE_RETENTION, &Resource::key(name, bucket, key))
 }
 
 /// `x-amz-if-match-size`.

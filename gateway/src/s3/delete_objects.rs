@@ -2,26 +2,25 @@
 
 use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::map::Bucket;
-use annulus_common::protocol::metadata::DELETE_KEYS_MAX;
+use annulus_common::protocol::metadata::{DELETE_KEYS_MAX, Deletion};
 use s3s::dto::{self, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ObjectIdentifier};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
-use super::delete_object::size;
+use super::delete_object::{bypasses, size};
 use super::error::s3_error;
 use super::listing::xml_text;
-use super::version::{Asked, asked};
+use super::version::asked;
 use super::{Gateway, access, condition};
 use crate::auth::action::DELETE_OBJECT;
 use crate::auth::{Access, Resource};
+use crate::object::{DeleteObjects, Deleted};
 
-/// What will become of one of the keys.
-enum Plan {
-    /// Deleted, if its conditions hold.
-    Delete(String, Conditions),
-    /// A version that does not exist is as good as deleted.
-    Gone,
-    /// Refused.
-    Refuse(S3Error),
+/// What is asked, of whom, by whom.
+struct Asked<'a> {
+    access: &'a Access,
+    name: &'a str,
+    bucket: &'a Bucket,
+    bypass_governance: Option<bool>,
 }
 
 pub(super) async fn delete_objects(
@@ -34,26 +33,22 @@ pub(super) async fn delete_objects(
         return Err(s3_error!(MalformedXML));
     }
     let bucket = gateway.objects.bucket(&req.input.bucket).await.map_err(s3_error)?;
-    let may = |object: &ObjectIdentifier| may_delete(access, (&req.input.bucket, &bucket), object);
-    let plans: Vec<Plan> = objects.iter().map(|object| plan(object, may(object))).collect();
-    let keys = plans.iter().filter_map(|plan| match plan {
-        Plan::Delete(key, conditions) => Some((key.clone(), conditions.clone())),
-        Plan::Gone | Plan::Refuse(_) => None,
-    });
-    let mut outcomes = gateway.objects.delete_many(&bucket, keys.collect()).await.into_iter();
+    let bypass_governance = req.input.bypass_governance_retention;
+    let asked = Asked { access, name: &req.input.bucket, bucket: &bucket, bypass_governance };
+    let plans: Vec<S3Result<Deletion>> = objects.iter().map(|object| asked.plan(object)).collect();
+    let deletions = plans.iter().filter_map(|plan| plan.as_ref().ok().cloned()).collect();
+    let delete = DeleteObjects { bucket: &bucket, owner: access.user(), deletions };
+    let mut outcomes = gateway.objects.delete_many(delete).await.into_iter();
     let quiet = req.input.delete.quiet.unwrap_or(false);
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for (object, plan) in objects.iter().zip(plans) {
         let outcome = match plan {
-            Plan::Delete(..) => {
-                outcomes.next().map_or(Err(s3_error!(InternalError)), |outcome| outcome.map_err(s3_error))
-            }
-            Plan::Gone => Ok(()),
-            Plan::Refuse(error) => Err(error),
+            Ok(_) => outcomes.next().map_or(Err(s3_error!(InternalError)), |outcome| outcome.map_err(s3_error)),
+            Err(error) => Err(error),
         };
         match outcome {
-            Ok(()) if quiet => {}
-            Ok(()) => deleted.push(dto_deleted(object)),
+            Ok(_) if quiet => {}
+            Ok(outcome) => deleted.push(dto_deleted(object, outcome)),
             Err(error) => errors.push(dto_error(object, &error)),
         }
     }
@@ -61,25 +56,23 @@ pub(super) async fn delete_objects(
     Ok(S3Response::new(output))
 }
 
-/// Each key is judged for itself.
-fn may_delete(access: &Access, (name, bucket): (&str, &Bucket), object: &ObjectIdentifier) -> bool {
-    let key = Resource::key(name, bucket, &object.key).of_version(object.version_id.is_some());
-    access.may(DELETE_OBJECT, &key)
-}
-
-fn plan(object: &ObjectIdentifier, permitted: bool) -> Plan {
-    if !permitted {
-        return Plan::Refuse(s3_error!(AccessDenied, "Access Denied"));
-    }
-    let conditions = match (asked(object.version_id.as_deref()), conditions(object)) {
-        (Err(error), _) | (Ok(Asked::Current), Err(error)) => return Plan::Refuse(error),
-        (Ok(Asked::Other), _) => return Plan::Gone,
-        (Ok(Asked::Current), Ok(conditions)) => conditions,
-    };
-    match object.key.len() {
-        0 => Plan::Refuse(s3_error!(UserKeyMustBeSpecified)),
-        1..=1024 => Plan::Delete(object.key.clone(), conditions),
-        _ => Plan::Refuse(s3_error!(KeyTooLongError)),
+impl Asked<'_> {
+    /// What is to be done with a key, which is judged for itself.
+    fn plan(&self, object: &ObjectIdentifier) -> S3Result<Deletion> {
+        let key = Resource::key(self.name, self.bucket, &object.key).of_version(object.version_id.is_some());
+        if !self.access.may(DELETE_OBJECT, &key) {
+            return Err(s3_error!(AccessDenied, "Access Denied"));
+        }
+        let version = asked(object.version_id.as_deref())?;
+        let conditions = conditions(object)?;
+        match object.key.len() {
+            0 => return Err(s3_error!(UserKeyMustBeSpecified)),
+            1..=1024 => {}
+            _ => return Err(s3_error!(KeyTooLongError)),
+        }
+        let place = (self.name, self.bucket, object.key.as_str());
+        let bypass_governance = bypasses(self.access, place, self.bypass_governance);
+        Ok(Deletion { key: object.key.clone(), version, conditions, bypass_governance })
     }
 }
 
@@ -96,8 +89,18 @@ fn conditions(object: &ObjectIdentifier) -> S3Result<Conditions> {
     })
 }
 
-fn dto_deleted(object: &ObjectIdentifier) -> DeletedObject {
-    DeletedObject { key: Some(xml_text(&object.key)), version_id: object.version_id.clone(), ..Default::default() }
+fn dto_deleted(object: &ObjectIdentifier, deleted: Deleted) -> DeletedObject {
+    let (delete_marker, delete_marker_version_id) = match deleted {
+        Deleted::Gone => (None, None),
+        Deleted::MarkerGone => (Some(true), object.version_id.clone()),
+        Deleted::Marked(marker) => (Some(true), Some(marker.to_string())),
+    };
+    DeletedObject {
+        delete_marker,
+        delete_marker_version_id,
+        key: Some(xml_text(&object.key)),
+        version_id: object.version_id.clone(),
+    }
 }
 
 fn dto_error(object: &ObjectIdentifier, error: &S3Error) -> dto::Error {

@@ -1,9 +1,11 @@
 //! The one table from what went wrong to what S3 calls it. Messages say what the client can use, and no more.
 
+use annulus_common::object::DeleteMarker;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode, s3_error};
 use tracing::{error, warn};
 
+use super::headers::http_date;
 use crate::kms::KeyError;
 use crate::object::{BodyError, ObjectError, ReadError};
 
@@ -13,6 +15,8 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
         ObjectError::NoSuchBucket => s3_error!(NoSuchBucket),
         ObjectError::NoSuchKey => s3_error!(NoSuchKey),
         ObjectError::NoSuchVersion => s3_error!(NoSuchVersion),
+        ObjectError::Deleted(marker) => with_marker(s3_error!(NoSuchKey), &marker),
+        ObjectError::IsDeleteMarker(marker) => is_marker(&marker),
         ObjectError::Locked => s3_error!(AccessDenied, "Access Denied because object protected by object lock."),
         ObjectError::NoSuchUpload => s3_error!(NoSuchUpload),
         ObjectError::BucketExists(_) => s3_error!(BucketAlreadyExists),
@@ -94,6 +98,29 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
             s3_error!(InternalError)
         }
     }
+}
+
+/// What a client is told of a version that is a delete marker: it can only be deleted. See "Working with delete markers" in
+/// the S3 user guide.
+fn is_marker(marker: &DeleteMarker) -> S3Error {
+    let mut error = with_marker(s3_error!(MethodNotAllowed), marker);
+    let mut headers = error.headers().cloned().unwrap_or_default();
+    headers.insert(http::header::ALLOW, HeaderValue::from_static("DELETE"));
+    if let Ok(modified) = HeaderValue::from_str(&http_date(marker.modified_ms)) {
+        headers.insert(http::header::LAST_MODIFIED, modified);
+    }
+    error.set_headers(headers);
+    error
+}
+
+fn with_marker(mut error: S3Error, marker: &DeleteMarker) -> S3Error {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-amz-delete-marker", HeaderValue::from_static("true"));
+    if let Ok(version) = HeaderValue::from_str(&marker.version.to_string()) {
+        headers.insert("x-amz-version-id", version);
+    }
+    error.set_headers(headers);
+    error
 }
 
 /// The error of a body that did not arrive whole.

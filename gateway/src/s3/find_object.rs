@@ -2,11 +2,11 @@
 
 use annulus_common::map::Bucket;
 use annulus_common::object::{ObjectVersion, UserId};
-use s3s::{S3Result, s3_error};
+use s3s::{S3ErrorCode, S3Result, s3_error};
 
 use super::error::s3_error;
 use super::{Gateway, version};
-use crate::auth::action::Action;
+use crate::auth::action::{Action, GET_OBJECT};
 use crate::auth::{Access, Resource};
 use crate::object::{ObjectError, UploadPath};
 
@@ -38,9 +38,9 @@ pub(super) async fn find_object_with(
     action: Action,
     more: Vec<(String, String)>,
 ) -> S3Result<(Bucket, ObjectVersion)> {
-    version::current(place.version_id)?;
+    let version = version::asked(place.version_id)?;
     let bucket = gateway.objects.bucket(place.bucket).await.map_err(s3_error)?;
-    match gateway.objects.get(&bucket, place.key).await {
+    match gateway.objects.get(&bucket, place.key, version).await {
         Ok(found) => {
             let object = Resource::object(place.bucket, &bucket, place.key, &found);
             if !access.may_with(action, &object.of_version(place.version_id.is_some()), more) {
@@ -48,10 +48,28 @@ pub(super) async fn find_object_with(
             }
             Ok((bucket, found))
         }
-        Err(ObjectError::NoSuchKey) if !access.may_know_of(&Resource::key(place.bucket, &bucket, place.key)) => {
-            Err(s3_error!(AccessDenied))
-        }
+        Err(
+            ObjectError::NoSuchKey
+            | ObjectError::NoSuchVersion
+            | ObjectError::Deleted(_)
+            | ObjectError::IsDeleteMarker(_),
+        ) if !access.may_know_of(&Resource::key(place.bucket, &bucket, place.key)) => Err(s3_error!(AccessDenied)),
         Err(error) => Err(s3_error(error)),
+    }
+}
+
+/// The source of a copy. That a delete marker cannot be one S3 says in its own way.
+pub(super) async fn find_source(
+    gateway: &Gateway,
+    access: &Access,
+    place: Place<'_>,
+) -> S3Result<(Bucket, ObjectVersion)> {
+    match find_object(gateway, access, place, GET_OBJECT).await {
+        Err(error) if *error.code() == S3ErrorCode::MethodNotAllowed => Err(s3_error!(
+            InvalidRequest,
+            "The source of a copy request may not specifically refer to a delete marker by version id."
+        )),
+        found => found,
     }
 }
 

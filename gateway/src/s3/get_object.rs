@@ -26,7 +26,7 @@ pub(super) async fn get_object(
     let (version, selection) = (&found.version, &found.selection);
     let key = gateway.objects.unlock(&found.bucket, version, found.customer.as_ref()).await.map_err(s3_error)?;
     let bytes = gateway.objects.read(version, selection.range.clone(), &key).await.map_err(s3_error)?;
-    let mut output = GetObjectOutput { version_id: input.version_id, ..Default::default() };
+    let mut output = GetObjectOutput { version_id: found.version_id.clone(), ..Default::default() };
     fill!(output, input.checksum_mode.as_ref(), version, selection);
     output.body = Some(StreamingBlob::wrap(bytes));
     Ok(with_headers(output, found.encryption_headers()))

@@ -13,7 +13,7 @@ use super::error::s3_error;
 use super::find_object::{Place, find_object};
 use super::headers::{STANDARD, timestamp};
 use super::listing::page_size;
-use super::{Gateway, access, dto_etag, dto_size};
+use super::{Gateway, access, dto_etag, dto_size, version};
 use crate::auth::Resource;
 use crate::auth::action::GET_OBJECT;
 
@@ -48,7 +48,7 @@ pub(super) async fn get_object_attributes(
         object_parts: dto_parts(&found, marker, parts_max).filter(|_| is_asked("ObjectParts")),
         object_size: is_asked("ObjectSize").then(|| dto_size(found.object.size)),
         storage_class: is_asked("StorageClass").then(|| StorageClass::from(class)),
-        version_id: input.version_id,
+        version_id: version::of_read(&bucket, found.version, place.version_id),
         ..Default::default()
     }))
 }

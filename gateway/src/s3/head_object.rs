@@ -24,7 +24,7 @@ pub(super) async fn head_object(
         part_number: input.part_number,
     };
     let found = find(gateway, read).await?;
-    let mut output = HeadObjectOutput::default();
+    let mut output = HeadObjectOutput { version_id: found.version_id.clone(), ..Default::default() };
     fill!(output, input.checksum_mode.as_ref(), &found.version, &found.selection);
     let partial = output.content_range.is_some();
     override_headers(&mut output, input);
@@ -39,7 +39,6 @@ pub(super) async fn head_object(
 /// `response-*`: what s3s does for GetObject.
 fn override_headers(output: &mut HeadObjectOutput, input: HeadObjectInput) {
     let expires = input.response_expires.as_ref().map(expires_text);
-    output.version_id = input.version_id;
     output.cache_control = input.response_cache_control.or(output.cache_control.take());
     output.content_disposition = input.response_content_disposition.or(output.content_disposition.take());
     output.content_encoding = input.response_content_encoding.or(output.content_encoding.take());

@@ -9,6 +9,7 @@ pub(crate) mod body;
 mod bucket_encryption;
 mod bucket_facts;
 mod bucket_tagging;
+mod bucket_versioning;
 mod checksum;
 mod complete_multipart_upload;
 mod condition;
@@ -143,6 +144,9 @@ delegate! {
     delete_bucket::delete_bucket(DeleteBucketInput) -> DeleteBucketOutput;
     get_bucket_location::get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput;
 
+    bucket_versioning::get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput;
+    bucket_versioning::put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput;
+
     put_object::put_object(PutObjectInput) -> PutObjectOutput;
     get_object::get_object(GetObjectInput) -> GetObjectOutput;
     head_object::head_object(HeadObjectInput) -> HeadObjectOutput;
@@ -177,7 +181,6 @@ delegate! {
     bucket_facts::get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput;
     bucket_facts::get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;
     bucket_facts::get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput;
-    bucket_facts::get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput;
     bucket_facts::get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput;
     bucket_facts::get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput;
     bucket_facts::get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput;

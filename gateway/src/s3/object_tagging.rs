@@ -10,7 +10,7 @@ use s3s::{S3Request, S3Response, S3Result};
 
 use super::error::s3_error;
 use super::find_object::{Place, find_object, find_object_with};
-use super::{Gateway, access, tags};
+use super::{Gateway, access, tags, version};
 use crate::auth::{Access, facts_of_tags};
 
 pub(super) async fn get_object_tagging(
@@ -20,9 +20,10 @@ pub(super) async fn get_object_tagging(
     let access = access(&req.extensions)?;
     let input = req.input;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    let (_, found) = find_object(gateway, access, place, access.action()).await?;
+    let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
     let tag_set = tags::dto_tags(&found.object.attributes.tags);
-    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id: input.version_id }))
+    let version_id = version::of_read(&bucket, found.version, place.version_id);
+    Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id }))
 }
 
 pub(super) async fn put_object_tagging(
@@ -33,8 +34,8 @@ pub(super) async fn put_object_tagging(
     let input = req.input;
     let tags = tags::of_xml(input.tagging.tag_set, OBJECT_TAGS_MAX)?;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    set(gateway, access, place, tags).await?;
-    Ok(S3Response::new(PutObjectTaggingOutput { version_id: input.version_id }))
+    let version_id = set(gateway, access, place, tags).await?;
+    Ok(S3Response::new(PutObjectTaggingOutput { version_id }))
 }
 
 pub(super) async fn delete_object_tagging(
@@ -44,13 +45,14 @@ pub(super) async fn delete_object_tagging(
     let access = access(&req.extensions)?;
     let input = req.input;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    set(gateway, access, place, Tags::new()).await?;
-    Ok(S3Response::new(DeleteObjectTaggingOutput { version_id: input.version_id }))
+    let version_id = set(gateway, access, place, Tags::new()).await?;
+    Ok(S3Response::new(DeleteObjectTaggingOutput { version_id }))
 }
 
-/// Policies may have conditions on the tags that are to be.
-async fn set(gateway: &Gateway, access: &Access, place: Place<'_>, tags: Tags) -> S3Result {
+/// Policies may have conditions on the tags that are to be. Returns the version id to answer with.
+async fn set(gateway: &Gateway, access: &Access, place: Place<'_>, tags: Tags) -> S3Result<Option<String>> {
     let (bucket, found) = find_object_with(gateway, access, place, access.action(), facts_of_tags(&tags)).await?;
     let change = AttributeChange::Tags(tags);
-    gateway.objects.set_attributes(&bucket, place.key, &found, change).await.map_err(s3_error)
+    gateway.objects.set_attributes(&bucket, place.key, &found, change).await.map_err(s3_error)?;
+    Ok(version::of_read(&bucket, found.version, place.version_id))
 }

@@ -6,7 +6,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::checksum::{dto_type, expected, set_checksum};
 use super::encryption::customer_of;
 use super::error::s3_error;
-use super::{Gateway, attributes, body, caller, condition, dto_etag, encryption, headers, with_headers};
+use super::{Gateway, attributes, body, caller, condition, dto_etag, encryption, headers, version, with_headers};
 use crate::object::{BODY_BYTES_MAX, PutObject};
 
 pub(super) async fn put_object(
@@ -36,7 +36,11 @@ pub(super) async fn put_object(
         encrypt,
     };
     let written = gateway.objects.put(put, body::stream(input.body)).await.map_err(s3_error)?;
-    let mut output = PutObjectOutput { e_tag: Some(dto_etag(&written.etag)), ..Default::default() };
+    let mut output = PutObjectOutput {
+        e_tag: Some(dto_etag(&written.etag)),
+        version_id: version::of_write(written.version),
+        ..Default::default()
+    };
     if let Some(checksum) = &written.checksum {
         set_checksum!(output, checksum.algorithm(), checksum.to_string());
         output.checksum_type = Some(dto_type(checksum.checksum_type()));

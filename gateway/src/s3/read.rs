@@ -6,13 +6,13 @@ use http::HeaderMap;
 use s3s::S3Result;
 use s3s::dto::{ChecksumMode, Range, Timestamp};
 
-use super::Gateway;
 use super::checksum::value_text;
 use super::condition;
 use super::encryption;
 use super::error::s3_error;
 use super::find_object::{Place, find_object};
 use super::range::{Selection, choose};
+use super::{Gateway, version as version_ids};
 use crate::auth::action::{GET_OBJECT, GET_OBJECT_TAGGING};
 use crate::auth::{Access, Resource};
 use crate::kms::CustomerKey;
@@ -34,6 +34,8 @@ pub(super) struct Found {
     pub(super) version: ObjectVersion,
     /// The key that the client sent.
     pub(super) customer: Option<CustomerKey>,
+    /// The version id to answer with.
+    pub(super) version_id: Option<String>,
     /// Which bytes.
     pub(super) selection: Selection,
 }
@@ -61,7 +63,8 @@ pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<Found> {
     }
     condition::judge_read(&conditions, &version)?;
     let selection = choose(&version, read.range, read.part_number)?;
-    Ok(Found { bucket, version, customer, selection })
+    let version_id = version_ids::of_read(&bucket, version.version, place.version_id);
+    Ok(Found { bucket, version, customer, version_id, selection })
 }
 
 /// The checksum to answer with, where the client asks: the object's for all of it, a part's for that part.

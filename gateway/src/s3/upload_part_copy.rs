@@ -6,12 +6,11 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::checksum::set_checksum;
 use super::copy_object::source_of;
 use super::error::s3_error;
-use super::find_object::{check_upload, find_object};
+use super::find_object::{check_upload, find_source};
 use super::headers::timestamp;
 use super::range::of_copy_source;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, access, condition, dto_etag, encryption, with_headers};
-use crate::auth::action::GET_OBJECT;
+use super::{Gateway, access, condition, dto_etag, encryption, version, with_headers};
 use crate::object::{CopyPart, UploadPath};
 
 pub(super) async fn upload_part_copy(
@@ -32,7 +31,7 @@ pub(super) async fn upload_part_copy(
     check_upload(gateway, access.user(), path).await?;
     let customer = encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?;
     let source_customer = encryption::customer_key(gateway, &req.headers, &encryption::COPY_SOURCE)?;
-    let (held_by, source) = find_object(gateway, access, place, GET_OBJECT).await?;
+    let (held_by, source) = find_source(gateway, access, place).await?;
     condition::judge_source(&conditions, &source)?;
     let range =
         input.copy_source_range.as_deref().map(|range| of_copy_source(range, source.object.size)).transpose()?;
@@ -50,7 +49,7 @@ pub(super) async fn upload_part_copy(
     }
     let output = UploadPartCopyOutput {
         copy_part_result: Some(result),
-        copy_source_version_id: place.version_id.map(str::to_owned),
+        copy_source_version_id: version::of_read(&held_by, source.version, place.version_id),
         ..Default::default()
     };
     Ok(with_headers(output, encryption::answer(written.encryption.as_ref(), customer.as_ref())))

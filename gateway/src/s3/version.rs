@@ -1,47 +1,45 @@
-//! Version ids on buckets that have no versions: `null` is the one there is.
+//! Version ids on the wire.
 
+use annulus_common::map::Bucket;
+use annulus_common::object::{VersionId, Versioning};
 use s3s::{S3Result, s3_error};
 
-/// The id of every version, until versioning comes.
-pub(super) const NULL: &str = "null";
-
-/// Whether an object's only version is asked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Asked {
-    /// None, or `null`.
-    Current,
-    /// One that cannot exist.
-    Other,
-}
-
-/// Which version a request is about.
-pub(super) fn asked(version_id: Option<&str>) -> S3Result<Asked> {
+/// Which version a request names.
+pub(super) fn asked(version_id: Option<&str>) -> S3Result<Option<VersionId>> {
     match version_id {
-        None | Some(NULL) => Ok(Asked::Current),
+        None => Ok(None),
         Some("") => Err(s3_error!(InvalidArgument, "Version id cannot be the empty string")),
-        Some(id) if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Ok(Asked::Other),
-        Some(_) => Err(s3_error!(InvalidArgument, "Invalid version id specified")),
+        Some(text) => match VersionId::parse(text) {
+            Some(version) => Ok(Some(version)),
+            None => Err(s3_error!(InvalidArgument, "Invalid version id specified")),
+        },
     }
 }
 
-/// For reads: only the version that there is.
-pub(super) fn current(version_id: Option<&str>) -> S3Result {
-    match asked(version_id)? {
-        Asked::Current => Ok(()),
-        Asked::Other => Err(s3_error!(NoSuchVersion)),
-    }
+/// The version id of what is read: said where the bucket has or had versions, or was asked for one.
+pub(super) fn of_read(bucket: &Bucket, version: VersionId, asked: Option<&str>) -> Option<String> {
+    let said = bucket.config.versioning != Versioning::Unversioned || asked.is_some();
+    said.then(|| version.to_string())
+}
+
+/// The version id of what is written: S3 says none where it is the null version.
+pub(super) fn of_write(version: VersionId) -> Option<String> {
+    (version != VersionId::Null).then(|| version.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, asked, current};
+    use annulus_common::object::VersionId;
+
+    use super::asked;
 
     #[test]
-    fn null_is_the_one_version() {
-        assert_eq!(asked(None).expect("valid"), Asked::Current);
-        assert_eq!(asked(Some("null")).expect("valid"), Asked::Current);
-        assert_eq!(current(Some(&"a1".repeat(16))).expect_err("unknown").code().as_str(), "NoSuchVersion");
-        assert_eq!(current(Some("x")).expect_err("malformed").code().as_str(), "InvalidArgument");
-        assert_eq!(current(Some("")).expect_err("malformed").code().as_str(), "InvalidArgument");
+    fn an_id_is_null_or_one_of_ours() {
+        assert_eq!(asked(None).expect("valid"), None);
+        assert_eq!(asked(Some("null")).expect("valid"), Some(VersionId::Null));
+        assert_eq!(asked(Some(&"a1".repeat(16))).expect("valid"), Some(VersionId::Id([0xa1; 16])));
+        for malformed in ["", "x", "a1", "3sL4kqtJlcpXroDTDmJ+rmSpXd3dIbrHY+MTRCxf3vjVBH40Nr8X8gdRQBpUMLUo"] {
+            assert_eq!(asked(Some(malformed)).expect_err("malformed").code().as_str(), "InvalidArgument");
+        }
     }
 }

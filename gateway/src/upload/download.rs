@@ -25,7 +25,7 @@ impl Upload {
         bucket: &Bucket,
         key: &str,
     ) -> Result<Response<HandlerBody>, UploadError> {
-        let version = self.objects.get(bucket, key).await?;
+        let version = self.objects.get(bucket, key, None).await?;
         // Others may have written to the bucket, if its list lets them: what they wrote is theirs.
         if !permits(&version, Permission::Read, bucket, bucket.owner) {
             return Err(UploadError::AccessDenied);

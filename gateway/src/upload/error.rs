@@ -44,7 +44,7 @@ pub(super) enum UploadError {
 impl From<ObjectError> for UploadError {
     fn from(error: ObjectError) -> Self {
         match error {
-            ObjectError::NoSuchKey | ObjectError::NoSuchBucket => UploadError::NoSuchFile,
+            ObjectError::NoSuchKey | ObjectError::Deleted(_) | ObjectError::NoSuchBucket => UploadError::NoSuchFile,
             ObjectError::Body(BodyError::Truncated | BodyError::Malformed | BodyError::Disconnected) => {
                 UploadError::BadForm
             }

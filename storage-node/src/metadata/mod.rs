@@ -5,6 +5,7 @@
 
 mod apply;
 mod list;
+mod list_versions;
 mod query;
 mod schema;
 #[cfg(test)]

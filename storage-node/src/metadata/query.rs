@@ -1,27 +1,35 @@
 //! Answers queries from what is applied.
 
 use annulus_common::ids::{GroupId, PartId, PartitionId, UploadId};
-use annulus_common::object::{KeyPath, ObjectVersion, Upload, UploadedPart};
+use annulus_common::object::{KeyPath, Upload, UploadedPart, Version, VersionId};
 use annulus_common::protocol::metadata::{Garbage, LIST_ENTRIES_MAX, PARTS_MAX, Query, QueryReply};
+use bytes::Bytes;
 
-use super::list;
+use super::schema::find::{Found, find};
 use super::schema::keys::Keys;
-use super::schema::records::{BodyKind, GarbageLength, Head, Record};
-use crate::kv::{KvError, KvRead, Table};
+use super::schema::records::{BodyKind, GarbageLength, Head, Other, Parcel, Record};
+use super::{list, list_versions};
+use crate::kv::{Cursor, KvError, KvRead, Table};
 
-/// How often an object that is being replaced is read again: each time takes a put that was applied in between.
+/// How often an object that is being removed is read again: each time takes a mutation of it that was applied in between.
 const REREADS_MAX: usize = 1_000;
 
 /// Answers a query of a partition, from one moment's state where it reads more than one record.
 pub fn answer(kv: &dyn KvRead, partition: PartitionId, query: &Query) -> Result<QueryReply, KvError> {
     let reader = Reader { keys: Keys::of(GroupId::from(partition)), kv };
     match query {
-        Query::Object(path) => reader.object(path).map(|found| QueryReply::Object(found.map(Box::new))),
+        Query::Object { path, version } => reader.version(path, *version).map(QueryReply::Object),
         Query::List { bucket, shard, prefix, delimiter, from, limit } => {
             let limit = (*limit).min(LIST_ENTRIES_MAX);
             let ask =
                 list::Ask { bucket: *bucket, shard: *shard, prefix, delimiter: delimiter.as_deref(), from, limit };
             list::objects(kv, reader.keys, &ask).map(QueryReply::List)
+        }
+        Query::Versions { bucket, shard, prefix, delimiter, from, older_than, limit } => {
+            let limit = (*limit).min(LIST_ENTRIES_MAX);
+            let ask =
+                list::Ask { bucket: *bucket, shard: *shard, prefix, delimiter: delimiter.as_deref(), from, limit };
+            list_versions::versions(kv, reader.keys, &ask, *older_than).map(QueryReply::Versions)
         }
         Query::Uploads { bucket, shard, prefix, delimiter, from, after_upload, limit } => {
             let limit = (*limit).min(LIST_ENTRIES_MAX);
@@ -48,24 +56,64 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Head and body are two reads: one that is replaced in between is noticed and read again, which is cheaper than a snapshot
-    /// for every get.
-    fn object(&self, path: &KeyPath) -> Result<Option<ObjectVersion>, KvError> {
+    /// Head and body are reads apart: what is removed in between is noticed and looked for again, which is cheaper than a
+    /// snapshot for every get.
+    fn version(&self, path: &KeyPath, version: Option<VersionId>) -> Result<Option<Version>, KvError> {
         for _ in 0..REREADS_MAX {
-            let Some(record) = self.kv.get(Table::Meta, &self.keys.object(path))? else { return Ok(None) };
-            let head = Head::decode(&record)?;
-            let body = match head.body {
-                BodyKind::None => None,
-                BodyKind::Inline | BodyKind::Manifest => self.kv.get(Table::Meta, &self.keys.body(path))?,
+            let head = match self.find(path, version)? {
+                None => return Ok(None),
+                Some(Found::Other(Other::Marker(marker))) => return Ok(Some(Version::Marker(marker))),
+                Some(Found::Current(head) | Found::Other(Other::Object(head))) => head,
             };
-            if let Some(version) = head.join(body)? {
-                return Ok(Some(version));
+            let parcel = self.parcel(path, &head)?;
+            if let Some(version) = head.join(parcel)? {
+                return Ok(Some(Version::Object(Box::new(version))));
             }
         }
         Err(KvError::Corrupt {
             during: "reading an object",
             reason: "its head and its body do not belong together".to_owned(),
         })
+    }
+
+    /// The object that is there takes one read. For everything else one cursor sees all places at the same moment: a version
+    /// that moves from one to the other is not missed.
+    fn find(&self, path: &KeyPath, version: Option<VersionId>) -> Result<Option<Found>, KvError> {
+        if version.is_none()
+            && let Some(record) = self.kv.get(Table::Meta, &self.keys.object(path))?
+        {
+            return Ok(Some(Found::Current(Head::decode(&record)?)));
+        }
+        let (lower, upper) = self.keys.heads();
+        let mut cursor = self.kv.cursor(Table::Meta, &lower, &upper)?;
+        match version {
+            Some(version) => find(&mut |key| exactly(&mut *cursor, key), self.keys, path, version),
+            None => self.newest(&mut *cursor, path),
+        }
+    }
+
+    /// The newest version of a key, wherever it is.
+    fn newest(&self, cursor: &mut dyn Cursor, path: &KeyPath) -> Result<Option<Found>, KvError> {
+        if let Some(record) = exactly(cursor, &self.keys.object(path))? {
+            return Ok(Some(Found::Current(Head::decode(&record)?)));
+        }
+        let (lower, upper) = self.keys.versions_before(path, u64::MAX);
+        cursor.seek(&lower)?;
+        let newest = cursor.entry().filter(|(key, _)| *key < upper.as_slice());
+        newest.map(|(_, record)| Other::decode(record).map(Found::Other)).transpose()
+    }
+
+    /// What a version has beside its head.
+    fn parcel(&self, path: &KeyPath, head: &Head) -> Result<Parcel, KvError> {
+        let body = match head.body {
+            BodyKind::None => None,
+            BodyKind::Inline | BodyKind::Manifest => self.kv.get(Table::Meta, &self.keys.body(path, head.sequence))?,
+        };
+        let attributes = match head.has_attributes {
+            true => self.kv.get(Table::Meta, &self.keys.attributes(path, head.sequence))?,
+            false => None,
+        };
+        Ok(Parcel { body, attributes })
     }
 
     fn upload(&self, path: &KeyPath, upload: UploadId) -> Result<Option<Upload>, KvError> {
@@ -109,4 +157,9 @@ impl Reader<'_> {
         }
         Ok(garbage)
     }
+}
+
+fn exactly(cursor: &mut dyn Cursor, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+    cursor.seek(key)?;
+    Ok(cursor.entry().filter(|(found, _)| *found == key).map(|(_, record)| Bytes::copy_from_slice(record)))
 }

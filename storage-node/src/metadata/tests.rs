@@ -1,5 +1,7 @@
 //! A partition against a model: random mutations, and what must hold after each.
 
+mod versions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,10 +10,10 @@ use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::{BucketId, GroupId, PartId, PartitionId, RequestId, ShardId, UploadId};
 use annulus_common::object::{
     AttributeChange, Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, ObjectVersion, Part, Upload,
-    UserId, VersionId,
+    UserId, Version, VersionId, Versioning,
 };
 use annulus_common::protocol::metadata::{
-    Command, DeleteOutcome, Entry, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
+    Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -59,8 +61,15 @@ impl Bench {
     }
 
     fn object(&self, key: &str) -> Option<ObjectVersion> {
-        match self.ask(&Query::Object(path(key))) {
-            QueryReply::Object(found) => found.map(|version| *version),
+        match self.version(key, None) {
+            Some(Version::Object(object)) => Some(*object),
+            Some(Version::Marker(_)) | None => None,
+        }
+    }
+
+    fn version(&self, key: &str, version: Option<VersionId>) -> Option<Version> {
+        match self.ask(&Query::Object { path: path(key), version }) {
+            QueryReply::Object(found) => found,
             other => panic!("{other:?}"),
         }
     }
@@ -95,7 +104,9 @@ impl Bench {
         self.run(Command::CompleteUpload {
             path: path(key),
             upload,
+            versioning: Versioning::Unversioned,
             conditions: Conditions::default(),
+            default_retention: None,
             parts: parts.iter().map(|part| part.number).collect(),
             fingerprint: parts_fingerprint(parts),
             etag: ETag { md5: [9; 16], parts: Some(parts.len() as u16) },
@@ -131,7 +142,23 @@ fn object(tag: u8, data: Data) -> NewObject {
 }
 
 fn put(key: &str, conditions: Conditions, object: NewObject) -> Command {
-    Command::Put { path: path(key), conditions, object }
+    put_in(Versioning::Unversioned, key, conditions, object)
+}
+
+fn put_in(versioning: Versioning, key: &str, conditions: Conditions, object: NewObject) -> Command {
+    Command::Put { path: path(key), versioning, conditions, object }
+}
+
+fn delete(key: &str, conditions: Conditions) -> Command {
+    delete_in(Versioning::Unversioned, vec![deletion(key, None, conditions)])
+}
+
+fn delete_in(versioning: Versioning, deletions: Vec<Deletion>) -> Command {
+    Command::Delete { bucket: BUCKET, shard: SHARD, versioning, owner: UserId([1; 32]), deletions }
+}
+
+fn deletion(key: &str, version: Option<VersionId>, conditions: Conditions) -> Deletion {
+    Deletion { key: key.to_owned(), version, conditions, bypass_governance: false }
 }
 
 fn if_absent() -> Conditions {
@@ -151,8 +178,7 @@ fn what_is_put_is_found_until_it_is_deleted() {
         let found = bench.object("k").expect("it was put");
         assert_eq!((found.object.data, found.sequence, found.modified_ms), (data, bench.index, bench.index * 1000));
     }
-    let delete = Command::Delete { bucket: BUCKET, shard: SHARD, keys: vec![("k".into(), Conditions::default())] };
-    assert_eq!(bench.run(delete), MetaReply::Deleted(vec![DeleteOutcome::Deleted]));
+    assert_eq!(bench.run(delete("k", Conditions::default())), MetaReply::Deleted(vec![DeleteOutcome::Deleted]));
     assert_eq!(bench.object("k"), None);
     assert_eq!(bench.garbage(), BTreeSet::from([PartId([1; 16])]));
 }
@@ -179,7 +205,7 @@ fn conditions_are_judged_in_order() {
     assert_eq!(bench.run(put("k", if_absent(), inline(2))), MetaReply::PreconditionFailed);
     assert!(matches!(bench.run(put("k", matching(1), inline(3))), MetaReply::Written { .. }));
     assert_eq!(bench.run(put("k", matching(1), inline(4))), MetaReply::PreconditionFailed);
-    let delete = |conditions| Command::Delete { bucket: BUCKET, shard: SHARD, keys: vec![("k".into(), conditions)] };
+    let delete = |conditions| delete("k", conditions);
     assert_eq!(bench.run(delete(matching(1))), MetaReply::Deleted(vec![DeleteOutcome::PreconditionFailed]));
     assert_eq!(bench.run(delete(matching(3))), MetaReply::Deleted(vec![DeleteOutcome::Deleted]));
     assert_eq!(bench.run(delete(matching(3))), MetaReply::Deleted(vec![DeleteOutcome::NoSuchKey]));
@@ -240,7 +266,7 @@ fn a_fence_closes_an_empty_shard_until_its_token_is_void() {
     let fence = |token| Command::Fence { bucket: BUCKET, shard: SHARD, token: RequestId([token; 16]) };
     bench.run(put("k", Conditions::default(), inline(1)));
     assert_eq!(bench.run(fence(1)), MetaReply::NotEmpty);
-    bench.run(Command::Delete { bucket: BUCKET, shard: SHARD, keys: vec![("k".into(), Conditions::default())] });
+    bench.run(delete("k", Conditions::default()));
     let upload = bench.begin_upload("big", 1);
     bench.run(Command::PutPart { path: path("big"), upload, part: part(6, 1) });
     assert_eq!(bench.run(fence(1)), MetaReply::Done);
@@ -391,8 +417,7 @@ proptest! {
                     live.insert(key, vec![PartId([next_part; 16])]);
                 }
                 Act::Delete(key) => {
-                    let keys = vec![(key.clone(), Conditions::default())];
-                    bench.run(Command::Delete { bucket: BUCKET, shard: SHARD, keys });
+                    bench.run(delete(&key, Conditions::default()));
                     live.remove(&key);
                 }
                 Act::Upload(key) if upload.is_none() => {

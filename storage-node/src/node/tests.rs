@@ -188,12 +188,13 @@ async fn one_node_founds_a_cluster_and_serves() {
     assert!(written.contains(map.keys.keys().next().unwrap()));
 
     let path = KeyPath { bucket: BucketId(1), shard: ShardId(0), key: "k".to_owned() };
-    let queries = (0..4).map(|partition| (PartitionId(partition), Query::Object(path.clone()))).collect();
+    let queries =
+        (0..4).map(|partition| (PartitionId(partition), Query::Object { path: path.clone(), version: None })).collect();
     let (answer, _) = site.ask("n1", &Request::Query { epoch: map.epoch, queries }, Bytes::new()).await;
     let Ok(Response::Queried(answers)) = answer else { panic!("{answer:?}") };
     assert!(answers.len() == 4 && answers.iter().all(|answer| *answer == Ok(QueryReply::Object(None))));
 
-    let queries = vec![(PartitionId(9), Query::Object(path))];
+    let queries = vec![(PartitionId(9), Query::Object { path, version: None })];
     let (answer, _) =
         site.ask("n1", &Request::Query { epoch: map.epoch, queries: queries.clone() }, Bytes::new()).await;
     assert_eq!(answer, Ok(Response::Queried(vec![Err(Refusal::NotHere)])));

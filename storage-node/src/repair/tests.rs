@@ -11,8 +11,10 @@ use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId,
 };
 use annulus_common::map::{ClusterMap, MapVersion, Move, Node, NodeProfile, NodeState};
-use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, UserId};
-use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply};
+use annulus_common::object::{
+    Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, UserId, Versioning,
+};
+use annulus_common::protocol::metadata::{Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{Answer, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::{Envelope, Lane, PeerIdentity, Service};
@@ -367,12 +369,14 @@ fn put(key: &str, conditions: Conditions, part: &Part) -> Command {
         encryption: None,
         data: Data::Parts(vec![part.clone()]),
     };
-    Command::Put { path: path(key), conditions, object }
+    Command::Put { path: path(key), versioning: Versioning::Unversioned, conditions, object }
 }
 
 fn delete(key: &str) -> Command {
-    let keys = vec![(key.to_owned(), Conditions::default())];
-    Command::Delete { bucket: OWNER.bucket, shard: OWNER.shard, keys }
+    let (key, conditions) = (key.to_owned(), Conditions::default());
+    let deletions = vec![Deletion { key, version: None, conditions, bypass_governance: false }];
+    let (versioning, owner) = (Versioning::Unversioned, UserId([0; 32]));
+    Command::Delete { bucket: OWNER.bucket, shard: OWNER.shard, versioning, owner, deletions }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,6 +26,7 @@ mod signatures;
 mod tagging;
 mod unbuilt;
 mod uploads;
+mod versions;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

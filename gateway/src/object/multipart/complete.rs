@@ -24,7 +24,9 @@ impl Objects {
             let command = Command::CompleteUpload {
                 path: path.clone(),
                 upload: complete.path.upload,
+                versioning: complete.path.bucket.config.versioning,
                 conditions: complete.conditions.clone(),
+                default_retention: complete.default_retention,
                 parts: assembled.parts,
                 fingerprint: assembled.fingerprint,
                 etag: assembled.etag,
@@ -58,15 +60,16 @@ impl Objects {
 
     /// What an upload that is not under way has become, if it was completed and its object is still there.
     async fn completed_before(&self, path: UploadPath<'_>) -> Result<Written, ObjectError> {
-        match self.get(path.bucket, path.key).await {
+        match self.get(path.bucket, path.key, None).await {
             Ok(version) if version.upload == Some(path.upload) => Ok(Written {
+                version: version.version,
                 etag: version.object.etag,
                 checksum: version.object.checksum,
                 modified_ms: version.modified_ms,
                 size: version.object.size,
                 encryption: version.object.encryption.map(|encryption| encryption.mode),
             }),
-            Ok(_) | Err(ObjectError::NoSuchKey) => Err(ObjectError::NoSuchUpload),
+            Ok(_) | Err(ObjectError::NoSuchKey | ObjectError::Deleted(_)) => Err(ObjectError::NoSuchUpload),
             Err(error) => Err(error),
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use annulus_common::ids::{RequestId, UploadId};
 use annulus_common::map::ClusterMap;
-use annulus_common::object::{Data, ETag, NewObject, ObjectAttributes, ObjectHeaders, ObjectVersion, VersionId};
+use annulus_common::object::{
+    Data, ETag, NewObject, ObjectAttributes, ObjectHeaders, ObjectVersion, Version, VersionId,
+};
 use annulus_common::protocol::metadata::Entry;
 use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
@@ -33,7 +35,8 @@ impl Bench {
             upload: None,
             object,
         };
-        self.cluster.state.lock().metadata.objects.insert(((path.bucket, path.shard), path.key), version);
+        let held = vec![Version::Object(Box::new(version))];
+        self.cluster.state.lock().metadata.versions.insert(((path.bucket, path.shard), path.key), held);
     }
 
     /// All pages from `after` on.

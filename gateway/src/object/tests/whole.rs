@@ -4,8 +4,9 @@ use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, md5};
 use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::object::{Data, ObjectAttributes, ObjectHeaders};
 use annulus_common::protocol::Request;
+use annulus_common::protocol::metadata::Deletion;
 
-use super::{Bench, body_of, broken_body, bytes_of, checksum_of, expecting};
+use super::{Bench, body_of, broken_body, bytes_of, checksum_of, deletion, expecting};
 use crate::client::testing::{Fault, OWNER};
 use crate::object::{
     BODY_BYTES_MAX, BodyError, ChecksumRequest, CopyObject, Expected, ObjectError, ObjectKey, PutObject, ReadError,
@@ -150,9 +151,10 @@ async fn conditions_are_judged_where_the_object_is() {
     assert!(matches!(put(conditions(None, Some(ETagCondition::Any))).await, Err(ObjectError::PreconditionFailed)));
     put(conditions(Some(ETagCondition::OneOf(vec![written.etag.to_string()])), None)).await.unwrap();
     let other = conditions(Some(ETagCondition::OneOf(vec!["other".into()])), None);
-    let outcome = bench.objects.delete(&bench.bucket, "k", other).await;
+    let delete = |conditions| bench.delete(Deletion { conditions, ..deletion("k", None) });
+    let outcome = delete(other).await;
     assert!(matches!(outcome, Err(ObjectError::PreconditionFailed)));
-    bench.objects.delete(&bench.bucket, "k", conditions(Some(ETagCondition::Any), None)).await.unwrap();
+    delete(conditions(Some(ETagCondition::Any), None)).await.unwrap();
     assert!(!bench.exists("k").await);
 }
 
@@ -164,11 +166,11 @@ async fn many_are_deleted_each_for_itself() {
         bench.put_bytes(key, b"x").await.unwrap();
     }
     let wrong = Conditions { if_match: Some(ETagCondition::OneOf(vec!["no".into()])), ..Conditions::default() };
-    let mut asked: Vec<_> = keys.iter().map(|key| (key.clone(), Conditions::default())).collect();
-    asked[3].1 = wrong;
-    asked[5].0 = String::new();
-    asked.push(("never was".into(), Conditions::default()));
-    let outcomes = bench.objects.delete_many(&bench.bucket, asked).await;
+    let mut asked: Vec<_> = keys.iter().map(|key| deletion(key, None)).collect();
+    asked[3].conditions = wrong;
+    asked[5].key = String::new();
+    asked.push(deletion("never was", None));
+    let outcomes = bench.objects.delete_many(bench.deletions(asked)).await;
     for (place, outcome) in outcomes.iter().enumerate() {
         match place {
             3 => assert!(matches!(outcome, Err(ObjectError::PreconditionFailed))),
@@ -224,7 +226,7 @@ async fn a_copy_is_an_object_of_its_own() {
     assert_eq!(written.checksum.unwrap().value(), checksum_of(ChecksumAlgorithm::Crc32c, &bytes));
     let written = copy("other", Some(ObjectHeaders::default()), Some(ChecksumAlgorithm::Sha1)).await.unwrap();
     assert_eq!(written.checksum.unwrap().algorithm(), ChecksumAlgorithm::Sha1);
-    bench.objects.delete(&bench.bucket, "k", Conditions::default()).await.unwrap();
+    bench.delete(deletion("k", None)).await.unwrap();
     let (same, other) = (bench.get("same").await.unwrap(), bench.get("other").await.unwrap());
     assert_eq!(same.object.headers.content_type.as_deref(), Some("a/b"));
     assert_eq!(other.object.headers.content_type, None);

@@ -5,27 +5,29 @@ use annulus_common::object::KeyPath;
 use annulus_common::protocol::metadata::{MetaReply, after_prefix};
 
 use super::super::schema::keys::Keys;
-use super::super::schema::records::FenceToken;
+use super::super::schema::records::Shard;
 use super::Step;
 use crate::kv::{KvError, Table};
 
 impl Step<'_> {
     /// Writing stops until the token is void. A later deletion takes the fence over.
     pub(super) fn fence(&mut self, bucket: BucketId, shard: ShardId, token: RequestId) -> Result<MetaReply, KvError> {
-        let objects = self.keys.objects(bucket, shard);
-        if self.first_key(&objects)?.is_some() {
+        let (objects, versions) = (self.keys.objects(bucket, shard), self.keys.versions_from(bucket, shard, &[]));
+        if self.first_key(&objects)?.is_some() || self.first_key(&versions)?.is_some() {
             return Ok(MetaReply::NotEmpty);
         }
         for (path, upload) in self.uploads(bucket, shard)? {
             self.drop_upload(&path, upload)?;
         }
-        self.put(self.keys.fence(bucket, shard), &FenceToken(token));
+        let fenced = Shard { fence: Some(token), ..self.shard(bucket, shard)? };
+        self.put(self.keys.shard(bucket, shard), &fenced);
         Ok(MetaReply::Done)
     }
 
     pub(super) fn unfence(&mut self, bucket: BucketId, shard: ShardId, token: RequestId) -> Result<MetaReply, KvError> {
-        if self.fenced(bucket, shard)? == Some(token) {
-            self.delete(self.keys.fence(bucket, shard));
+        let fenced = self.shard(bucket, shard)?;
+        if fenced.fence == Some(token) {
+            self.put(self.keys.shard(bucket, shard), &Shard { fence: None, ..fenced });
         }
         Ok(MetaReply::Done)
     }

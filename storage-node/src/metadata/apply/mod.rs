@@ -1,19 +1,23 @@
 //! Carries out mutations, each once, however often it is proposed. Deterministic: times and ids come in the mutation.
 
+mod attributes;
 mod bucket;
+mod delete;
 mod object;
 mod upload;
+mod version;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annulus_common::ids::{BucketId, GroupId, PartId, RequestId, ShardId};
-use annulus_common::object::{KeyPath, Part};
+use annulus_common::object::Part;
 use annulus_common::protocol;
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation};
 use bytes::Bytes;
 
 use super::schema::keys::Keys;
-use super::schema::records::{Answered, BodyKind, FenceToken, GarbageLength, Head, Manifest, Record};
+use super::schema::records::{Answered, GarbageLength, Record, Shard};
 use crate::kv::{Batch, Kv, KvError, Table};
 use crate::raft::StateMachine;
 
@@ -44,6 +48,7 @@ impl StateMachine for Partition {
             keys: self.keys,
             kv: self.kv.as_ref(),
             batch,
+            staged: BTreeMap::new(),
             index,
             time_ms: mutation.time_ms,
             request: mutation.request,
@@ -62,11 +67,13 @@ impl StateMachine for Partition {
     fn restored(&mut self) {}
 }
 
-/// One mutation on its way: reads the state before it, and gathers its effects.
+/// One mutation on its way: gathers its effects, and reads the state as they have left it so far.
 struct Step<'a> {
     keys: Keys,
     kv: &'a dyn Kv,
     batch: &'a mut Batch,
+    /// What becomes of single keys; removed where there is no value.
+    staged: BTreeMap<Vec<u8>, Option<Bytes>>,
     index: u64,
     time_ms: u64,
     request: RequestId,
@@ -84,23 +91,44 @@ impl Step<'_> {
         if self.index.is_multiple_of(ANSWER_GENERATION_ENTRIES) {
             self.batch.delete_range(Table::Meta, self.keys.answers(0), self.keys.answers(generation.saturating_sub(1)));
         }
-        let ops = self.batch.ops.len();
         let reply = self.perform(command)?;
         // What changed nothing may be judged anew by a retry.
-        if self.batch.ops.len() > ops {
+        if !self.staged.is_empty() {
             self.put(self.keys.answer(generation, self.request), &Answered(reply.clone()));
+        }
+        for (key, value) in std::mem::take(&mut self.staged) {
+            match value {
+                Some(value) => self.batch.put(Table::Meta, key, value),
+                None => self.batch.delete(Table::Meta, key),
+            }
         }
         Ok(reply)
     }
 
     fn perform(&mut self, command: Command) -> Result<MetaReply, KvError> {
         match command {
-            Command::Put { path, conditions, object } => self.put_object(&path, &conditions, object),
-            Command::Delete { bucket, shard, keys } => self.delete_objects(bucket, shard, keys),
+            Command::Put { path, versioning, conditions, object } => {
+                self.put_object(&path, versioning, &conditions, object)
+            }
+            Command::Delete { bucket, shard, versioning, owner, deletions } => {
+                let deleter = delete::Deleter { bucket, shard, versioning, owner };
+                self.delete_each(&deleter, deletions)
+            }
             Command::CreateUpload { path, upload } => self.create_upload(&path, &upload),
             Command::PutPart { path, upload, part } => self.put_part(&path, upload, part),
-            Command::CompleteUpload { path, upload, conditions, parts, fingerprint, etag, checksum } => {
-                let completion = upload::Completion { upload, conditions, parts, fingerprint, etag, checksum };
+            Command::CompleteUpload {
+                path,
+                upload,
+                versioning,
+                conditions,
+                default_retention,
+                parts,
+                fingerprint,
+                etag,
+                checksum,
+            } => {
+                let to_be = upload::ToBe { versioning, default_retention, etag, checksum };
+                let completion = upload::Completion { upload, conditions, parts, fingerprint, to_be };
                 self.complete_upload(&path, completion)
             }
             Command::AbortUpload { path, upload } => self.abort_upload(&path, upload),
@@ -120,18 +148,14 @@ impl Step<'_> {
         MetaReply::Done
     }
 
-    /// The deletion that stopped writing to a shard.
-    fn fenced(&self, bucket: BucketId, shard: ShardId) -> Result<Option<RequestId>, KvError> {
-        Ok(self.read(&self.keys.fence(bucket, shard))?.map(|FenceToken(token)| token))
-    }
-
-    fn head(&self, path: &KeyPath) -> Result<Option<Head>, KvError> {
-        self.read(&self.keys.object(path))
+    /// What holds for a whole shard.
+    fn shard(&self, bucket: BucketId, shard: ShardId) -> Result<Shard, KvError> {
+        Ok(self.read(&self.keys.shard(bucket, shard))?.unwrap_or_default())
     }
 
     /// From now on something refers to the part.
     fn refer(&mut self, part: PartId) {
-        self.batch.put(Table::Meta, self.keys.reference(part), Bytes::new());
+        self.put_bytes(self.keys.reference(part), Bytes::new());
     }
 
     /// From now on nothing refers to the part: its chunks are the collector's.
@@ -141,32 +165,26 @@ impl Step<'_> {
         self.put(self.keys.garbage(&garbage), &GarbageLength(part.stored));
     }
 
-    /// Discards the bytes of a version that is being replaced or removed.
-    fn discard_body(&mut self, path: &KeyPath, head: &Head) -> Result<(), KvError> {
-        match head.body {
-            BodyKind::None => {}
-            BodyKind::Inline => self.delete(self.keys.body(path)),
-            BodyKind::Manifest => {
-                if let Some(record) = self.kv.get(Table::Meta, &self.keys.body(path))? {
-                    for part in &Manifest::of_body(&record)?.parts {
-                        self.discard(part);
-                    }
-                }
-                self.delete(self.keys.body(path));
-            }
-        }
-        Ok(())
+    fn read<R: Record>(&self, key: &[u8]) -> Result<Option<R>, KvError> {
+        self.get(key)?.map(|bytes| R::decode(&bytes)).transpose()
     }
 
-    fn read<R: Record>(&self, key: &[u8]) -> Result<Option<R>, KvError> {
-        self.kv.get(Table::Meta, key)?.map(|bytes| R::decode(&bytes)).transpose()
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        match self.staged.get(key) {
+            Some(staged) => Ok(staged.clone()),
+            None => self.kv.get(Table::Meta, key),
+        }
     }
 
     fn put<R: Record>(&mut self, key: Vec<u8>, record: &R) {
-        self.batch.put(Table::Meta, key, record.encode());
+        self.put_bytes(key, record.encode());
+    }
+
+    fn put_bytes(&mut self, key: Vec<u8>, value: Bytes) {
+        self.staged.insert(key, Some(value));
     }
 
     fn delete(&mut self, key: Vec<u8>) {
-        self.batch.delete(Table::Meta, key);
+        self.staged.insert(key, None);
     }
 }

@@ -1,26 +1,27 @@
-//! Objects come, are replaced, and go.
+//! Objects come and are replaced.
 
 use annulus_common::condition::{Conditions, Verdict};
-use annulus_common::ids::{BucketId, ShardId, UploadId};
-use annulus_common::object::{AttributeChange, Data, KeyPath, NewObject, ObjectVersion, VersionId};
-use annulus_common::protocol::metadata::{DeleteOutcome, MetaReply};
+use annulus_common::ids::UploadId;
+use annulus_common::object::{Data, KeyPath, NewObject, ObjectVersion, VersionId, Versioning};
+use annulus_common::protocol::metadata::MetaReply;
 
 use super::super::schema::records::Head;
 use super::Step;
-use crate::kv::{KvError, Table};
+use crate::kv::KvError;
 
 impl Step<'_> {
     /// A put that is refused leaves its chunks behind: they are garbage at once, and a retry is answered the same.
     pub(super) fn put_object(
         &mut self,
         path: &KeyPath,
+        versioning: Versioning,
         conditions: &Conditions,
         object: NewObject,
     ) -> Result<MetaReply, KvError> {
-        let current = self.head(path)?;
-        let refusal = match self.fenced(path.bucket, path.shard)? {
+        let id = self.new_id(versioning, &path.key);
+        let refusal = match self.shard(path.bucket, path.shard)?.fence {
             Some(token) => Some(MetaReply::Fenced(token)),
-            None => refusal(conditions, current.as_ref()),
+            None => self.refusal(path, id, conditions)?,
         };
         match (refusal, &object.data) {
             // The gateway may put the same chunks again once it knows what the fence means.
@@ -37,93 +38,52 @@ impl Step<'_> {
                         self.refer(part.id);
                     }
                 }
-                self.replace(path, current.as_ref(), None, object)
+                self.write(path, id, None, object)
             }
         }
     }
 
-    pub(super) fn delete_objects(
-        &mut self,
-        bucket: BucketId,
-        shard: ShardId,
-        keys: Vec<(String, Conditions)>,
-    ) -> Result<MetaReply, KvError> {
-        let mut outcomes = Vec::with_capacity(keys.len());
-        for (key, conditions) in keys {
-            outcomes.push(self.delete_object(&KeyPath { bucket, shard, key }, &conditions)?);
-        }
-        Ok(MetaReply::Deleted(outcomes))
-    }
-
-    fn delete_object(&mut self, path: &KeyPath, conditions: &Conditions) -> Result<DeleteOutcome, KvError> {
-        let current = self.head(path)?;
-        match (judge(conditions, current.as_ref()), current) {
-            (Verdict::NoObject, _) => Ok(DeleteOutcome::NoSuchKey),
-            (Verdict::Failed | Verdict::NotModified, _) => Ok(DeleteOutcome::PreconditionFailed),
-            (Verdict::Holds, None) => Ok(DeleteOutcome::Deleted),
-            (Verdict::Holds, Some(head)) => {
-                self.discard_body(path, &head)?;
-                self.delete(self.keys.object(path));
-                Ok(DeleteOutcome::Deleted)
-            }
-        }
-    }
-
-    pub(super) fn set_attributes(
-        &mut self,
+    /// Why an object must not be written, if it must not.
+    pub(super) fn refusal(
+        &self,
         path: &KeyPath,
-        version: VersionId,
-        sequence: u64,
-        change: AttributeChange,
-    ) -> Result<MetaReply, KvError> {
-        match self.head(path)?.filter(|head| head.version == version) {
-            None => Ok(MetaReply::NoSuchVersion),
-            Some(head) if head.sequence != sequence => Ok(MetaReply::PreconditionFailed),
-            Some(mut head) => {
-                let Some(changed) = head.attributes.changed(change, self.time_ms) else { return Ok(MetaReply::Locked) };
-                head.attributes = changed;
-                self.put(self.keys.object(path), &head);
-                Ok(MetaReply::Done)
-            }
+        id: VersionId,
+        conditions: &Conditions,
+    ) -> Result<Option<MetaReply>, KvError> {
+        match judge(conditions, self.head(path)?.as_ref()) {
+            Verdict::NoObject => Ok(Some(MetaReply::NoSuchKey)),
+            Verdict::Failed | Verdict::NotModified => Ok(Some(MetaReply::PreconditionFailed)),
+            Verdict::Holds => Ok(self.replaces_locked(path, id)?.then_some(MetaReply::Locked)),
         }
     }
 
     /// Writes an object in the place of the one that is there.
-    pub(super) fn replace(
+    pub(super) fn write(
         &mut self,
         path: &KeyPath,
-        current: Option<&Head>,
+        version: VersionId,
         upload: Option<UploadId>,
         object: NewObject,
     ) -> Result<MetaReply, KvError> {
-        if let Some(current) = current {
-            self.discard_body(path, current)?;
-        }
-        let (head, body) = Head::split(ObjectVersion {
-            version: VersionId::Null,
-            sequence: self.index,
-            modified_ms: self.time_ms,
-            request: self.request,
-            upload,
-            object,
-        });
-        self.put(self.keys.object(path), &head);
-        if let Some(body) = body {
-            self.batch.put(Table::Meta, self.keys.body(path), body);
-        }
-        Ok(MetaReply::Written { modified_ms: self.time_ms, etag: head.etag, checksum: head.checksum })
+        let (sequence, modified_ms, request) = (self.index, self.time_ms, self.request);
+        let head = self.add_object(path, ObjectVersion { version, sequence, modified_ms, request, upload, object })?;
+        Ok(head.written())
     }
 }
 
-/// Why a write is refused, if it is.
-pub(super) fn refusal(conditions: &Conditions, current: Option<&Head>) -> Option<MetaReply> {
-    match judge(conditions, current) {
-        Verdict::Holds => None,
-        Verdict::NoObject => Some(MetaReply::NoSuchKey),
-        Verdict::Failed | Verdict::NotModified => Some(MetaReply::PreconditionFailed),
+impl Head {
+    /// What whoever wrote it is told.
+    pub(super) fn written(&self) -> MetaReply {
+        MetaReply::Written {
+            version: self.version,
+            modified_ms: self.modified_ms,
+            etag: self.etag,
+            checksum: self.checksum,
+        }
     }
 }
 
-fn judge(conditions: &Conditions, current: Option<&Head>) -> Verdict {
+/// Whether the conditions hold of the object that is there. A delete marker is none.
+pub(super) fn judge(conditions: &Conditions, current: Option<&Head>) -> Verdict {
     conditions.judge_facts(current.map(|head| (head.etag.to_string(), head.modified_ms, head.size)))
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use annulus_common::condition::Conditions;
 use annulus_common::ids::UploadId;
-use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectChecksum, Part, Upload, UploadedPart};
+use annulus_common::object::{
+    Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectChecksum, Part, Retention, Upload, UploadedPart, Versioning,
+};
 use annulus_common::protocol::metadata::{MetaReply, PARTS_MAX, parts_fingerprint};
 
 use super::super::schema::records::Record;
 use super::Step;
-use super::object::refusal;
 use crate::kv::{KvError, Table};
 
 /// What makes an upload an object.
@@ -18,13 +19,20 @@ pub(super) struct Completion {
     pub(super) conditions: Conditions,
     pub(super) parts: Vec<u16>,
     pub(super) fingerprint: u64,
+    pub(super) to_be: ToBe,
+}
+
+/// What the object will be beyond its parts and its upload.
+pub(super) struct ToBe {
+    pub(super) versioning: Versioning,
+    pub(super) default_retention: Option<Retention>,
     pub(super) etag: ETag,
     pub(super) checksum: Option<ObjectChecksum>,
 }
 
 impl Step<'_> {
     pub(super) fn create_upload(&mut self, path: &KeyPath, upload: &Upload) -> Result<MetaReply, KvError> {
-        if let Some(token) = self.fenced(path.bucket, path.shard)? {
+        if let Some(token) = self.shard(path.bucket, path.shard)?.fence {
             return Ok(MetaReply::Fenced(token));
         }
         self.put(self.keys.upload(path, upload.id), upload);
@@ -47,16 +55,12 @@ impl Step<'_> {
     }
 
     pub(super) fn complete_upload(&mut self, path: &KeyPath, completion: Completion) -> Result<MetaReply, KvError> {
-        let current = self.head(path)?;
         let Some(upload) = self.upload(path, completion.upload)? else {
-            return Ok(match current {
-                Some(head) if head.upload == Some(completion.upload) => {
-                    MetaReply::Written { modified_ms: head.modified_ms, etag: head.etag, checksum: head.checksum }
-                }
-                _ => MetaReply::NoSuchUpload,
-            });
+            let completed = self.head(path)?.filter(|head| head.upload == Some(completion.upload));
+            return Ok(completed.map_or(MetaReply::NoSuchUpload, |head| head.written()));
         };
-        if let Some(refusal) = refusal(&completion.conditions, current.as_ref()) {
+        let id = self.new_id(completion.to_be.versioning, &path.key);
+        if let Some(refusal) = self.refusal(path, id, &completion.conditions)? {
             return Ok(refusal);
         }
         let mut uploaded = self.parts(completion.upload)?;
@@ -68,17 +72,7 @@ impl Step<'_> {
             self.discard(unused);
         }
         self.remove_upload(path, completion.upload);
-        let object = NewObject {
-            owner: upload.owner,
-            size: chosen.iter().map(|part| part.length).sum(),
-            etag: completion.etag,
-            checksum: completion.checksum,
-            headers: upload.headers,
-            attributes: upload.attributes,
-            encryption: upload.encryption,
-            data: Data::Parts(chosen),
-        };
-        self.replace(path, current.as_ref(), Some(completion.upload), object)
+        self.write(path, id, Some(completion.upload), completion.to_be.object(upload, chosen))
     }
 
     pub(super) fn abort_upload(&mut self, path: &KeyPath, upload: UploadId) -> Result<MetaReply, KvError> {
@@ -118,5 +112,21 @@ impl Step<'_> {
             cursor.next()?;
         }
         Ok(parts)
+    }
+}
+
+impl ToBe {
+    fn object(self, upload: Upload, parts: Vec<Part>) -> NewObject {
+        let retention = upload.attributes.retention.or(self.default_retention);
+        NewObject {
+            owner: upload.owner,
+            size: parts.iter().map(|part| part.length).sum(),
+            etag: self.etag,
+            checksum: self.checksum,
+            headers: upload.headers,
+            attributes: ObjectAttributes { retention, ..upload.attributes },
+            encryption: upload.encryption,
+            data: Data::Parts(parts),
+        }
     }
 }

@@ -5,13 +5,16 @@ use annulus_common::object::KeyPath;
 use annulus_common::protocol::metadata::Garbage;
 
 const OBJECT: u8 = b'o';
+const VERSION: u8 = b'v';
+const NULL_VERSION: u8 = b'n';
 const BODY: u8 = b'b';
+const ATTRIBUTES: u8 = b'a';
 const UPLOAD: u8 = b'u';
 const PART: u8 = b'p';
 const REFERENCE: u8 = b'r';
 const GARBAGE: u8 = b'g';
 const ANSWER: u8 = b'd';
-const FENCE: u8 = b'f';
+const SHARD: u8 = b's';
 
 /// The keys of one group.
 #[derive(Clone, Copy, Debug)]
@@ -32,14 +35,60 @@ impl Keys {
         (self.group.0.to_be_bytes().to_vec(), (self.group.0 + 1).to_be_bytes().to_vec())
     }
 
-    /// The head of the current version of a key.
+    /// The head of the object that is there under a key.
     pub(crate) fn object(self, path: &KeyPath) -> Vec<u8> {
         self.in_shard(OBJECT, path.bucket, path.shard, path.key.as_bytes())
     }
 
-    /// The body of the current version of a key: apart from the head, so that lists and conditions never read it.
-    pub(crate) fn body(self, path: &KeyPath) -> Vec<u8> {
-        self.in_shard(BODY, path.bucket, path.shard, path.key.as_bytes())
+    /// The body of the object that was written as entry `sequence`: apart from the head, so that lists and conditions never
+    /// read it, and so that it stays where it is when the object becomes an old version.
+    pub(crate) fn body(self, path: &KeyPath, sequence: u64) -> Vec<u8> {
+        self.in_shard(BODY, path.bucket, path.shard, &sequence.to_be_bytes())
+    }
+
+    /// The attributes of the object that was written as entry `sequence`.
+    pub(crate) fn attributes(self, path: &KeyPath, sequence: u64) -> Vec<u8> {
+        self.in_shard(ATTRIBUTES, path.bucket, path.shard, &sequence.to_be_bytes())
+    }
+
+    /// A version of a key that is not the object that is there: an old object or a delete marker. The newest sorts first.
+    pub(crate) fn version(self, path: &KeyPath, sequence: u64) -> Vec<u8> {
+        let mut key = self.versions_from(path.bucket, path.shard, path.key.as_bytes());
+        key.extend_from_slice(&TERMINATOR);
+        key.extend_from_slice(&(!sequence).to_be_bytes());
+        key
+    }
+
+    /// The versions of a key under [`Keys::version`] that are older than `sequence`.
+    pub(crate) fn versions_before(self, path: &KeyPath, sequence: u64) -> Range {
+        let mut upper = self.version(path, 0);
+        upper.push(0);
+        let mut lower = self.version(path, sequence);
+        lower.push(0);
+        (lower, upper)
+    }
+
+    /// Where the versions of object keys at or after `from` begin.
+    pub(crate) fn versions_from(self, bucket: BucketId, shard: ShardId, from: &[u8]) -> Vec<u8> {
+        let mut key = self.in_shard(VERSION, bucket, shard, &[]);
+        escape(from, &mut key);
+        key
+    }
+
+    /// The object key and the sequence of a version's key.
+    pub(crate) fn parse_version(key: &[u8]) -> Option<(String, u64)> {
+        let (object_key, sequence) = split_escaped(key, 8)?;
+        Some((object_key, !u64::from_be_bytes(sequence.try_into().ok()?)))
+    }
+
+    /// Where the null version of a key is, if it is under [`Keys::version`].
+    pub(crate) fn null_version(self, path: &KeyPath) -> Vec<u8> {
+        self.in_shard(NULL_VERSION, path.bucket, path.shard, path.key.as_bytes())
+    }
+
+    /// Everything that says which versions there are: one cursor sees it at one moment.
+    pub(crate) fn heads(self) -> Range {
+        (self.kind(NULL_VERSION), self.kind(VERSION + 1))
     }
 
     /// Where the heads of a shard begin; a key's bytes follow as they are.
@@ -64,11 +113,8 @@ impl Keys {
 
     /// The object key and the id of an upload's key.
     pub(crate) fn parse_upload(key: &[u8]) -> Option<(String, UploadId)> {
-        let rest = key.get(SHARD_PREFIX_BYTES..)?;
-        let (escaped, id) = rest.split_at_checked(rest.len().checked_sub(16)?)?;
-        let escaped = escaped.strip_suffix(&TERMINATOR)?;
-        let key = String::from_utf8(unescape(escaped)?).ok()?;
-        Some((key, UploadId(id.try_into().ok()?)))
+        let (object_key, id) = split_escaped(key, 16)?;
+        Some((object_key, UploadId(id.try_into().ok()?)))
     }
 
     /// The object key of a head's key.
@@ -133,9 +179,9 @@ impl Keys {
         key
     }
 
-    /// That writing to a shard has been stopped.
-    pub(crate) fn fence(self, bucket: BucketId, shard: ShardId) -> Vec<u8> {
-        self.in_shard(FENCE, bucket, shard, &[])
+    /// What holds for a whole shard.
+    pub(crate) fn shard(self, bucket: BucketId, shard: ShardId) -> Vec<u8> {
+        self.in_shard(SHARD, bucket, shard, &[])
     }
 
     fn kind(self, kind: u8) -> Vec<u8> {
@@ -170,6 +216,14 @@ fn escape(bytes: &[u8], into: &mut Vec<u8>) {
             into.push(u8::MAX);
         }
     }
+}
+
+/// The object key at the end of a stored key, and the `tail_bytes` that follow it.
+fn split_escaped(key: &[u8], tail_bytes: usize) -> Option<(String, &[u8])> {
+    let rest = key.get(SHARD_PREFIX_BYTES..)?;
+    let (escaped, tail) = rest.split_at_checked(rest.len().checked_sub(tail_bytes)?)?;
+    let object_key = String::from_utf8(unescape(escaped.strip_suffix(&TERMINATOR)?)?).ok()?;
+    Some((object_key, tail))
 }
 
 fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
@@ -208,6 +262,19 @@ mod tests {
             let keys = Keys::of(GroupId(1));
             let stored = keys.upload(&path(&left), UploadId(left_id)).cmp(&keys.upload(&path(&right), UploadId(right_id)));
             prop_assert_eq!(stored, (left.as_bytes(), left_id).cmp(&(right.as_bytes(), right_id)));
+        }
+
+        #[test]
+        fn versions_sort_by_object_key_then_newest_first(
+            left in "[\\x00ab\u{ff}]{0,4}", right in "[\\x00ab\u{ff}]{0,4}", left_at: u64, right_at: u64,
+        ) {
+            let keys = Keys::of(GroupId(1));
+            let (one, other) = (keys.version(&path(&left), left_at), keys.version(&path(&right), right_at));
+            let expected = (left.as_bytes(), !left_at).cmp(&(right.as_bytes(), !right_at));
+            prop_assert_eq!(one.cmp(&other), expected);
+            let (lower, upper) = keys.versions_before(&path(&left), left_at);
+            prop_assert_eq!(lower <= other && other < upper, left == right && right_at < left_at);
+            prop_assert_eq!(Keys::parse_version(&one), Some((left, left_at)));
         }
 
         #[test]

@@ -3,8 +3,8 @@
 use annulus_common::encryption::Encryption;
 use annulus_common::ids::{RequestId, UploadId};
 use annulus_common::object::{
-    Data, ETag, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Part, Upload, UploadedPart,
-    UserId, VersionId,
+    Data, DeleteMarker, ETag, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Part, Upload,
+    UploadedPart, UserId, VersionId,
 };
 use annulus_common::protocol::metadata::MetaReply;
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pub(crate) trait Record: Serialize + DeserializeOwned {
     }
 }
 
-/// An object version without its body.
+/// An object version without its body and its attributes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Head {
     pub(crate) version: VersionId,
@@ -48,9 +48,34 @@ pub(crate) struct Head {
     pub(crate) etag: ETag,
     pub(crate) checksum: Option<ObjectChecksum>,
     pub(crate) headers: ObjectHeaders,
-    pub(crate) attributes: ObjectAttributes,
     pub(crate) encryption: Option<Encryption>,
+    /// Whether there is an attributes record: without one they are the default.
+    pub(crate) has_attributes: bool,
     pub(crate) body: BodyKind,
+}
+
+/// A version of a key that is not the object that is there.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Other {
+    /// An object that was replaced or deleted.
+    Object(Head),
+    /// A delete marker, the current one too.
+    Marker(DeleteMarker),
+}
+
+/// Where the null version of a key is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct NullVersion {
+    pub(crate) sequence: u64,
+}
+
+/// What holds for a whole shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Shard {
+    /// The deletion that stopped writing to it.
+    pub(crate) fence: Option<RequestId>,
+    /// Whether any version but null ones was ever written.
+    pub(crate) versioned: bool,
 }
 
 /// What the body record holds.
@@ -73,10 +98,6 @@ pub(crate) struct Manifest {
 /// The answer that a mutation was given, so that the same mutation is given it again.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Answered(pub(crate) MetaReply);
-
-/// The deletion that stopped a shard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct FenceToken(pub(crate) RequestId);
 
 /// The bytes of a part that is garbage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -102,24 +123,47 @@ impl Record for Answered {
     const NAME: &'static str = "reading an answer";
 }
 
-impl Record for FenceToken {
-    const NAME: &'static str = "reading a fence";
+impl Record for Shard {
+    const NAME: &'static str = "reading what holds for a shard";
+}
+
+impl Record for Other {
+    const NAME: &'static str = "reading an old version";
+}
+
+impl Record for NullVersion {
+    const NAME: &'static str = "reading where a null version is";
+}
+
+impl Record for ObjectAttributes {
+    const NAME: &'static str = "reading an object's attributes";
 }
 
 impl Record for GarbageLength {
     const NAME: &'static str = "reading a garbage entry";
 }
 
+/// The records of an object version beside its head.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Parcel {
+    /// Its bytes or its manifest, as the head says.
+    pub(crate) body: Option<Bytes>,
+    /// Its attributes.
+    pub(crate) attributes: Option<Bytes>,
+}
+
 impl Head {
-    /// Splits a version into its head and its body record.
-    pub(crate) fn split(version: ObjectVersion) -> (Self, Option<Bytes>) {
+    /// Splits a version into its records.
+    pub(crate) fn split(version: ObjectVersion) -> (Self, Parcel) {
         let ObjectVersion { version, sequence, modified_ms, request, upload, object } = version;
         let NewObject { owner, size, etag, checksum, headers, attributes, encryption, data } = object;
         let (body, record) = match data {
             Data::Inline(bytes) if bytes.is_empty() => (BodyKind::None, None),
-            Data::Inline(bytes) => (BodyKind::Inline, Some(body_record(sequence, &bytes))),
-            Data::Parts(parts) => (BodyKind::Manifest, Some(body_record(sequence, &Manifest { parts }.encode()))),
+            Data::Inline(bytes) => (BodyKind::Inline, Some(bytes)),
+            Data::Parts(parts) => (BodyKind::Manifest, Some(Manifest { parts }.encode())),
         };
+        let has_attributes = attributes != ObjectAttributes::default();
+        let parcel = Parcel { body: record, attributes: has_attributes.then(|| attributes.encode()) };
         let head = Self {
             version,
             sequence,
@@ -131,28 +175,17 @@ impl Head {
             etag,
             checksum,
             headers,
-            attributes,
             encryption,
+            has_attributes,
             body,
         };
-        (head, record)
+        (head, parcel)
     }
 
-    /// The inverse of [`Head::split`]. Nothing when the body is of another version: it was replaced between two reads.
-    pub(crate) fn join(self, record: Option<Bytes>) -> Result<Option<ObjectVersion>, KvError> {
-        let body = match record {
-            Some(record) if body_sequence(&record)? != self.sequence => return Ok(None),
-            Some(record) => record.slice(BODY_SEQUENCE_BYTES..),
-            None if self.body != BodyKind::None => return Ok(None),
-            None => Bytes::new(),
-        };
-        let data = match self.body {
-            BodyKind::Manifest => Data::Parts(Manifest::decode(&body)?.parts),
-            // What is encrypted is longer than its size; by how much, the one who opens it knows and checks.
-            BodyKind::None | BodyKind::Inline if self.encryption.is_some() || body.len() as u64 == self.size => {
-                Data::Inline(body)
-            }
-            BodyKind::None | BodyKind::Inline => return Err(corrupt_body()),
+    /// The inverse of [`Head::split`]. Nothing when a record is not there: the version was removed between two reads.
+    pub(crate) fn join(self, parcel: Parcel) -> Result<Option<ObjectVersion>, KvError> {
+        let (Some(data), Some(attributes)) = (self.data(parcel.body)?, self.attributes(parcel.attributes)?) else {
+            return Ok(None);
         };
         Ok(Some(ObjectVersion {
             version: self.version,
@@ -166,33 +199,48 @@ impl Head {
                 etag: self.etag,
                 checksum: self.checksum,
                 headers: self.headers,
-                attributes: self.attributes,
+                attributes,
                 encryption: self.encryption,
                 data,
             },
         }))
     }
-}
 
-impl Manifest {
-    /// Reads a manifest's body record.
-    pub(crate) fn of_body(record: &[u8]) -> Result<Self, KvError> {
-        Self::decode(record.get(BODY_SEQUENCE_BYTES..).ok_or_else(corrupt_body)?)
+    fn data(&self, body: Option<Bytes>) -> Result<Option<Data>, KvError> {
+        match (self.body, body) {
+            (BodyKind::None, _) => Ok(Some(Data::Inline(Bytes::new()))),
+            (BodyKind::Inline | BodyKind::Manifest, None) => Ok(None),
+            (BodyKind::Manifest, Some(body)) => Ok(Some(Data::Parts(Manifest::decode(&body)?.parts))),
+            // What is encrypted is longer than its size; by how much, the one who opens it knows and checks.
+            (BodyKind::Inline, Some(body)) if self.encryption.is_some() || body.len() as u64 == self.size => {
+                Ok(Some(Data::Inline(body)))
+            }
+            (BodyKind::Inline, Some(_)) => {
+                Err(KvError::Corrupt { during: "reading an object's body", reason: "its length is wrong".to_owned() })
+            }
+        }
+    }
+
+    fn attributes(&self, record: Option<Bytes>) -> Result<Option<ObjectAttributes>, KvError> {
+        if !self.has_attributes {
+            return Ok(Some(ObjectAttributes::default()));
+        }
+        record.map(|record| ObjectAttributes::decode(&record)).transpose()
     }
 }
 
-/// A body record begins with the version's sequence, so that a reader notices a head and a body that do not belong together.
-const BODY_SEQUENCE_BYTES: usize = 8;
+impl Other {
+    pub(crate) fn version(&self) -> VersionId {
+        match self {
+            Self::Object(head) => head.version,
+            Self::Marker(marker) => marker.version,
+        }
+    }
 
-fn body_record(sequence: u64, body: &[u8]) -> Bytes {
-    [&sequence.to_be_bytes()[..], body].concat().into()
-}
-
-fn body_sequence(record: &[u8]) -> Result<u64, KvError> {
-    let (sequence, _) = record.split_first_chunk().ok_or_else(corrupt_body)?;
-    Ok(u64::from_be_bytes(*sequence))
-}
-
-fn corrupt_body() -> KvError {
-    KvError::Corrupt { during: "reading an object's body", reason: "its length is wrong".to_owned() }
+    pub(crate) fn sequence(&self) -> u64 {
+        match self {
+            Self::Object(head) => head.sequence,
+            Self::Marker(marker) => marker.sequence,
+        }
+    }
 }

@@ -1,0 +1,116 @@
+//! Deletions: of a key, which leaves a delete marker where versions are kept, and of a version, which is for good.
+
+use annulus_common::condition::{Conditions, Verdict};
+use annulus_common::ids::{BucketId, ShardId};
+use annulus_common::object::{DeleteMarker, KeyPath, UserId, VersionId, Versioning};
+use annulus_common::protocol::metadata::{DeleteOutcome, Deletion, MetaReply};
+
+use super::super::schema::find::Found;
+use super::super::schema::records::{Head, Other};
+use super::Step;
+use super::object::judge;
+use crate::kv::KvError;
+
+/// Who deletes, and where.
+pub(super) struct Deleter {
+    pub(super) bucket: BucketId,
+    pub(super) shard: ShardId,
+    pub(super) versioning: Versioning,
+    pub(super) owner: UserId,
+}
+
+impl Step<'_> {
+    /// One after the other: each meets what those before it have left.
+    pub(super) fn delete_each(&mut self, deleter: &Deleter, deletions: Vec<Deletion>) -> Result<MetaReply, KvError> {
+        let mut outcomes = Vec::with_capacity(deletions.len());
+        for Deletion { key, version, conditions, bypass_governance } in deletions {
+            let path = KeyPath { bucket: deleter.bucket, shard: deleter.shard, key };
+            outcomes.push(match version {
+                Some(version) => self.delete_version(&path, version, &conditions, bypass_governance)?,
+                None => self.delete_key(&path, deleter, &conditions)?,
+            });
+        }
+        Ok(MetaReply::Deleted(outcomes))
+    }
+
+    fn delete_key(
+        &mut self,
+        path: &KeyPath,
+        deleter: &Deleter,
+        conditions: &Conditions,
+    ) -> Result<DeleteOutcome, KvError> {
+        let current = self.head(path)?;
+        match judge(conditions, current.as_ref()) {
+            Verdict::NoObject => return Ok(DeleteOutcome::NoSuchKey),
+            Verdict::Failed | Verdict::NotModified => return Ok(DeleteOutcome::PreconditionFailed),
+            Verdict::Holds => {}
+        }
+        let id = self.new_id(deleter.versioning, &path.key);
+        if self.replaces_locked(path, id)? {
+            return Ok(DeleteOutcome::Locked);
+        }
+        let kept = self.shard(path.bucket, path.shard)?.versioned || deleter.versioning != Versioning::Unversioned;
+        if kept {
+            self.mark_deleted(path, deleter.owner, id)?;
+            return Ok(DeleteOutcome::Marked(id));
+        }
+        if let Some(head) = current {
+            self.remove_current(path, &head)?;
+        }
+        Ok(DeleteOutcome::Deleted)
+    }
+
+    fn mark_deleted(&mut self, path: &KeyPath, owner: UserId, version: VersionId) -> Result<(), KvError> {
+        let marker =
+            DeleteMarker { version, sequence: self.index, modified_ms: self.time_ms, request: self.request, owner };
+        self.note_versions(path)?;
+        self.add_marker(path, marker)
+    }
+
+    /// A version that is not there is as good as removed.
+    fn delete_version(
+        &mut self,
+        path: &KeyPath,
+        version: VersionId,
+        conditions: &Conditions,
+        bypass_governance: bool,
+    ) -> Result<DeleteOutcome, KvError> {
+        match self.version(path, version)? {
+            None => Ok(DeleteOutcome::Deleted),
+            Some(Found::Current(head)) => match self.objection(path, &head, conditions, bypass_governance)? {
+                Some(objection) => Ok(objection),
+                None => self.remove_current(path, &head).map(|()| DeleteOutcome::Deleted),
+            },
+            Some(Found::Other(other)) => {
+                let (objection, removed) = match &other {
+                    Other::Object(head) => {
+                        (self.objection(path, head, conditions, bypass_governance)?, DeleteOutcome::Deleted)
+                    }
+                    // No condition on an object holds of a marker.
+                    Other::Marker(_) => {
+                        let failed = judge(conditions, None) != Verdict::Holds;
+                        (failed.then_some(DeleteOutcome::PreconditionFailed), DeleteOutcome::MarkerRemoved)
+                    }
+                };
+                match objection {
+                    Some(objection) => Ok(objection),
+                    None => self.remove_other(path, &other).map(|()| removed),
+                }
+            }
+        }
+    }
+
+    /// Why an object must not be removed for good.
+    fn objection(
+        &self,
+        path: &KeyPath,
+        head: &Head,
+        conditions: &Conditions,
+        bypass_governance: bool,
+    ) -> Result<Option<DeleteOutcome>, KvError> {
+        if judge(conditions, Some(head)) != Verdict::Holds {
+            return Ok(Some(DeleteOutcome::PreconditionFailed));
+        }
+        Ok(self.is_locked(path, head, bypass_governance)?.then_some(DeleteOutcome::Locked))
+    }
+}
