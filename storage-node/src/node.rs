@@ -102,7 +102,7 @@ impl StorageNode {
             let damage = Arc::clone(&damage);
             Arc::new(move |chunk| damage.report(chunk))
         };
-        let chunks = ChunkStore::open(data.chunks, Arc::clone(&clock), data.execution, on_corrupt)?;
+        let chunks = ChunkStore::open(data.chunks, data.extents, Arc::clone(&clock), data.execution, on_corrupt)?;
         let shared = Arc::new(Shared {
             config,
             started_at: clock.monotonic(),

@@ -20,6 +20,7 @@ use annulus_gateway::kms::{MasterKey, MasterKeys, SecretKey};
 use annulus_gateway::sign::Signer;
 use annulus_gateway::upload::UploadConfig;
 use annulus_storage_node::chunk::Execution;
+use annulus_storage_node::chunk::files::memory::MemoryFiles;
 use annulus_storage_node::cluster::formation::{FormationSettings, RootKey};
 use annulus_storage_node::kv::identity::NodeIdentity;
 use annulus_storage_node::kv::memory::MemoryKv;
@@ -108,6 +109,7 @@ struct GatewayInProcess {
 struct Disk {
     meta: Arc<MemoryKv>,
     chunks: Arc<MemoryKv>,
+    extents: Arc<MemoryFiles>,
 }
 
 /// What the nodes and gateways of a cluster share.
@@ -206,11 +208,14 @@ impl Cluster {
         self.nodes[node] = None;
         let disk = &self.disks[node];
         wait::until("the node has let go of its disk", async || {
-            (Arc::strong_count(&disk.meta) == 1 && Arc::strong_count(&disk.chunks) == 1).then_some(())
+            let held =
+                [Arc::strong_count(&disk.meta), Arc::strong_count(&disk.chunks), Arc::strong_count(&disk.extents)];
+            (held == [1; 3]).then_some(())
         })
         .await;
         disk.meta.crash();
         disk.chunks.crash();
+        disk.extents.crash();
     }
 
     /// Starts a killed node on what it had synced, and returns when it serves.
@@ -270,12 +275,12 @@ impl Disk {
         let meta = Arc::new(MemoryKv::new());
         let identity = NodeIdentity::new(name, InstanceId(rand::random()));
         identity.store(&*meta).expect("memory takes what it is given");
-        Self { meta, chunks: Arc::new(MemoryKv::new()) }
+        Self { meta, chunks: Arc::new(MemoryKv::new()), extents: Arc::new(MemoryFiles::new()) }
     }
 
     fn data(&self) -> NodeData {
         let identity = NodeIdentity::load(&*self.meta, "memory").expect("memory can be read").expect("it was stored");
-        NodeData::of(self.meta.clone(), self.chunks.clone(), identity, Execution::Threads)
+        NodeData::of(self.meta.clone(), self.chunks.clone(), self.extents.clone(), identity, Execution::Threads)
     }
 }
 

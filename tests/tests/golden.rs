@@ -33,6 +33,8 @@ use annulus_common::protocol::metadata::{
 };
 use annulus_common::protocol::{Answer, ListedChunk, Refusal, Request, Response, encode};
 use annulus_common::tags::Tags;
+use annulus_storage_node::chunk::files::memory::MemoryFiles;
+use annulus_storage_node::chunk::files::{ExtentFiles, PAGE_BYTES};
 use annulus_storage_node::chunk::{ChunkStore, Execution};
 use annulus_storage_node::cluster::membership::Membership;
 use annulus_storage_node::cluster::records::{self, Done};
@@ -46,7 +48,7 @@ use bytes::Bytes;
 
 const TIME_MS: u64 = 1_700_000_000_000;
 
-const TABLES: [Table; 6] = [Table::System, Table::Log, Table::Meta, Table::ChunkHeader, Table::ChunkData, Table::Hint];
+const TABLES: [Table; 6] = [Table::System, Table::Log, Table::Meta, Table::ChunkIndex, Table::Extent, Table::Hint];
 
 /// Compares with what is pinned.
 fn check(name: &str, lines: &str) {
@@ -70,6 +72,22 @@ fn dump(kv: &MemoryKv) -> String {
         while let Some((key, value)) = cursor.entry() {
             writeln!(lines, "{table:?} {} {}", hex::encode(key), hex::encode(value)).expect("a string takes anything");
             cursor.next().expect("memory can be read");
+        }
+    }
+    lines
+}
+
+/// All that is in extents, without the pages' zeros.
+fn dump_files(files: &dyn ExtentFiles) -> String {
+    let mut lines = String::new();
+    for number in files.numbers().expect("memory can be read") {
+        let length = files.length(number).expect("memory can be read");
+        let bytes = files.read(number, 0, length as usize).expect("memory can be read");
+        for (page, bytes) in bytes.chunks(PAGE_BYTES).enumerate() {
+            let (body, crc) = bytes.split_at(PAGE_BYTES - 4);
+            let end = body.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+            let (body, crc) = (hex::encode(&body[..end]), hex::encode(crc));
+            writeln!(lines, "Extent file {number} page {page} {body} .. {crc}").expect("a string takes anything");
         }
     }
     lines
@@ -359,12 +377,14 @@ async fn a_nodes_own_records_as_they_lie_on_disk() {
     check("node.hex", &dump(&kv));
 
     let kv: Arc<MemoryKv> = Arc::new(MemoryKv::new());
-    let chunks = ChunkStore::open(kv.clone(), clock, Execution::Inline, Arc::new(|_| {})).expect("memory can be read");
+    let files: Arc<MemoryFiles> = Arc::new(MemoryFiles::new());
+    let chunks = ChunkStore::open(kv.clone(), files.clone(), clock, Execution::Inline, Arc::new(|_| {}));
+    let chunks = chunks.expect("memory can be read");
     let data = Bytes::from_static(b"a chunk is at most 4 MiB long");
     let (id, owner) =
         (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
     chunks.put(id, owner, piece_crcs(&data), data).await.expect("memory takes what it is given");
-    check("chunks.hex", &dump(&kv));
+    check("chunks.hex", &(dump(&kv) + &dump_files(&*files)));
 }
 
 #[test]

@@ -1,10 +1,17 @@
 //! Chunks on this node: immutable pieces of objects, durable before they are acknowledged, checked whenever they are read.
 //!
-//! This file is what the rest of the node calls, and decides on which thread the work happens and how much may wait;
-//! `table` does it, `record` is how it lies on disk. It knows nothing of replicas, objects or who may ask.
+//! This file is what the rest of the node calls, and decides on which thread the work happens and how much may wait. Chunks lie
+//! in extents, files that are only appended to (`append`), under an index of where each lies (`index`); `table` reads and
+//! removes them, `ledger` counts them, `record` is how they lie on disk. It knows nothing of replicas, objects or who may ask.
 
+mod append;
+pub mod files;
+mod index;
+mod ledger;
 mod queue;
+mod reclaim;
 mod record;
+mod recovery;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -21,17 +28,17 @@ use annulus_common::protocol::ListedChunk;
 use bytes::Bytes;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 
+use self::append::{GROUP_BYTES_MAX, Purpose, Put};
+use self::files::ExtentFiles;
+use self::index::Span;
 use self::queue::Threads;
-use self::table::{ChunkTable, Put, Span};
+use self::table::ChunkTable;
 use crate::kv::{Kv, KvError};
 
-/// Threads that write: while one waits for the disk, the other gathers and checks the next group.
-const WRITERS: usize = 2;
+/// Threads that write: groups are written one after the other, and what waits meanwhile is the next.
+const WRITERS: usize = 1;
 
-/// Bytes that one sync covers: more makes the first of a group wait without a gain for the last.
-const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Bytes that wait to be written or are being written: a group for each writer, and as much again behind them.
+/// Bytes that wait to be written or are being written: a group at the disk, the next, and as much again behind them.
 const WRITING_BYTES_MAX: usize = 4 * GROUP_BYTES_MAX;
 
 /// Threads that read: more than a disk needs to be busy, few enough that their buffers (4 MiB each) are nothing.
@@ -40,8 +47,8 @@ const READERS: usize = 4;
 /// Reads that wait: what a node can answer within the second or two that callers are willing to wait.
 const READS_WAITING_MAX: usize = 256;
 
-/// Deletes and listings, which must not delay reads and may wait for each other.
-const KEEPERS: usize = 1;
+/// Deletes and listings, which must not delay reads. Two, as a delete waits while the disk gives space back.
+const KEEPERS: usize = 2;
 const KEEPING_WAITING_MAX: usize = 64;
 
 /// The most chunks of one page of a listing, and of one batch of deletes.
@@ -137,9 +144,10 @@ pub struct ChunkRead {
 pub struct Usage {
     /// How many there are.
     pub chunks: u64,
-    /// Their bytes, without what the database adds.
+    /// Their bytes, without what index and extents add.
     pub bytes: u64,
-    /// Bytes of chunks that were removed since their disk space was last reclaimed.
+    /// Bytes that a reclaiming is for: extents that are nearly empty, and removed chunks whose disk space did not come back at
+    /// once, as it does but for a crash.
     pub removed_bytes: u64,
     /// Reads since the start that found a corrupt chunk.
     pub corrupt_reads: u64,
@@ -150,7 +158,7 @@ pub struct Usage {
 pub enum Execution {
     /// On threads of its own, as a disk needs it.
     Threads,
-    /// At once, where it is asked for: for a simulation, which has no threads, over a `Kv` in memory.
+    /// At once, where it is asked for: for a simulation, which has no threads, over memory.
     Inline,
 }
 
@@ -177,14 +185,15 @@ struct Write {
 }
 
 impl ChunkStore {
-    /// The chunks in a database that has the tables `System`, `ChunkHeader` and `ChunkData`.
+    /// The chunks in extent files, with their index in a database that has the tables `ChunkIndex` and `Extent`.
     pub fn open(
         kv: Arc<dyn Kv>,
+        files: Arc<dyn ExtentFiles>,
         clock: SharedClock,
         execution: Execution,
         on_corrupt: OnCorrupt,
     ) -> Result<Self, ChunkError> {
-        let table = Arc::new(ChunkTable::open(kv, on_corrupt)?);
+        let table = Arc::new(ChunkTable::open(kv, files, on_corrupt)?);
         let workers = match execution {
             Execution::Threads => Some(Workers::start(&table).map_err(|error| no_thread(&error))?),
             Execution::Inline => None,
@@ -201,7 +210,7 @@ impl ChunkStore {
         data: Bytes,
     ) -> Result<(), ChunkError> {
         let created_ms = self.clock.now_ms();
-        self.write(Put { id, owner, piece_crcs, data, created_ms, rewrite: false }).await
+        self.write(Put { id, owner, piece_crcs, data, created_ms, purpose: Purpose::Store }).await
     }
 
     /// Stores a chunk over an equal one whose bytes may have rotted. A different one is still refused.
@@ -213,7 +222,7 @@ impl ChunkStore {
         data: Bytes,
     ) -> Result<(), ChunkError> {
         let created_ms = self.clock.now_ms();
-        self.write(Put { id, owner, piece_crcs, data, created_ms, rewrite: true }).await
+        self.write(Put { id, owner, piece_crcs, data, created_ms, purpose: Purpose::Mend }).await
     }
 
     /// Reads the pieces that `range` touches. What lies past the chunk's end is not there; that is no error.
@@ -226,8 +235,8 @@ impl ChunkStore {
         self.read(move |table| table.stat(id)).await
     }
 
-    /// Removes chunks, durably, [`PAGE_CHUNKS_MAX`] at a time: after an error some may be gone. It is no error when one is
-    /// not there.
+    /// Removes chunks, durably, [`PAGE_CHUNKS_MAX`] at a time, and gives their disk space back: after an error some may be gone.
+    /// It is no error when one is not there.
     pub async fn delete(&self, ids: Vec<ChunkId>) -> Result<(), ChunkError> {
         for page in ids.chunks(PAGE_CHUNKS_MAX) {
             let page = page.to_vec();
@@ -270,7 +279,8 @@ impl ChunkStore {
         self.table.usage()
     }
 
-    /// Gives the disk space of deleted chunks back by rewriting the living ones beside them: long, and heavy on the disk.
+    /// Gives back the disk space that deletes could not, see [`Usage::removed_bytes`]: it walks the whole index and moves the
+    /// last chunks out of extents that are nearly empty.
     pub async fn reclaim(&self) -> Result<(), ChunkError> {
         let _one_at_a_time = self.reclaiming.lock().await;
         if self.workers.is_none() {
@@ -320,7 +330,7 @@ impl Workers {
     fn start(table: &Arc<ChunkTable>) -> io::Result<Self> {
         let table = table.clone();
         let write = move |group: Vec<Write>| write_group(&table, group);
-        let weight = |write: &Write| write.put.data.len();
+        let weight = |write: &Write| write.put.record_bytes();
         Ok(Self {
             writers: Threads::start("chunk-write", WRITERS, GROUP_BYTES_MAX, weight, write)?,
             writing: Arc::new(Semaphore::new(WRITING_BYTES_MAX)),
@@ -330,7 +340,7 @@ impl Workers {
     }
 }
 
-/// Everything that waits becomes one batch with one sync.
+/// Everything that waits becomes one write with one sync.
 fn write_group(table: &ChunkTable, group: Vec<Write>) {
     let (puts, waiting): (Vec<_>, Vec<_>) =
         group.into_iter().map(|write| (write.put, (write.answer, write._permit))).unzip();

@@ -1,14 +1,17 @@
-//! The data directory of a node: its two databases, made together or not at all, and opened as a pair.
+//! The data directory of a node: its two databases and the place of its extents, made together or not at all, and opened as
+//! one.
 //!
-//! DIR/db/meta holds Raft logs and metadata, DIR/db/chunks holds chunks: apart, so that a chunk of 4 MiB never stands before
-//! a Raft entry in a log of writes. Both are made in DIR/db.new, which is renamed when they are complete: a crash in between
-//! leaves nothing that could be taken for a node.
+//! DIR/db/meta holds Raft logs and metadata, DIR/db/chunks the index of chunks: apart, as the one is synced all the time and
+//! the other seldom. DIR/db/extents is for the files that chunks lie in; it may be a mount point, so it says whose it is. All
+//! are made in DIR/db.new, which is renamed when they are complete: a crash in between leaves nothing that could be taken for
+//! a node. What is in the extents is not known here.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use annulus_common::chunk::crc32c;
 use annulus_common::ids::InstanceId;
 
 use super::KvError;
@@ -19,8 +22,10 @@ use super::identity::{IdentityError, NodeIdentity};
 pub struct NodeDirectory {
     /// Raft logs and metadata.
     pub meta: Arc<DiskKv>,
-    /// Chunks.
+    /// The index of chunks.
     pub chunks: Arc<DiskKv>,
+    /// The directory of the extents.
+    pub extents: PathBuf,
     /// Whose they are, as it was at the start.
     pub identity: NodeIdentity,
     /// Whether this start made them.
@@ -62,7 +67,8 @@ impl NodeDirectory {
         if identity_of(&chunks, &paths.chunks)?.instance != identity.instance {
             return Err(IdentityError::OtherInstance { place: display(&paths.meta) });
         }
-        Ok(Self { meta: Arc::new(meta), chunks: Arc::new(chunks), identity, created })
+        check_owner(&paths, identity.instance)?;
+        Ok(Self { meta: Arc::new(meta), chunks: Arc::new(chunks), extents: paths.extents, identity, created })
     }
 }
 
@@ -73,10 +79,15 @@ struct Paths {
     incomplete: PathBuf,
     meta: PathBuf,
     chunks: PathBuf,
+    extents: PathBuf,
 }
 
 const META: &str = "meta";
 const CHUNKS: &str = "chunks";
+const EXTENTS: &str = "extents";
+
+/// The file that says whose extents these are.
+const OWNER: &str = "owner";
 
 impl Paths {
     fn of(directory: &Path) -> Self {
@@ -86,6 +97,7 @@ impl Paths {
             incomplete: directory.join("db.new"),
             meta: complete.join(META),
             chunks: complete.join(CHUNKS),
+            extents: complete.join(EXTENTS),
             complete,
         }
     }
@@ -103,8 +115,38 @@ fn create(paths: &Paths, options: &DirectoryOptions) -> Result<(), IdentityError
         let kv = DiskKv::open(&paths.incomplete.join(name), OpenMode::Create, disk_options)?;
         identity.store(&kv)?;
     }
+    let extents = paths.incomplete.join(EXTENTS);
+    create_extents(&extents, identity.instance).map_err(|error| failed(&extents, &error))?;
     complete(paths).map_err(|error| failed(&paths.complete, &error))?;
     Ok(())
+}
+
+fn create_extents(path: &Path, instance: InstanceId) -> io::Result<()> {
+    fs::create_dir(path)?;
+    let mut owner = File::create_new(path.join(OWNER))?;
+    owner.write_all(&owner_record(instance))?;
+    owner.sync_all()?;
+    File::open(path)?.sync_all()
+}
+
+/// The instance's 16 bytes, and their CRC-32C: damage is not taken for another node.
+fn owner_record(instance: InstanceId) -> Vec<u8> {
+    [&instance.0[..], &crc32c(&instance.0).to_le_bytes()].concat()
+}
+
+fn is_owner_record(record: &[u8]) -> bool {
+    record.first_chunk().is_some_and(|instance| record == owner_record(InstanceId(*instance)))
+}
+
+/// Refuses extents that are not there, as when their disk is not mounted, and those of another node.
+fn check_owner(paths: &Paths, instance: InstanceId) -> Result<(), IdentityError> {
+    match fs::read(paths.extents.join(OWNER)) {
+        Ok(owner) if owner == owner_record(instance) => Ok(()),
+        Ok(owner) if is_owner_record(&owner) => Err(IdentityError::OtherInstance { place: display(&paths.extents) }),
+        Ok(_) => Err(IdentityError::Unknown { place: display(&paths.extents) }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing(&paths.extents, &paths.chunks)),
+        Err(error) => Err(failed(&paths.extents, &error).into()),
+    }
 }
 
 /// Whether anything is in `path`.
@@ -200,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_lost_database_is_never_replaced_by_an_empty_one() {
-        for lost in ["db/meta", "db/chunks"] {
+        for lost in ["db/meta", "db/chunks", "db/extents"] {
             let directory = TempDir::new().unwrap();
             drop(NodeDirectory::open(directory.path(), &options("n1", 1)).unwrap());
             let lost = directory.path().join(lost);
@@ -238,6 +280,12 @@ mod tests {
         fs::remove_dir_all(one.path().join("db/chunks")).unwrap();
         fs::rename(two.path().join("db/chunks"), one.path().join("db/chunks")).unwrap();
         assert!(matches!(refused(one.path(), &options("n1", 1)), IdentityError::OtherInstance { .. }));
+        fs::rename(one.path().join("db/chunks"), two.path().join("db/chunks")).unwrap();
+        fs::remove_dir_all(two.path().join("db/extents")).unwrap();
+        fs::rename(one.path().join("db/extents"), two.path().join("db/extents")).unwrap();
+        assert!(matches!(refused(two.path(), &options("n1", 2)), IdentityError::OtherInstance { .. }));
+        fs::write(two.path().join("db/extents/owner"), [2; 16]).unwrap();
+        assert!(matches!(refused(two.path(), &options("n1", 2)), IdentityError::Unknown { .. }));
     }
 
     #[test]

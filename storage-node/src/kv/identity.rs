@@ -54,25 +54,28 @@ pub enum IdentityError {
         /// The name asked for.
         configured: String,
     },
-    /// The two databases are not of one node.
+    /// The databases, or the extents, are not of one node.
     #[error("{place} and its sibling belong to different nodes; put back the directory that was there before")]
     OtherInstance {
-        /// The database of metadata.
+        /// One of them.
         place: String,
     },
-    /// One database of the two is gone.
+    /// One database of the two is gone, or the extents are.
     #[error(
         "{missing} is missing while {present} is there; a node never starts empty in its place: put it back (is a disk not \
          mounted?), or move the whole data directory away and let the node join again as a new one"
     )]
     Missing {
-        /// The database that should be there.
+        /// What should be there.
         missing: String,
-        /// The one that is.
+        /// What is.
         present: String,
     },
     /// There is a database, but nothing says whose.
-    #[error("{place} does not say whose it is; it was not made by this program, or it is damaged")]
+    #[error(
+        "{place} does not say whose it is; it was not made by this program, or it is damaged: then move this data directory \
+         away and let the node join again under a new id, its replicas have the data"
+    )]
     Unknown {
         /// The database.
         place: String,

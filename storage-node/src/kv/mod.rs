@@ -21,10 +21,10 @@ pub enum Table {
     Log,
     /// Metadata records; small objects live in them, so values above 2 KiB go to blob files.
     Meta,
-    /// Chunk headers.
-    ChunkHeader,
-    /// Chunk payloads, always in blob files.
-    ChunkData,
+    /// Where each chunk lies, and what is known of it.
+    ChunkIndex,
+    /// What each extent of chunks holds: one row of counters for each, rewritten in place.
+    Extent,
     /// Chunks that other nodes are owed.
     Hint,
 }

@@ -9,6 +9,8 @@ use parking_lot::RwLock;
 
 use super::{NodeConfig, StartError};
 use crate::chunk::Execution;
+use crate::chunk::files::ExtentFiles;
+use crate::chunk::files::disk::DiskFiles;
 use crate::kv::Kv;
 use crate::kv::directory::{DirectoryOptions, NodeDirectory};
 use crate::kv::disk::{BlockCache, DiskOptions, OpenMode};
@@ -21,6 +23,7 @@ const METADATA_RESERVE_SHARE: u64 = 4;
 pub struct NodeData {
     pub(super) meta: Arc<dyn Kv>,
     pub(super) chunks: Arc<dyn Kv>,
+    pub(super) extents: Arc<dyn ExtentFiles>,
     pub(super) execution: Execution,
     pub(super) identity: Arc<RwLock<NodeIdentity>>,
 }
@@ -38,12 +41,24 @@ impl NodeData {
         let instance = InstanceId::generate(clock.now_ms());
         let options = DirectoryOptions { mode: OpenMode::Create, name: config.name.clone(), instance, meta, chunks };
         let directory = NodeDirectory::open(&config.data_dir, &options)?;
-        Ok(Self::of(directory.meta, directory.chunks, directory.identity, Execution::Threads))
+        let opened = DiskFiles::open(&directory.extents, config.disk_reserve_bytes);
+        let extents = opened.map_err(|source| StartError::System {
+            what: format!("opening {}", directory.extents.display()),
+            source,
+        })?;
+        let NodeDirectory { meta, chunks, identity, .. } = directory;
+        Ok(Self::of(meta, chunks, Arc::new(extents), identity, Execution::Threads))
     }
 
-    /// Databases that were opened elsewhere, such as in memory; the identity is that in `meta`, or a new node's.
-    pub fn of(meta: Arc<dyn Kv>, chunks: Arc<dyn Kv>, identity: NodeIdentity, execution: Execution) -> Self {
-        Self { meta, chunks, execution, identity: Arc::new(RwLock::new(identity)) }
+    /// Databases and extents that were opened elsewhere, such as in memory; the identity is that in `meta`, or a new node's.
+    pub fn of(
+        meta: Arc<dyn Kv>,
+        chunks: Arc<dyn Kv>,
+        extents: Arc<dyn ExtentFiles>,
+        identity: NodeIdentity,
+        execution: Execution,
+    ) -> Self {
+        Self { meta, chunks, extents, execution, identity: Arc::new(RwLock::new(identity)) }
     }
 
     /// Who the node is, as its peers are told: it changes when the node gets into a cluster.

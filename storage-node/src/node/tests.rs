@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 use super::{NodeConfig, NodeData, StartError, StorageNode};
 use crate::chunk::Execution;
+use crate::chunk::files::memory::MemoryFiles;
 use crate::cluster::formation::FormationSettings;
 use crate::cluster::root_key;
 use crate::kv::identity::NodeIdentity;
@@ -69,6 +70,7 @@ struct Disk {
     name: String,
     meta: Arc<MemoryKv>,
     chunks: Arc<MemoryKv>,
+    extents: Arc<MemoryFiles>,
     directory: TempDir,
 }
 
@@ -77,13 +79,19 @@ impl Disk {
         let meta = Arc::new(MemoryKv::new());
         NodeIdentity::new(name, InstanceId(rand::random())).store(&*meta).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        Self { name: name.to_owned(), meta, chunks: Arc::new(MemoryKv::new()), directory }
+        Self {
+            name: name.to_owned(),
+            meta,
+            chunks: Arc::new(MemoryKv::new()),
+            extents: Arc::new(MemoryFiles::new()),
+            directory,
+        }
     }
 
     fn data(&self) -> NodeData {
         let identity = NodeIdentity::load(&*self.meta, "memory").unwrap().unwrap();
         let open = |kv: &Arc<MemoryKv>| Arc::new(Handle(Arc::clone(kv)));
-        NodeData::of(open(&self.meta), open(&self.chunks), identity, Execution::Inline)
+        NodeData::of(open(&self.meta), open(&self.chunks), self.extents.clone(), identity, Execution::Inline)
     }
 }
 

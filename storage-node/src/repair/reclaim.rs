@@ -1,5 +1,5 @@
-//! Gives the disk space of removed chunks back. Rewriting what lives beside them is heavy, so it waits until it is worth it and
-//! until the disk has nothing better to do.
+//! Has the chunk store reclaim what deletes left over: extents that are nearly empty. Moving their last chunks is work, so it
+//! waits until it is worth it and until the disk has nothing better to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use annulus_common::clock::SharedClock;
 use super::{Next, RepairSeams, Worker};
 use crate::chunk::{ChunkStore, Usage};
 
-/// Fewer removed bytes are not worth the work: one blob file of the database.
+/// Fewer removed bytes are not worth the work: one extent.
 const WORTHWHILE_BYTES: u64 = 256 << 20;
 
 /// The pause after a reclaiming: what is removed meanwhile is done together.

@@ -24,10 +24,11 @@ use parking_lot::Mutex;
 
 use super::RepairSettings;
 use crate::chunk::Execution;
+use crate::chunk::files::memory::MemoryFiles;
+use crate::chunk::files::{ExtentFiles, PAGE_BYTES};
 use crate::cluster::formation::FormationSettings;
 use crate::kv::identity::NodeIdentity;
 use crate::kv::memory::MemoryKv;
-use crate::kv::{Batch, Durability, Kv, KvRead, Table};
 use crate::node::{NodeConfig, NodeData, StorageNode};
 
 /// Longer than everything here takes, elections included.
@@ -78,6 +79,7 @@ struct Machine {
     name: String,
     meta: Arc<MemoryKv>,
     chunks: Arc<MemoryKv>,
+    extents: Arc<MemoryFiles>,
     directory: tempfile::TempDir,
     node: Option<StorageNode>,
 }
@@ -142,7 +144,8 @@ impl Site {
             let meta = Arc::new(MemoryKv::new());
             NodeIdentity::new(&name, InstanceId(rand::random())).store(&*meta).unwrap();
             let directory = tempfile::tempdir().unwrap();
-            site.machines.push(Machine { name, meta, chunks: Arc::new(MemoryKv::new()), directory, node: None });
+            let (chunks, extents) = (Arc::new(MemoryKv::new()), Arc::new(MemoryFiles::new()));
+            site.machines.push(Machine { name, meta, chunks, extents, directory, node: None });
         }
         for number in 0..nodes {
             site.start(number);
@@ -157,7 +160,8 @@ impl Site {
         let config = self.config(place);
         let machine = &mut self.machines[place];
         let identity = NodeIdentity::load(&*machine.meta, "memory").unwrap().unwrap();
-        let data = NodeData::of(machine.meta.clone(), machine.chunks.clone(), identity, Execution::Inline);
+        let (meta, chunks, extents) = (machine.meta.clone(), machine.chunks.clone(), machine.extents.clone());
+        let data = NodeData::of(meta, chunks, extents, identity, Execution::Inline);
         let transport = self.network.transport(data.identity());
         let node = StorageNode::start(config, data, transport, self.clock.clone()).unwrap();
         let counted = Counted { service: node.service(), calls: self.calls.clone() };
@@ -173,6 +177,12 @@ impl Site {
 
     fn calls(&self, kind: &str) -> usize {
         self.calls.lock().get(kind).copied().unwrap_or_default()
+    }
+
+    /// A disk that was replaced by an empty one.
+    fn lose_chunks(&mut self, place: usize) {
+        let machine = &mut self.machines[place];
+        (machine.chunks, machine.extents) = (Arc::new(MemoryKv::new()), Arc::new(MemoryFiles::new()));
     }
 
     async fn stop(&mut self, place: usize) {
@@ -422,7 +432,7 @@ async fn a_chunk_that_rotted_here_is_sent_from_another_copy_and_mended() {
     site.stop(place).await;
     site.put_chunk(good, id, &bytes(1), &[]).await;
     site.put_chunk(keeper, id, &bytes(1), &[late]).await;
-    rot(&site.machines[site.place(keeper)].chunks);
+    rot(&site.machines[site.place(keeper)].extents);
     let get = Request::GetChunk { id, from: 0, to: 10 };
     assert_eq!(site.ask(keeper, &get, Bytes::new()).await, Err(Refusal::CorruptChunk));
     site.start(place);
@@ -432,18 +442,11 @@ async fn a_chunk_that_rotted_here_is_sent_from_another_copy_and_mended() {
     }
 }
 
-/// Changes a byte of every chunk.
-fn rot(kv: &MemoryKv) {
-    let mut batch = Batch::default();
-    let mut cursor = kv.cursor(Table::ChunkData, &[], &[u8::MAX; 32]).unwrap();
-    cursor.seek(&[]).unwrap();
-    while let Some((key, value)) = cursor.entry() {
-        let mut value = value.to_vec();
-        value[7] ^= 1;
-        batch.put(Table::ChunkData, key.to_vec(), value);
-        cursor.next().unwrap();
+/// Changes a byte of the first chunk of every extent.
+fn rot(extents: &MemoryFiles) {
+    for number in extents.numbers().unwrap() {
+        extents.flip(number, PAGE_BYTES as u64 + 7);
     }
-    kv.write(batch, Durability::Synced).unwrap();
 }
 
 /// A part of one small chunk that lies in that partition.
@@ -502,7 +505,7 @@ async fn a_node_that_lost_its_chunks_gets_them_back_from_the_others() {
     let lost = NodeId(2);
     let place = site.place(lost);
     site.stop(place).await;
-    site.machines[place].chunks = Arc::new(MemoryKv::new());
+    site.lose_chunks(place);
     site.resume(place).await;
     for (id, _) in parts.iter().flat_map(Part::chunks) {
         until(async || site.has(lost, id).await).await;
@@ -525,12 +528,13 @@ async fn what_was_fetched_before_a_crash_is_not_fetched_again() {
     let lost = NodeId(3);
     let place = site.place(lost);
     site.stop(place).await;
-    site.machines[place].chunks = Arc::new(MemoryKv::new());
+    site.lose_chunks(place);
     let gets_before = site.calls("gets");
     site.resume(place).await;
     until(async || site.count(lost, &parts).await > 0).await;
     site.stop(place).await;
     site.machines[place].chunks.crash();
+    site.machines[place].extents.crash();
     site.resume(place).await;
     until(async || site.count(lost, &parts).await == parts.len()).await;
     // Those on their way in the crash may come twice.

@@ -1,6 +1,6 @@
 //! The database on disk: RocksDB behind the `Kv` seam, and the only module that imports it.
 //!
-//! A node has two of them (see `directory`): one for metadata and Raft logs, one for chunks. This file opens one, reads and
+//! A node has two of them (see `directory`): one for metadata and Raft logs, one for the index of chunks. This file opens one, reads and
 //! writes; `tuning` says how the engine is set up, `wal` what happens to a torn end of its log, `space` when it is full.
 
 mod allocator;
@@ -21,7 +21,7 @@ use rocksdb::{
     ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
-use self::space::SpaceGuard;
+pub(crate) use self::space::SpaceGuard;
 pub use self::space::{DiskSpace, disk_space};
 use super::{Batch, Cursor, Durability, Kv, KvError, KvRead, Op, Table};
 
@@ -58,13 +58,10 @@ pub struct DiskOptions {
     pub tables: &'static [Table],
     /// The cache of its blocks.
     pub cache: BlockCache,
-    /// File handles it may keep open. Both databases together stay below the usual limit of 1,024.
+    /// File handles it may keep open. Both databases and the extents together stay below the usual limit of 1,024.
     pub open_files_max: i32,
     /// Flushes and compactions at the same time.
     pub background_jobs_max: i32,
-    /// Whether flushes and compactions go past the page cache. For bulk it costs less than half: in a virtual machine most of
-    /// the CPU of a buffered write is page cache that nothing reads soon.
-    pub direct_flush: bool,
     /// Bytes of the file system that are kept free of writes; without it 1 GiB or 2 % of the disk, whichever is smaller,
     /// divided by `reserve_share`.
     pub reserve_bytes: Option<u64>,
@@ -81,20 +78,18 @@ impl DiskOptions {
             cache,
             open_files_max: 256,
             background_jobs_max: 4,
-            direct_flush: false,
             reserve_bytes: None,
             reserve_share: 4,
         }
     }
 
-    /// For chunks. One compaction at a time, so that metadata always finds a free thread.
+    /// For the index of chunks. One compaction at a time, so that metadata always finds a free thread.
     pub fn chunks(cache: BlockCache) -> Self {
         Self {
-            tables: &[Table::System, Table::ChunkHeader, Table::ChunkData],
+            tables: &[Table::System, Table::ChunkIndex, Table::Extent],
             cache,
-            open_files_max: 512,
+            open_files_max: 256,
             background_jobs_max: 2,
-            direct_flush: true,
             reserve_bytes: None,
             reserve_share: 1,
         }
@@ -315,9 +310,11 @@ impl Cursor for DiskCursor<'_> {
     }
 }
 
-/// Whether a batch puts at least as many keys as it deletes.
+/// Whether a batch puts at least as many keys as it deletes. Rows of extents are counters that are rewritten in place, one for
+/// each extent that a delete touches: they do not count.
 fn grows(batch: &Batch) -> bool {
-    let puts = batch.ops.iter().filter(|op| matches!(op, Op::Put(..))).count();
+    let adds = |op: &&Op| matches!(op, Op::Put(table, ..) if *table != Table::Extent);
+    let puts = batch.ops.iter().filter(adds).count();
     puts > 0 && puts * 2 >= batch.ops.len()
 }
 

@@ -40,7 +40,7 @@ fn default_reserve_bytes(space: DiskSpace) -> u64 {
 }
 
 /// Admits writes until only the reserve is left.
-pub(super) struct SpaceGuard {
+pub(crate) struct SpaceGuard {
     path: CString,
     reserve_bytes: u64,
     budget: Mutex<Budget>,
@@ -54,7 +54,7 @@ struct Budget {
 
 impl SpaceGuard {
     /// Guards the file system of `path`, by default with [`default_reserve_bytes`] divided by `share`.
-    pub(super) fn new(path: &Path, reserve_bytes: Option<u64>, share: u64) -> io::Result<Self> {
+    pub(crate) fn new(path: &Path, reserve_bytes: Option<u64>, share: u64) -> io::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let space = measure(&path)?;
         let reserve_bytes = reserve_bytes.unwrap_or_else(|| default_reserve_bytes(space) / share.max(1));
@@ -64,7 +64,7 @@ impl SpaceGuard {
 
     /// Whether `bytes` more may be written. Between two measurements it counts along, so that a burst cannot eat the
     /// reserve.
-    pub(super) fn admit(&self, bytes: u64) -> io::Result<bool> {
+    pub(crate) fn admit(&self, bytes: u64) -> io::Result<bool> {
         let mut budget = self.budget.lock();
         if budget.measured.elapsed() >= MEASURE_EVERY {
             let space = measure(&self.path)?;

@@ -159,7 +159,7 @@ fn a_database_serves_one_process() {
 fn a_table_it_was_not_opened_with_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let kv = open(directory.path());
-    assert!(matches!(kv.get(Table::ChunkData, b"a"), Err(KvError::Failed { .. })));
+    assert!(matches!(kv.get(Table::ChunkIndex, b"a"), Err(KvError::Failed { .. })));
 }
 
 #[test]

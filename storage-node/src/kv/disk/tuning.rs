@@ -1,7 +1,7 @@
 //! How RocksDB is set up: for each table what its values are like, for each database how much it may take.
 //!
 //! Memory in the worst case, both databases of a node: block cache (shared, 64 MiB unless told), memtables 64 MiB for
-//! metadata and about 128 MiB for chunks while flushes lag, and some ten MiB for open files.
+//! metadata and 16 MiB for the index of chunks, and some ten MiB for open files.
 
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options};
 
@@ -11,7 +11,7 @@ use crate::kv::Table;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Blocks of the chunk database's own tables are few; what the cache is for are the metadata's blocks and filters.
+/// For the blocks and filters of metadata and of the index of chunks.
 pub(super) const CACHE_BYTES_DEFAULT: usize = 64 * MIB;
 
 /// Memtables of one database before it flushes the largest: with more, a restart replays longer.
@@ -26,9 +26,6 @@ const INFO_LOG_FILES_MAX: usize = 4;
 
 /// Dirty pages are written back this often, so that an fsync finds little left to do.
 const WRITE_BACK_BYTES: u64 = MIB as u64;
-
-/// A direct write waits for the disk: fewer and larger ones.
-const DIRECT_WRITE_BYTES: u64 = 4 * MIB as u64;
 
 /// Filters cost 10 bits a key and spare 99 of 100 needless reads.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
@@ -63,10 +60,6 @@ pub(super) fn database(options: &DiskOptions) -> Options {
     db.set_db_write_buffer_size(MEMTABLES_BYTES_MAX);
     db.set_max_open_files(options.open_files_max);
     db.set_max_background_jobs(options.background_jobs_max);
-    db.set_use_direct_io_for_flush_and_compaction(options.direct_flush);
-    if options.direct_flush {
-        db.set_writable_file_max_buffer_size(DIRECT_WRITE_BYTES);
-    }
     db.set_keep_log_file_num(INFO_LOG_FILES_MAX);
     db.set_max_log_file_size(INFO_LOG_BYTES_MAX);
     db.set_stats_dump_period_sec(0); // an idle node is idle
@@ -99,20 +92,13 @@ pub(super) fn column_family(table: Table, cache: &Cache) -> ColumnFamilyDescript
             cf.set_blob_gc_force_threshold(META_BLOB_GARBAGE_RATIO_MAX);
             drop_tombstones_early(&mut cf);
         }
-        Table::ChunkHeader => {
+        Table::ChunkIndex => {
             cf.set_write_buffer_size(8 * MIB);
             cf.set_compression_type(DBCompressionType::Lz4);
             blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
             drop_tombstones_early(&mut cf);
         }
-        Table::ChunkData => {
-            cf.set_write_buffer_size(32 * MIB);
-            cf.set_max_write_buffer_number(3);
-            cf.set_min_blob_size(0); // a payload never moves with the tree, however short its last piece
-            // Compactions would move every payload of the oldest files, garbage beside it or not: that is left to
-            // `Kv::compact`, which the collector schedules. A file that is all garbage goes by itself.
-            blobs(&mut cf, 256 * MIB);
-        }
+        Table::Extent => cf.set_write_buffer_size(MIB),
         Table::Hint => {
             cf.set_write_buffer_size(4 * MIB);
             drop_tombstones_early(&mut cf);
@@ -129,8 +115,8 @@ pub(super) fn name(table: Table) -> &'static str {
         Table::System => "default",
         Table::Log => "log",
         Table::Meta => "meta",
-        Table::ChunkHeader => "chunk-header",
-        Table::ChunkData => "chunk-data",
+        Table::ChunkIndex => "chunk-index",
+        Table::Extent => "extent",
         Table::Hint => "hint",
     }
 }
@@ -139,10 +125,9 @@ pub(super) fn name(table: Table) -> &'static str {
 /// [`column_family`] says. Nothing for a table without blob files.
 pub(super) fn blob_collection(table: Table, by_hand: bool) -> Option<[(&'static str, String); 2]> {
     let (enabled, age_cutoff) = match table {
-        Table::Meta | Table::ChunkData if by_hand => (true, 1.0),
+        Table::Meta if by_hand => (true, 1.0),
         Table::Meta => (true, META_BLOB_AGE_CUTOFF),
-        Table::ChunkData => (false, 0.0),
-        Table::System | Table::Log | Table::ChunkHeader | Table::Hint => return None,
+        Table::System | Table::Log | Table::ChunkIndex | Table::Extent | Table::Hint => return None,
     };
     Some([
         ("enable_blob_garbage_collection", enabled.to_string()),
