@@ -3,10 +3,26 @@
 //!
 //! See "IAM JSON policy reference" in the IAM user guide, and "Bucket policies for Amazon S3" in the S3 user guide.
 
+mod actions;
+mod bucket;
+mod condition;
 mod context;
+mod document;
+mod error;
+mod json;
+mod keys;
+mod pattern;
 mod principal;
+mod public;
+mod statement;
+#[cfg(test)]
+mod tests;
+mod value;
 
+pub use bucket::{BucketPolicy, PublicAccessBlock};
 pub use context::Context;
+pub use document::{Owner, POLICY_BYTES_MAX, POLICY_TEXT_BYTES_MAX, Policy};
+pub use error::PolicyError;
 pub use principal::{Principal, account_arn};
 
 /// What policies say about a request. The order is that of strength.

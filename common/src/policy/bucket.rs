@@ -1,0 +1,70 @@
+//! The policy of a bucket as it is kept: the text that its owner sent, and what it means, read once.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::document::{Owner, Policy};
+use super::error::PolicyError;
+use super::{Question, Verdict};
+
+/// A bucket's policy. Only its text is stored and sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BucketPolicy {
+    text: String,
+    policy: Policy,
+    public: bool,
+}
+
+impl BucketPolicy {
+    /// The policy that `text` writes for the bucket of that name.
+    pub fn parse(text: String, bucket: &str) -> Result<Self, PolicyError> {
+        let policy = Policy::parse(&text, Owner::Bucket(Some(bucket)))?;
+        let public = policy.is_public();
+        Ok(Self { text, policy, public })
+    }
+
+    /// As it was sent.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What it says about a request.
+    pub fn judge(&self, question: &Question<'_>) -> Verdict {
+        self.policy.judge(question)
+    }
+
+    /// Whether it is what S3 calls public.
+    pub fn is_public(&self) -> bool {
+        self.public
+    }
+}
+
+impl Serialize for BucketPolicy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for BucketPolicy {
+    /// The text was judged when it was set. Should this version not understand it all the same, it forbids everything, but to
+    /// its owner to mend it: a map that cannot be read would stop the cluster, and a policy that is skipped would open it.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let policy = Policy::parse(&text, Owner::Bucket(None)).unwrap_or_else(|_| Policy::forbidding());
+        let public = policy.is_public();
+        Ok(Self { text, policy, public })
+    }
+}
+
+/// What of public access a bucket's owner rules out: see "Blocking public access to your Amazon S3 storage" in the S3 user
+/// guide.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PublicAccessBlock {
+    /// Lists that grant something to everybody are refused from now on.
+    pub block_public_acls: bool,
+    /// What lists grant to everybody counts no more.
+    pub ignore_public_acls: bool,
+    /// Policies that are public are refused from now on.
+    pub block_public_policy: bool,
+    /// A policy that is public allows nothing to other accounts.
+    pub restrict_public_buckets: bool,
+}
