@@ -28,6 +28,7 @@ use annulus_common::object::{
     AttributeChange, Data, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, Retention, RetentionMode, Upload,
     UserId, VersionId, Versioning,
 };
+use annulus_common::policy::{BucketPolicy, PublicAccessBlock};
 use annulus_common::protocol::metadata::{
     Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
 };
@@ -284,6 +285,9 @@ fn profile(number: u8) -> NodeProfile {
     }
 }
 
+const POLICY: &str =
+    r#"{"Statement": {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::music/*"}}"#;
+
 fn map() -> ClusterMap {
     let owner = UserId([0x0a; 32]);
     let user = User {
@@ -316,6 +320,8 @@ fn map() -> ClusterMap {
             tags: Some(Arc::new(Tags::from([("team".to_owned(), "storage".to_owned())]))),
             requester_pays: true,
             versioning: Versioning::Enabled,
+            policy: Some(Arc::new(BucketPolicy::parse(POLICY.to_owned(), "music").expect("a policy"))),
+            public_access_block: Some(PublicAccessBlock { block_public_acls: true, ..PublicAccessBlock::default() }),
         },
     };
     let version = KmsKeyVersion { created_ms: TIME_MS, master: MasterKeyId([0x3a; 8]), material: wrapped(0x60) };

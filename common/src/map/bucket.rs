@@ -10,6 +10,7 @@ use crate::acl::BucketAcl;
 use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
 use crate::object::{UserId, Versioning};
+use crate::policy::{BucketPolicy, PublicAccessBlock};
 use crate::tags::Tags;
 
 /// A bucket.
@@ -44,6 +45,10 @@ pub struct BucketConfig {
     pub requester_pays: bool,
     /// Whether it keeps what is replaced and deleted.
     pub versioning: Versioning,
+    /// Who may do what with it and in it, beside what lists grant.
+    pub policy: Option<Arc<BucketPolicy>>,
+    /// What of public access is ruled out.
+    pub public_access_block: Option<PublicAccessBlock>,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -59,6 +64,10 @@ pub enum BucketChange {
     RequesterPays(bool),
     /// Whether it keeps what is replaced and deleted.
     Versioning(Versioning),
+    /// Who may do what with it and in it.
+    Policy(Option<Arc<BucketPolicy>>),
+    /// What of public access is ruled out.
+    PublicAccessBlock(Option<PublicAccessBlock>),
 }
 
 /// The life of a bucket.
@@ -84,6 +93,8 @@ impl BucketConfig {
             BucketChange::Tags(tags) => self.tags = tags.clone(),
             BucketChange::RequesterPays(requester_pays) => self.requester_pays = *requester_pays,
             BucketChange::Versioning(versioning) => self.versioning = *versioning,
+            BucketChange::Policy(policy) => self.policy = policy.clone(),
+            BucketChange::PublicAccessBlock(block) => self.public_access_block = *block,
         }
     }
 }

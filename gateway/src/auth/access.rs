@@ -6,12 +6,14 @@ use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::UserId;
 use annulus_common::policy::Principal;
 use http::HeaderMap;
+use http::request::Parts;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{CopyObjectInput, CopySource, UploadPartCopyInput};
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
-use super::action::{Judged, Rule, accompanying, rule};
+use super::action::{Action, Judged, Rule, accompanying, rule};
 use super::facts::{self, Head};
+use super::pipeline::Rights;
 use super::promise::{self, NotBuilt};
 use super::subresource::{self, Misplaced};
 use super::{Access, Accounts, Operation, Resource, Signature};
@@ -91,7 +93,8 @@ impl Gatekeeper {
             now_ms: self.clock.now_ms(),
         };
         let context = facts::facts(&principal, &head);
-        Ok(Access::new(principal, rule.action, context))
+        // Those who sign are accounts themselves: none of them is a user or a role of one.
+        Ok(Access::new(principal, Rights::default(), rule.action, context))
     }
 
     /// Whether the source's bucket is the one that the client means. Whether it may read the source is decided by the
@@ -102,6 +105,23 @@ impl Gatekeeper {
         let bucket = map.buckets.get(&**bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
         is_expected_owner(headers, "x-amz-source-expected-bucket-owner", bucket)
     }
+}
+
+/// Who asks beside S3, as the account that it is taken for, with what an operation of S3's would know of the request.
+pub(crate) fn access_of_account(
+    map: &ClusterMap,
+    account: UserId,
+    (operation, action): (&'static str, Action),
+    request: &Parts,
+    (region, now_ms): (&str, u64),
+) -> Access {
+    let name = map.users.get(&account).map(|user| user.name.clone()).unwrap_or_default();
+    let principal = Principal::Account { id: account, name };
+    let peer = request.extensions.get::<Peer>().copied();
+    let (headers, uri) = (&request.headers, &request.uri);
+    let head = Head { operation, headers, uri, peer, signature: None, region, now_ms };
+    let context = facts::facts(&principal, &head);
+    Access::new(principal, Rights::default(), action, context)
 }
 
 /// The signature that s3s verified just now, or in an earlier pass of the same request.

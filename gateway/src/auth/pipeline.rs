@@ -1,18 +1,23 @@
 //! The way every request goes to its decision: who asks and what is known of the request on one side, what is asked for on
 //! the other, and [`decide`] between them.
 //!
-//! Policies of users, groups and roles join as [`Grounds::identity`], those of sessions as [`Grounds::session`].
+//! Policies of users, groups and roles join as [`Rights::identity`], those of sessions as [`Rights::session`]: whoever finds
+//! out who asks ([`super::access`]) gathers them, and the same engine judges them here.
 
 use std::sync::Arc;
 
 use annulus_common::object::UserId;
-use annulus_common::policy::{Context, Principal, Question, Verdict};
+use annulus_common::policy::{Context, Policy, Principal, Question, Verdict};
 use s3s::{S3Result, s3_error};
 use tracing::debug;
 
 use super::action::{Action, LIST_BUCKET, is_bucket_owners};
 use super::decide::{Grounds, decide};
 use super::resource::Resource;
+
+/// What the account that owns a bucket may always do, so that a policy that forbids too much can be mended: see
+/// "PutBucketPolicy" in the S3 API reference.
+const MENDING: [&str; 3] = ["s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"];
 
 /// Who asks, with all that the conditions of policies can know of the request. Every S3 operation finds it in the request's
 /// extensions.
@@ -25,15 +30,25 @@ pub struct Access {
 struct Asking {
     principal: Principal,
     user: UserId,
+    rights: Rights,
     action: Action,
     context: Context,
 }
 
+/// What policies of the caller's own account say about the one who asks.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Rights {
+    /// Those of a user with its groups, or of a role. An account itself has none and needs none.
+    pub(super) identity: Option<Vec<Arc<Policy>>>,
+    /// Those that a session was opened with, which may do nothing beyond them.
+    pub(super) session: Option<Vec<Arc<Policy>>>,
+}
+
 impl Access {
     /// What is known of a request before its operation looks at anything.
-    pub(super) fn new(principal: Principal, action: Action, context: Context) -> Self {
+    pub(super) fn new(principal: Principal, rights: Rights, action: Action, context: Context) -> Self {
         let user = principal.account().unwrap_or(UserId::ANONYMOUS);
-        Self { request: Arc::new(Asking { principal, user, action, context }) }
+        Self { request: Arc::new(Asking { principal, user, rights, action, context }) }
     }
 
     /// The account that asks, or [`UserId::ANONYMOUS`].
@@ -69,16 +84,16 @@ impl Access {
 
     fn may_in(&self, action: Action, resource: &Resource<'_>, context: &Context) -> bool {
         let name = if resource.of_version { action.of_version } else { action.name };
-        let arn = resource.arn();
-        let question = Question { principal: &self.request.principal, action: name, resource: &arn, context };
-        let may = decide(&self.grounds(action, resource));
+        let mut grounds = self.without_policies(action, name, resource);
+        self.add_policies(&mut grounds, name, resource, context);
+        let may = decide(&grounds);
         if !may {
-            debug!(action = question.action, resource = question.resource, caller = %self.user(), "not allowed");
+            debug!(action = name, bucket = resource.name, key = resource.key, caller = %self.user(), "not allowed");
         }
         may
     }
 
-    fn grounds(&self, action: Action, resource: &Resource<'_>) -> Grounds {
+    fn without_policies(&self, action: Action, name: &str, resource: &Resource<'_>) -> Grounds {
         let by_place = is_bucket_owners(action) && self.user() == resource.bucket.owner;
         Grounds {
             caller: self.request.principal.account(),
@@ -86,10 +101,38 @@ impl Access {
             owner: resource.owner(),
             bucket_policy: Verdict::Silent,
             restricted: false,
-            mendable: false,
+            mendable: MENDING.contains(&name),
             granted: by_place || resource.grants(action.granted_by, self.user()),
             identity: None,
             session: None,
         }
+    }
+
+    /// What is known of the request is gathered and asked only where there is a policy to ask.
+    fn add_policies(&self, grounds: &mut Grounds, action: &str, resource: &Resource<'_>, context: &Context) {
+        let (request, bucket_policy) = (&*self.request, resource.bucket.config.policy.as_deref());
+        if bucket_policy.is_none() && !request.rights.are_bounded() {
+            return;
+        }
+        let (arn, context) = (resource.arn(), context.with(resource.facts()));
+        let question = Question { principal: &request.principal, action, resource: &arn, context: &context };
+        if let Some(policy) = bucket_policy {
+            grounds.bucket_policy = policy.judge(&question);
+            grounds.restricted = policy.is_public() && resource.restricts_public();
+        }
+        grounds.identity = Rights::judge(request.rights.identity.as_deref(), &question);
+        grounds.session = Rights::judge(request.rights.session.as_deref(), &question);
+    }
+}
+
+impl Rights {
+    fn are_bounded(&self) -> bool {
+        self.identity.is_some() || self.session.is_some()
+    }
+
+    /// The strongest that one of the policies says; nothing where there are none to ask.
+    fn judge(policies: Option<&[Arc<Policy>]>, question: &Question<'_>) -> Option<Verdict> {
+        let judged = policies?.iter().map(|policy| policy.judge(question));
+        Some(judged.max().unwrap_or(Verdict::Silent))
     }
 }

@@ -3,6 +3,7 @@
 use annulus_common::acl::{Grant, Permission, permits};
 use annulus_common::map::Bucket;
 use annulus_common::object::{ObjectVersion, UserId};
+use annulus_common::policy::PublicAccessBlock;
 
 /// What an action is done to.
 #[derive(Clone, Copy, Debug)]
@@ -78,13 +79,38 @@ impl<'a> Resource<'a> {
     /// Whether its list grants `permission` to `caller`.
     pub(super) fn grants(&self, permission: Option<Permission>, caller: UserId) -> bool {
         let in_list = |grants: &[Grant]| permission.is_some_and(|permission| permits(grants, permission, caller));
+        let (owner, bucket_owner, ignores) = (self.owner(), self.bucket.owner, self.block().ignore_public_acls);
         match self.subject {
-            Subject::Bucket => in_list(&self.bucket.config.acl.grants(self.bucket.owner)),
-            Subject::Object(found) => {
-                in_list(&found.object.attributes.acl.grants(found.object.owner, self.bucket.owner))
+            Subject::Bucket if ignores => in_list(&self.bucket.config.acl.without_public(owner).grants(owner)),
+            Subject::Bucket => in_list(&self.bucket.config.acl.grants(owner)),
+            Subject::Object(found) if ignores => {
+                let private = found.object.attributes.acl.without_public(owner, bucket_owner);
+                in_list(&private.grants(owner, bucket_owner))
             }
+            Subject::Object(found) => in_list(&found.object.attributes.acl.grants(owner, bucket_owner)),
             Subject::Upload(initiator) => initiator == caller,
             Subject::Made(owner) => permission.is_some() && owner == caller,
         }
+    }
+
+    /// Whether a public policy of the bucket opens nothing to other accounts.
+    pub(super) fn restricts_public(&self) -> bool {
+        self.block().restrict_public_buckets
+    }
+
+    /// What conditions can ask of it.
+    pub(super) fn facts(&self) -> Vec<(String, String)> {
+        let account = self.bucket.owner.to_string();
+        let mut facts =
+            vec![("aws:ResourceAccount".to_owned(), account.clone()), ("s3:ResourceAccount".to_owned(), account)];
+        if let Subject::Object(found) = self.subject {
+            let tags = found.object.attributes.tags.iter();
+            facts.extend(tags.map(|(key, value)| (format!("s3:ExistingObjectTag/{key}"), value.clone())));
+        }
+        facts
+    }
+
+    fn block(&self) -> PublicAccessBlock {
+        self.bucket.config.public_access_block.unwrap_or_default()
     }
 }

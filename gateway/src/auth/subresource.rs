@@ -120,12 +120,16 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "GetObjectTagging", taken: &["tagging", "versionId"] },
     Built { operation: "GetObjectTorrent", taken: &["torrent"] },
     Built { operation: "GetPublicAccessBlock", taken: &["publicAccessBlock"] },
+    Built { operation: "DeleteBucketPolicy", taken: &["policy"] },
+    Built { operation: "DeletePublicAccessBlock", taken: &["publicAccessBlock"] },
     Built { operation: "PutBucketAcl", taken: &["acl"] },
     Built { operation: "PutBucketTagging", taken: &["tagging"] },
     Built { operation: "DeleteBucketTagging", taken: &["tagging"] },
     Built { operation: "PutObjectTagging", taken: &["tagging", "versionId"] },
     Built { operation: "DeleteObjectTagging", taken: &["tagging", "versionId"] },
     Built { operation: "PutBucketVersioning", taken: &["versioning"] },
+    Built { operation: "PutBucketPolicy", taken: &["policy"] },
+    Built { operation: "PutPublicAccessBlock", taken: &["publicAccessBlock"] },
     Built { operation: "PutObjectAcl", taken: &["acl", "versionId"] },
 ];
 
@@ -178,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_has_no_keys() {
-        assert_eq!(built("PutBucketPolicy"), None);
+        assert_eq!(built("PutBucketReplication"), None);
         assert_eq!(built("PostObject"), None);
     }
 }

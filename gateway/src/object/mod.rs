@@ -3,7 +3,6 @@
 //! Here bodies are hashed, cut into chunks and compared with what the client promised; data is made durable first and
 //! named last. Nothing here knows a header's name, a status code or an s3s type, and nothing here decides who may do what.
 
-mod acl;
 mod attributes;
 mod body;
 mod bucket;
@@ -43,7 +42,6 @@ use futures::Stream;
 use crate::client::ClusterClient;
 use crate::kms::{CustomerKey, KeyService};
 
-pub use acl::permits;
 pub use annulus_common::checksum::ChecksumValue;
 pub use crypt::{Encrypt, ObjectKey};
 pub use error::{BodyError, ObjectError, ReadError};

@@ -16,5 +16,6 @@ pub(super) async fn of_request(
 ) -> S3Result<(UserId, ObjectAttributes)> {
     let map = gateway.accounts.map().await?;
     let acl = grants::of_headers(headers, &map)?.object_acl(writer, bucket.owner)?;
+    grants::check_public(acl.is_public(), bucket)?;
     Ok((writer, ObjectAttributes { acl, tags: tags::of_request(headers)?, ..ObjectAttributes::default() }))
 }

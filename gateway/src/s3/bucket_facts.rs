@@ -9,14 +9,10 @@ use s3s::dto::{
     GetBucketCorsOutput, GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
     GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
     GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput,
-    GetBucketPolicyInput, GetBucketPolicyOutput, GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput,
     GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
     GetBucketWebsiteInput, GetBucketWebsiteOutput, Payer,
 };
-use s3s::dto::{
-    GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput, GetPublicAccessBlockInput,
-    GetPublicAccessBlockOutput,
-};
+use s3s::dto::{GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::Gateway;
@@ -53,18 +49,12 @@ absent! {
         "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist";
     get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput:
         "OwnershipControlsNotFoundError", "The bucket ownership controls were not found";
-    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput:
-        "NoSuchBucketPolicy", "The bucket policy does not exist";
-    get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput:
-        "NoSuchBucketPolicy", "The bucket policy does not exist";
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput:
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput:
         "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
     get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput:
         "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
-    get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput:
-        "NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found";
 }
 
 pub(super) async fn get_bucket_request_payment(

@@ -1,5 +1,7 @@
 //! The one table from what went wrong to what S3 calls it. Messages say what the client can use, and no more.
 
+use std::borrow::Cow;
+
 use annulus_common::object::DeleteMarker;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode, s3_error};
@@ -194,7 +196,7 @@ fn read_error(error: ReadError) -> S3Error {
     }
 }
 
-pub(super) fn with_status(code: S3ErrorCode, status: StatusCode, message: &'static str) -> S3Error {
+pub(super) fn with_status(code: S3ErrorCode, status: StatusCode, message: impl Into<Cow<'static, str>>) -> S3Error {
     let mut error = S3Error::with_message(code, message);
     error.set_status_code(status);
     error

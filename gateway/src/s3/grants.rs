@@ -2,7 +2,7 @@
 //! shows one. Who is meant by an e-mail address is settled when the list is set.
 
 use annulus_common::acl::{BucketAcl, GRANTS_MAX, Grant, Grantee, ObjectAcl, Permission};
-use annulus_common::map::ClusterMap;
+use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::UserId;
 use http::HeaderMap;
 use s3s::dto::{self, AccessControlPolicy};
@@ -94,6 +94,12 @@ impl Asked {
             Self::Grants(grants) => Ok(ObjectAcl::of_grants(grants, owner, bucket_owner)),
         }
     }
+}
+
+/// Refuses a public list where the bucket's public access block rules those out.
+pub(super) fn check_public(is_public: bool, bucket: &Bucket) -> S3Result {
+    let blocked = bucket.config.public_access_block.is_some_and(|block| block.block_public_acls);
+    if is_public && blocked { Err(s3_error!(AccessDenied)) } else { Ok(()) }
 }
 
 /// Grants as an output has them.

@@ -8,6 +8,7 @@ mod attributes;
 pub(crate) mod body;
 mod bucket_encryption;
 mod bucket_facts;
+mod bucket_policy;
 mod bucket_tagging;
 mod bucket_versioning;
 mod checksum;
@@ -41,6 +42,7 @@ mod list_parts;
 mod listing;
 mod names;
 mod object_tagging;
+mod public_access_block;
 mod put_bucket_acl;
 mod put_object;
 mod put_object_acl;
@@ -177,13 +179,18 @@ delegate! {
     bucket_facts::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
     bucket_facts::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
     bucket_facts::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
-    bucket_facts::get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput;
-    bucket_facts::get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput;
     bucket_facts::get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;
     bucket_facts::get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput;
     bucket_facts::get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput;
     bucket_facts::get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput;
-    bucket_facts::get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput;
+
+    bucket_policy::get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput;
+    bucket_policy::put_bucket_policy(PutBucketPolicyInput) -> PutBucketPolicyOutput;
+    bucket_policy::delete_bucket_policy(DeleteBucketPolicyInput) -> DeleteBucketPolicyOutput;
+    bucket_policy::get_bucket_policy_status(GetBucketPolicyStatusInput) -> GetBucketPolicyStatusOutput;
+    public_access_block::get_public_access_block(GetPublicAccessBlockInput) -> GetPublicAccessBlockOutput;
+    public_access_block::put_public_access_block(PutPublicAccessBlockInput) -> PutPublicAccessBlockOutput;
+    public_access_block::delete_public_access_block(DeletePublicAccessBlockInput) -> DeletePublicAccessBlockOutput;
 
     bucket_tagging::get_bucket_tagging(GetBucketTaggingInput) -> GetBucketTaggingOutput;
     bucket_tagging::put_bucket_tagging(PutBucketTaggingInput) -> PutBucketTaggingOutput;

@@ -15,6 +15,7 @@ pub(super) async fn put_bucket_acl(
     let map = gateway.accounts.map().await?;
     let asked = grants::of_request(&req.headers, input.access_control_policy.as_ref(), &map, bucket.owner)?;
     let acl = asked.bucket_acl(bucket.owner)?;
+    grants::check_public(acl.is_public(), &bucket)?;
     gateway.objects.set_bucket_acl(&input.bucket, &bucket, acl).await.map_err(s3_error)?;
     Ok(S3Response::new(PutBucketAclOutput::default()))
 }

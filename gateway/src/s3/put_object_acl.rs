@@ -20,6 +20,7 @@ pub(super) async fn put_object_acl(
     let owner = found.object.owner;
     let asked = grants::of_request(&req.headers, input.access_control_policy.as_ref(), &map, owner)?;
     let acl = asked.object_acl(owner, bucket.owner)?;
+    grants::check_public(acl.is_public(), &bucket)?;
     let change = AttributeChange::Acl(acl);
     gateway.objects.set_attributes(&bucket, &input.key, &found, change).await.map_err(s3_error)?;
     Ok(S3Response::new(PutObjectAclOutput::default()))

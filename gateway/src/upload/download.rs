@@ -1,6 +1,5 @@
 //! Files go out: whole, or the one range that the client asks for.
 
-use annulus_common::acl::Permission;
 use annulus_common::map::Bucket;
 use annulus_common::object::ObjectVersion;
 use futures::TryStreamExt;
@@ -14,8 +13,9 @@ use http_body_util::{BodyExt, StreamBody};
 
 use super::Upload;
 use super::error::UploadError;
+use crate::auth::action::GET_OBJECT;
+use crate::auth::{Access, Resource};
 use crate::http::{HandlerBody, whole};
-use crate::object::permits;
 use crate::s3::{ByteRange, select_range};
 
 impl Upload {
@@ -24,10 +24,11 @@ impl Upload {
         head: &Parts,
         bucket: &Bucket,
         key: &str,
+        access: &Access,
     ) -> Result<Response<HandlerBody>, UploadError> {
         let version = self.objects.get(bucket, key, None).await?;
         // Others may have written to the bucket, if its list lets them: what they wrote is theirs.
-        if !permits(&version, Permission::Read, bucket, bucket.owner) {
+        if !access.may(GET_OBJECT, &Resource::object(&self.config.bucket, bucket, key, &version)) {
             return Err(UploadError::AccessDenied);
         }
         let unlocked = self.objects.unlock(bucket, &version, None).await?;

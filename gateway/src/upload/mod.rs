@@ -19,8 +19,10 @@ use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use subtle::ConstantTimeEq;
 
-use crate::auth::Accounts;
+use crate::auth::access::access_of_account;
+use crate::auth::action::{Action, GET_OBJECT, PUT_OBJECT};
 use crate::auth::sigv4::{self, SignedPayload};
+use crate::auth::{Access, Accounts};
 use crate::http::{Handler, HandlerBody};
 use crate::object::{ObjectError, Objects};
 
@@ -72,15 +74,22 @@ impl Upload {
         match (&head.method, below.is_empty()) {
             (&Method::POST, true) => {
                 let bucket = self.bucket_to_write(&map, &caller).await?;
-                self.receive(&head, body, &bucket).await
+                let access = self.access(&map, &bucket, ("PutObject", PUT_OBJECT), &head);
+                self.receive(&head, body, &bucket, &access).await
             }
             (&Method::GET | &Method::HEAD, false) => {
                 let bucket = self.objects.bucket(&self.config.bucket).await?;
                 permit(&caller, &bucket)?;
-                self.download(&head, &bucket, &name::decode(below)?).await
+                let access = self.access(&map, &bucket, ("GetObject", GET_OBJECT), &head);
+                self.download(&head, &bucket, &name::decode(below)?, &access).await
             }
             _ => Err(UploadError::MethodNotAllowed),
         }
+    }
+
+    /// Everybody here acts for the bucket's owner, and what a policy forbids the owner it forbids them.
+    fn access(&self, map: &ClusterMap, bucket: &Bucket, what: (&'static str, Action), head: &Parts) -> Access {
+        access_of_account(map, bucket.owner, what, head, (&self.config.region, self.clock.now_ms()))
     }
 
     /// A wrong signature or token is refused even where none is needed.

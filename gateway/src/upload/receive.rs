@@ -13,6 +13,8 @@ use multer::{Field, Multipart};
 
 use super::error::{StoredFile, UploadError, response, stored};
 use super::{PATH, Upload, name};
+use crate::auth::action::PUT_OBJECT;
+use crate::auth::{Access, Resource};
 use crate::http::HandlerBody;
 use crate::object::{BodyError, Encrypt, Expected, OBJECT_BYTES_MAX, PutObject};
 
@@ -26,12 +28,13 @@ impl Upload {
         head: &Parts,
         body: Incoming,
         bucket: &Bucket,
+        access: &Access,
     ) -> Result<Response<HandlerBody>, UploadError> {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let boundary = multer::parse_boundary(content_type).map_err(|_| UploadError::NotAForm)?;
         let mut form = Multipart::new(BodyDataStream::new(body), boundary);
         let mut files = Vec::new();
-        match self.store_all(&mut form, &head.headers, bucket, &mut files).await {
+        match self.store_all(&mut form, &head.headers, (bucket, access), &mut files).await {
             Ok(()) => Ok(stored(&files)),
             Err(error) => Ok(response(&error, &files)),
         }
@@ -41,7 +44,7 @@ impl Upload {
         &self,
         form: &mut Multipart<'static>,
         headers: &HeaderMap,
-        bucket: &Bucket,
+        (bucket, access): (&Bucket, &Access),
         files: &mut Vec<StoredFile>,
     ) -> Result<(), UploadError> {
         while let Some(field) = form.next_field().await.map_err(|_| UploadError::BadForm)? {
@@ -51,6 +54,9 @@ impl Upload {
                 return Err(UploadError::TooManyFiles(FILES_MAX));
             }
             let key = name::sanitise(file_name)?;
+            if !access.may(PUT_OBJECT, &Resource::key(&self.config.bucket, bucket, &key)) {
+                return Err(UploadError::AccessDenied);
+            }
             files.push(self.store(field, key, headers, bucket).await?);
         }
         if files.is_empty() { Err(UploadError::NoFile) } else { Ok(()) }

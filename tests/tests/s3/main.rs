@@ -19,6 +19,7 @@ mod listings;
 mod multipart;
 mod objects;
 mod operations;
+mod policies;
 mod presigned;
 mod races;
 mod ranges;
