@@ -55,7 +55,6 @@ pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<Found> {
     let conditions = condition::of_read(read.headers, read.modified_since, read.unmodified_since)?;
     let place = read.place;
     let (bucket, mut version) = find_object(gateway, read.access, place, GET_OBJECT).await?;
-    gateway.objects.check_key(&bucket, &version, customer.as_ref()).await.map_err(s3_error)?;
     let object = Resource::object(place.bucket, &bucket, place.key, &version).of_version(place.version_id.is_some());
     if !read.access.may(GET_OBJECT_TAGGING, &object) {
         // How many there are is told to those alone who may read them.
@@ -63,6 +62,8 @@ pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<Found> {
     }
     condition::judge_read(&conditions, &version)?;
     let selection = choose(&version, read.range, read.part_number)?;
+    // Last: a part that there is none of is said to be none, whether a key was sent or not.
+    gateway.objects.check_key(&bucket, &version, customer.as_ref()).await.map_err(s3_error)?;
     let version_id = version_ids::of_read(&bucket, version.version, place.version_id);
     Ok(Found { bucket, version, customer, version_id, selection })
 }

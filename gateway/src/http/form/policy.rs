@@ -116,9 +116,11 @@ impl Policy {
 }
 
 impl Condition {
-    /// A field that is not there meets no condition, not even that of beginning with nothing.
+    /// A field that is not there meets one condition only: that of beginning with nothing, which S3 documents as any content.
     fn holds(&self, fields: &Fields) -> bool {
-        let Some(value) = fields.get(&self.name) else { return false };
+        let Some(value) = fields.get(&self.name) else {
+            return self.rule == Rule::StartsWith && self.operand.is_empty();
+        };
         match self.rule {
             Rule::Equals => value == self.operand,
             Rule::StartsWith if self.name == LIST => {
@@ -264,8 +266,9 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_not_there_meets_nothing() {
-        assert!(judge("[\"starts-with\", \"$x-amz-meta-a\", \"\"]", []).is_err());
+    fn a_field_that_is_not_there_begins_with_nothing_alone() {
+        assert_eq!(judge("[\"starts-with\", \"$x-amz-meta-a\", \"\"]", []), Ok(()));
+        assert!(judge("[\"starts-with\", \"$x-amz-meta-a\", \"1\"]", []).is_err());
         assert!(judge("[\"eq\", \"$x-amz-meta-a\", \"\"]", []).is_err());
         assert_eq!(judge("[\"starts-with\", \"$x-amz-meta-a\", \"\"]", [("x-amz-meta-a", "1")]), Ok(()));
     }

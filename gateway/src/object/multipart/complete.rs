@@ -41,8 +41,8 @@ impl Objects {
         Err(ObjectError::Conflict)
     }
 
-    /// The client's key must be the upload's, where it sends one. It must send it where the object gets a checksum that it asked
-    /// for (CompleteMultipartUpload, `x-amz-server-side-encryption-customer-key`).
+    /// The client's key must be the upload's. S3 asks for it only where a checksum goes with the parts, which SDKs send
+    /// unasked, and the key with it.
     async fn check_upload_key(&self, upload: &Upload, complete: &CompleteUpload<'_>) -> Result<(), ObjectError> {
         let bucket = complete.path.bucket.id;
         match (&upload.encryption, complete.customer) {
@@ -51,7 +51,7 @@ impl Objects {
             (Some(encryption), Some(_)) => {
                 ObjectKey::find(&*self.keys, bucket, encryption, complete.customer).await.map(drop)
             }
-            (Some(encryption), None) if encryption.mode == EncryptionMode::Customer && upload.checksum.is_some() => {
+            (Some(encryption), None) if encryption.mode == EncryptionMode::Customer => {
                 Err(ObjectError::UploadKeyRequired)
             }
             (Some(_), None) => Ok(()),

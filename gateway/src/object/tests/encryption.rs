@@ -203,7 +203,9 @@ async fn an_upload_has_one_key_and_its_parts_one_each() {
     };
     let refused = bench.objects.complete_upload(complete(Some(&other))).await;
     assert!(matches!(refused, Err(ObjectError::KeyMismatch)));
-    bench.objects.complete_upload(complete(None)).await.unwrap();
+    let refused = bench.objects.complete_upload(complete(None)).await;
+    assert!(matches!(refused, Err(ObjectError::UploadKeyRequired)));
+    bench.objects.complete_upload(complete(Some(&key))).await.unwrap();
     let version = bench.get("k").await.unwrap();
     assert_eq!(version.object.size, bytes.len() as u64);
     for range in [0..bytes.len(), MIN - 1..MIN + 1, MIN - 70_000..MIN + 70_000] {
