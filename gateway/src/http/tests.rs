@@ -242,7 +242,7 @@ async fn what_is_not_built_is_refused() {
     ] {
         assert_eq!(call(method, path).to(&gateway).await.code(), (501, "NotImplemented"), "{path}");
     }
-    let encrypted = call(Method::PUT, "/bucket/k").header("x-amz-server-side-encryption", "AES256");
+    let encrypted = call(Method::PUT, "/bucket/k").header("x-amz-server-side-encryption", "aws:kms:dsse");
     assert_eq!(encrypted.to(&gateway).await.code(), (501, "NotImplemented"));
     assert_eq!(call(Method::PUT, "/bucket/k?uploadId=x").to(&gateway).await.code(), (400, "InvalidArgument"));
     assert_eq!(call(Method::HEAD, "/bucket").to(&gateway).await.status, StatusCode::OK);
