@@ -9,6 +9,7 @@ pub mod condition;
 pub mod config;
 pub mod encryption;
 pub mod ids;
+pub mod lifecycle;
 pub mod map;
 pub mod object;
 pub mod placement;

@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod cluster;
 mod counting;
 pub mod kv;
+pub mod lifecycle;
 pub mod metadata;
 pub mod node;
 mod peers;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use annulus_common::clock::{SharedClock, SystemClock};
 use annulus_common::ids::InstanceId;
+use annulus_common::lifecycle::Calendar;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::rpc::fault::Faulty;
 use annulus_common::rpc::local::LocalNetwork;
@@ -54,6 +55,8 @@ pub struct Spec {
     pub upload_anonymous: bool,
     /// Whether SSE-C is taken without TLS.
     pub sse_c_without_tls: bool,
+    /// How long a day of lifecycle rules is.
+    pub lifecycle_day_seconds: u32,
 }
 
 impl Default for Spec {
@@ -65,6 +68,7 @@ impl Default for Spec {
             partitions: 4,
             upload_anonymous: false,
             sse_c_without_tls: true,
+            lifecycle_day_seconds: 86_400,
         }
     }
 }
@@ -313,6 +317,7 @@ impl Site {
             disk_reserve_bytes: None,
             raft_workers: 1,
             repair: RepairSettings::default(),
+            calendar: Calendar::of_day(self.spec.lifecycle_day_seconds),
         }
     }
 

@@ -19,6 +19,7 @@ use annulus_common::encryption::{BucketEncryption, DefaultEncryption, Encryption
 use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId, UploadId,
 };
+use annulus_common::lifecycle::{Expiration, Filter, FilterForm, Lifecycle, NoncurrentExpiration, Rule};
 use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::{
     AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, KmsKey, KmsKeyVersion, LayoutChange, LayoutStep,
@@ -169,7 +170,7 @@ fn delete(versioning: Versioning, deletion: Deletion) -> Command {
 }
 
 fn deletion(key: &str, conditions: Conditions) -> Deletion {
-    Deletion { key: key.to_owned(), version: None, conditions, bypass_governance: false }
+    Deletion { key: key.to_owned(), version: None, conditions, bypass_governance: false, sequence: None }
 }
 
 fn set_attributes(change: AttributeChange) -> Command {
@@ -288,6 +289,25 @@ fn profile(number: u8) -> NodeProfile {
 const POLICY: &str =
     r#"{"Statement": {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::music/*"}}"#;
 
+fn lifecycle() -> Lifecycle {
+    let filter = Filter {
+        form: FilterForm::And,
+        prefix: Some("logs/".to_owned()),
+        tags: [("team".to_owned(), "storage".to_owned())].into(),
+        size_greater: Some(1),
+        size_less: None,
+    };
+    let rule = Rule {
+        id: "rule".to_owned(),
+        enabled: true,
+        filter,
+        expiration: Some(Expiration::Days(30)),
+        noncurrent: Some(NoncurrentExpiration { days: 7, newer: Some(3) }),
+        abort_upload_days: None,
+    };
+    Lifecycle { rules: vec![rule] }
+}
+
 fn map() -> ClusterMap {
     let owner = UserId([0x0a; 32]);
     let user = User {
@@ -317,6 +337,7 @@ fn map() -> ClusterMap {
                 bucket_key: Some(true),
                 blocks_customer_keys: true,
             })),
+            lifecycle: Some(Arc::new(lifecycle())),
             tags: Some(Arc::new(Tags::from([("team".to_owned(), "storage".to_owned())]))),
             requester_pays: true,
             versioning: Versioning::Enabled,

@@ -56,6 +56,7 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
     pub disk_reserve_bytes: u64,
     pub collect_grace: Duration,
+    pub lifecycle_day_seconds: u32,
     origins: BTreeMap<&'static str, Origin>,
 }
 

@@ -230,6 +230,12 @@ pub static SETTINGS: &[Setting] = &[
         Default::Value("900"),
         "How long bytes that no object refers to are kept, so that a slow upload is not collected under its feet.",
     ),
+    setting(
+        "lifecycle_day_seconds",
+        Kind::Count(1, 86_400),
+        Default::Value("86400"),
+        "How long a day of lifecycle rules is. Anything but a day is for tests: objects expire so much earlier.",
+    ),
 ];
 
 /// The setting with this TOML key.

@@ -64,6 +64,7 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         shutdown_grace: values.required("shutdown_grace_seconds", parse_duration)?,
         disk_reserve_bytes: values.required("disk_reserve_bytes", parse_bytes)?,
         collect_grace: values.required("collect_grace_seconds", parse_duration)?,
+        lifecycle_day_seconds: values.count("lifecycle_day_seconds")?.unwrap_or(86_400),
         origins: values.0.iter().map(|(name, given)| (*name, given.origin.clone())).collect(),
     };
     check(&config, &values, alone)?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::acl::BucketAcl;
 use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
+use crate::lifecycle::Lifecycle;
 use crate::object::{UserId, Versioning};
 use crate::policy::{BucketPolicy, PublicAccessBlock};
 use crate::tags::Tags;
@@ -49,6 +50,8 @@ pub struct BucketConfig {
     pub policy: Option<Arc<BucketPolicy>>,
     /// What of public access is ruled out.
     pub public_access_block: Option<PublicAccessBlock>,
+    /// What becomes of its objects with time.
+    pub lifecycle: Option<Arc<Lifecycle>>,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -68,6 +71,8 @@ pub enum BucketChange {
     Policy(Option<Arc<BucketPolicy>>),
     /// What of public access is ruled out.
     PublicAccessBlock(Option<PublicAccessBlock>),
+    /// What becomes of its objects with time.
+    Lifecycle(Option<Arc<Lifecycle>>),
 }
 
 /// The life of a bucket.
@@ -95,6 +100,7 @@ impl BucketConfig {
             BucketChange::Versioning(versioning) => self.versioning = *versioning,
             BucketChange::Policy(policy) => self.policy = policy.clone(),
             BucketChange::PublicAccessBlock(block) => self.public_access_block = *block,
+            BucketChange::Lifecycle(lifecycle) => self.lifecycle = lifecycle.clone(),
         }
     }
 }

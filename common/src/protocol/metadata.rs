@@ -145,6 +145,8 @@ pub struct Deletion {
     pub conditions: Conditions,
     /// Whether the caller may, and wants to, remove what is locked in governance mode.
     pub bypass_governance: bool,
+    /// Only if it is what this log index wrote; with no version named, if the object that is there is.
+    pub sequence: Option<u64>,
 }
 
 /// The answer to a mutation.

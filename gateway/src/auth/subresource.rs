@@ -104,6 +104,8 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "PutBucketEncryption", taken: &["encryption"] },
     Built { operation: "DeleteBucketEncryption", taken: &["encryption"] },
     Built { operation: "GetBucketLifecycleConfiguration", taken: &["lifecycle"] },
+    Built { operation: "PutBucketLifecycleConfiguration", taken: &["lifecycle"] },
+    Built { operation: "DeleteBucketLifecycle", taken: &["lifecycle"] },
     Built { operation: "GetBucketLocation", taken: &["location"] },
     Built { operation: "GetBucketLogging", taken: &["logging"] },
     Built { operation: "GetBucketNotificationConfiguration", taken: &["notification"] },

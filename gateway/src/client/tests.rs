@@ -189,7 +189,7 @@ async fn slow_holders_are_hedged() {
 
 fn delete(key: &str) -> Command {
     let (key, conditions) = (key.into(), Conditions::default());
-    let deletions = vec![Deletion { key, version: None, conditions, bypass_governance: false }];
+    let deletions = vec![Deletion { key, version: None, conditions, bypass_governance: false, sequence: None }];
     let (versioning, owner) = (Versioning::Unversioned, USER);
     Command::Delete { bucket: BucketId(1), shard: ShardId(0), versioning, owner, deletions }
 }

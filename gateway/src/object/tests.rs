@@ -100,7 +100,13 @@ impl Bench {
 }
 
 fn deletion(key: &str, version: Option<VersionId>) -> Deletion {
-    Deletion { key: key.to_owned(), version, conditions: Conditions::default(), bypass_governance: false }
+    Deletion {
+        key: key.to_owned(),
+        version,
+        conditions: Conditions::default(),
+        bypass_governance: false,
+        sequence: None,
+    }
 }
 
 /// Bytes in which every place differs from its neighbours and every 4 MiB from the next.

@@ -6,8 +6,7 @@
 use http::StatusCode;
 use s3s::dto::{
     GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketCorsInput,
-    GetBucketCorsOutput, GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
-    GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
+    GetBucketCorsOutput, GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
     GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput,
     GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
     GetBucketWebsiteInput, GetBucketWebsiteOutput, Payer,
@@ -45,8 +44,6 @@ empty! {
 absent! {
     get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput:
         "NoSuchCORSConfiguration", "The CORS configuration does not exist";
-    get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput:
-        "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist";
     get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput:
         "OwnershipControlsNotFoundError", "The bucket ownership controls were not found";
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput:

@@ -19,7 +19,7 @@ use super::error::s3_error;
 use super::find_object::check_upload;
 use super::listing::xml_text;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, caller, condition, dto_etag, encryption, version, with_headers};
+use super::{Gateway, caller, condition, dto_etag, encryption, expiry, version, with_headers};
 use crate::kms::CustomerKey;
 use crate::object::{ChecksumValue, CompletePart, CompleteUpload, Objects, UploadPath, Written};
 
@@ -96,8 +96,18 @@ impl Completion {
         };
         let written = self.objects.complete_upload(complete).await.map_err(s3_error)?;
         let headers = encryption::answer(written.encryption.as_ref(), self.customer.as_ref());
-        Ok((output(&written, self.bucket_name, &self.key, self.location), headers))
+        let expiration = expiration(&self.objects, &self.bucket, &self.key).await;
+        let output = output(&written, self.bucket_name, &self.key, self.location);
+        Ok((CompleteMultipartUploadOutput { expiration, ..output }, headers))
     }
+}
+
+/// When the object expires. What it is is asked for where the bucket has a lifecycle: rules may be about its tags.
+async fn expiration(objects: &Objects, bucket: &Bucket, key: &str) -> Option<String> {
+    bucket.config.lifecycle.as_ref()?;
+    // The object is there whatever this header says.
+    let version = objects.get(bucket, key, None).await.ok()?;
+    expiry::of_object(bucket, key, &version)
 }
 
 fn output(written: &Written, bucket: String, key: &str, location: String) -> CompleteMultipartUploadOutput {

@@ -10,7 +10,9 @@ use super::checksum::{self, dto_type, set_checksum};
 use super::error::s3_error;
 use super::find_object::{Place, find_source};
 use super::headers::timestamp;
-use super::{Gateway, access, attributes, condition, dto_etag, encryption, headers, tags, version, with_headers};
+use super::{
+    Gateway, access, attributes, condition, dto_etag, encryption, expiry, headers, tags, version, with_headers,
+};
 use crate::auth::Resource;
 use crate::auth::action::GET_OBJECT_TAGGING;
 use crate::object::{BODY_BYTES_MAX, CopyObject, Written};
@@ -75,12 +77,14 @@ pub(super) async fn copy_object(
         checksum: algorithm,
         encrypt,
     };
+    let tags = copy.attributes.tags.clone();
     let written = gateway.objects.copy(copy).await.map_err(s3_error)?;
     let source_version = version::of_read(&held_by, source.version, place.version_id);
     let output = CopyObjectOutput {
         copy_object_result: Some(result(&written)),
         copy_source_version_id: source_version,
         version_id: version::of_write(written.version),
+        expiration: expiry::of_facts(&bucket, &input.key, written.modified_ms, written.size, &tags),
         ..Default::default()
     };
     Ok(with_headers(output, encryption::answer_written(written.encryption.as_ref(), customer.as_ref())))

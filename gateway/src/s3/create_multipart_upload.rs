@@ -7,7 +7,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::checksum::{algorithm, checksum_type, dto_algorithm, dto_type};
 use super::error::s3_error;
 use super::listing::xml_text;
-use super::{Gateway, attributes, caller, encryption, headers, with_headers};
+use super::{Gateway, attributes, caller, encryption, expiry, headers, with_headers};
 use crate::object::CreateUpload;
 
 pub(super) async fn create_multipart_upload(
@@ -28,7 +28,10 @@ pub(super) async fn create_multipart_upload(
     let upload = gateway.objects.create_upload(create).await.map_err(s3_error)?;
     let mode = upload.encryption.as_ref().map(|encryption| &encryption.mode);
     let headers = encryption::answer_written(mode, customer.as_ref());
+    let (abort_date, abort_rule_id) = expiry::of_upload(&bucket, &input.key, &upload).unzip();
     let output = CreateMultipartUploadOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(input.bucket),
         // What the client did not ask for it is not told: SDKs would send it with every part.
         checksum_algorithm: checksum.map(|(algorithm, _)| dto_algorithm(algorithm)),

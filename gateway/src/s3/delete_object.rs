@@ -30,6 +30,7 @@ pub(super) async fn delete_object(
         conditions,
         bypass_governance: bypasses(access, (&input.bucket, &bucket, &input.key), input.bypass_governance_retention),
         key: input.key,
+        sequence: None,
     };
     let delete = DeleteObjects { bucket: &bucket, owner: access.user(), deletions: vec![deletion] };
     let deleted = gateway.objects.delete(delete).await.map_err(s3_error)?;

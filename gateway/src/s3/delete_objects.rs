@@ -72,7 +72,7 @@ impl Asked<'_> {
         }
         let place = (self.name, self.bucket, object.key.as_str());
         let bypass_governance = bypasses(self.access, place, self.bypass_governance);
-        Ok(Deletion { key: object.key.clone(), version, conditions, bypass_governance })
+        Ok(Deletion { key: object.key.clone(), version, conditions, bypass_governance, sequence: None })
     }
 }
 

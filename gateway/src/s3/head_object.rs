@@ -26,6 +26,7 @@ pub(super) async fn head_object(
     let found = find(gateway, read).await?;
     let mut output = HeadObjectOutput { version_id: found.version_id.clone(), ..Default::default() };
     fill!(output, input.checksum_mode.as_ref(), &found.version, &found.selection);
+    output.expiration = found.expiration(&input.key, input.version_id.as_deref());
     let partial = output.content_range.is_some();
     override_headers(&mut output, input);
     let mut response = with_headers(output, found.encryption_headers());

@@ -10,7 +10,7 @@ use super::error::s3_error;
 use super::headers::{STANDARD, timestamp};
 use super::listing::{page_size, xml_text};
 use super::upload_part::upload_id;
-use super::{Gateway, access, dto_etag, dto_size, initiator, owner};
+use super::{Gateway, access, dto_etag, dto_size, expiry, initiator, owner};
 use crate::auth::Resource;
 use crate::object::UploadPath;
 
@@ -38,8 +38,11 @@ pub(super) async fn list_parts(
     let map = gateway.accounts.map().await?;
     let algorithm = page.upload.checksum.map(|(algorithm, _)| algorithm);
     let last = page.parts.last().map_or(marker, |last| i32::from(last.part.number));
+    let (abort_date, abort_rule_id) = expiry::of_upload(&bucket, &input.key, &page.upload).unzip();
     let class = page.upload.headers.storage_class.unwrap_or_else(|| STANDARD.to_owned());
     Ok(S3Response::new(ListPartsOutput {
+        abort_date,
+        abort_rule_id,
         bucket: Some(input.bucket),
         checksum_algorithm: algorithm.map(dto_algorithm),
         checksum_type: page.upload.checksum.map(|(_, kind)| dto_type(kind)),

@@ -8,6 +8,7 @@ mod attributes;
 pub(crate) mod body;
 mod bucket_encryption;
 mod bucket_facts;
+mod bucket_lifecycle;
 mod bucket_policy;
 mod bucket_tagging;
 mod bucket_versioning;
@@ -22,6 +23,7 @@ mod delete_object;
 mod delete_objects;
 mod encryption;
 mod error;
+mod expiry;
 mod find_object;
 mod get_bucket_acl;
 mod get_bucket_location;
@@ -169,13 +171,16 @@ delegate! {
     list_parts::list_parts(ListPartsInput) -> ListPartsOutput;
     list_multipart_uploads::list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput;
 
+    bucket_lifecycle::get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput;
+    bucket_lifecycle::put_bucket_lifecycle_configuration(PutBucketLifecycleConfigurationInput) -> PutBucketLifecycleConfigurationOutput;
+    bucket_lifecycle::delete_bucket_lifecycle(DeleteBucketLifecycleInput) -> DeleteBucketLifecycleOutput;
+
     bucket_encryption::get_bucket_encryption(GetBucketEncryptionInput) -> GetBucketEncryptionOutput;
     bucket_encryption::put_bucket_encryption(PutBucketEncryptionInput) -> PutBucketEncryptionOutput;
     bucket_encryption::delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
 
     bucket_facts::get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
     bucket_facts::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
-    bucket_facts::get_bucket_lifecycle_configuration(GetBucketLifecycleConfigurationInput) -> GetBucketLifecycleConfigurationOutput;
     bucket_facts::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
     bucket_facts::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
     bucket_facts::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;

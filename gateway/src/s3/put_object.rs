@@ -6,7 +6,9 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::checksum::{dto_type, expected, set_checksum};
 use super::encryption::customer_of;
 use super::error::s3_error;
-use super::{Gateway, attributes, body, caller, condition, dto_etag, encryption, headers, version, with_headers};
+use super::{
+    Gateway, attributes, body, caller, condition, dto_etag, encryption, expiry, headers, version, with_headers,
+};
 use crate::object::{BODY_BYTES_MAX, PutObject};
 
 pub(super) async fn put_object(
@@ -23,6 +25,7 @@ pub(super) async fn put_object(
     let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;
     let customer = customer_of(encrypt.as_ref()).cloned();
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
+    let tags = attributes.tags.clone();
     let put = PutObject {
         bucket: &bucket,
         key: &input.key,
@@ -39,6 +42,7 @@ pub(super) async fn put_object(
     let mut output = PutObjectOutput {
         e_tag: Some(dto_etag(&written.etag)),
         version_id: version::of_write(written.version),
+        expiration: expiry::of_facts(&bucket, &input.key, written.modified_ms, written.size, &tags),
         ..Default::default()
     };
     if let Some(checksum) = &written.checksum {

@@ -8,11 +8,10 @@ use s3s::dto::{ChecksumMode, Range, Timestamp};
 
 use super::checksum::value_text;
 use super::condition;
-use super::encryption;
 use super::error::s3_error;
 use super::find_object::{Place, find_object};
 use super::range::{Selection, choose};
-use super::{Gateway, version as version_ids};
+use super::{Gateway, encryption, expiry, version as version_ids};
 use crate::auth::action::{GET_OBJECT, GET_OBJECT_TAGGING};
 use crate::auth::{Access, Resource};
 use crate::kms::CustomerKey;
@@ -45,6 +44,16 @@ impl Found {
     pub(super) fn encryption_headers(&self) -> HeaderMap {
         let mode = self.version.object.encryption.as_ref().map(|encryption| &encryption.mode);
         encryption::answer(mode, self.customer.as_ref())
+    }
+}
+
+impl Found {
+    /// When the object expires. Of a version that was asked for by its id it is not known whether it is the current one.
+    pub(super) fn expiration(&self, key: &str, version_id: Option<&str>) -> Option<String> {
+        if version_id.is_some() {
+            return None;
+        }
+        expiry::of_object(&self.bucket, key, &self.version)
     }
 }
 

@@ -12,7 +12,7 @@ mod schema;
 mod tests;
 
 pub use apply::Partition;
-pub use query::answer;
+pub use query::{answer, tags};
 
 use annulus_common::protocol::metadata::{MetaReply, Mutation};
 use annulus_common::protocol::{self, DecodeError};

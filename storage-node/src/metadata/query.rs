@@ -1,7 +1,9 @@
 //! Answers queries from what is applied.
 
+use std::collections::BTreeMap;
+
 use annulus_common::ids::{GroupId, PartId, PartitionId, UploadId};
-use annulus_common::object::{KeyPath, Upload, UploadedPart, Version, VersionId};
+use annulus_common::object::{KeyPath, ObjectAttributes, Upload, UploadedPart, Version, VersionId};
 use annulus_common::protocol::metadata::{Garbage, LIST_ENTRIES_MAX, PARTS_MAX, Query, QueryReply};
 use bytes::Bytes;
 
@@ -48,6 +50,19 @@ pub fn answer(kv: &dyn KvRead, partition: PartitionId, query: &Query) -> Result<
             reader.garbage(*before_ms, *after, (*limit).min(LIST_ENTRIES_MAX)).map(QueryReply::Garbage)
         }
     }
+}
+
+/// The tags of the version of a key that this log index wrote.
+pub fn tags(
+    kv: &dyn KvRead,
+    partition: PartitionId,
+    path: &KeyPath,
+    sequence: u64,
+) -> Result<BTreeMap<String, String>, KvError> {
+    let keys = Keys::of(GroupId::from(partition));
+    let record = kv.get(Table::Meta, &keys.attributes(path, sequence))?;
+    let attributes = record.map(|record| ObjectAttributes::decode(&record)).transpose()?;
+    Ok(attributes.map(|attributes| attributes.tags).unwrap_or_default())
 }
 
 struct Reader<'a> {

@@ -158,7 +158,7 @@ fn delete_in(versioning: Versioning, deletions: Vec<Deletion>) -> Command {
 }
 
 fn deletion(key: &str, version: Option<VersionId>, conditions: Conditions) -> Deletion {
-    Deletion { key: key.to_owned(), version, conditions, bypass_governance: false }
+    Deletion { key: key.to_owned(), version, conditions, bypass_governance: false, sequence: None }
 }
 
 fn if_absent() -> Conditions {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use annulus_common::config::ServerConfig;
 use annulus_common::ids::InstanceId;
+use annulus_common::lifecycle::Calendar;
 use annulus_common::map::NodeProfile;
 
 use super::StartError;
@@ -36,6 +37,8 @@ pub struct NodeConfig {
     pub raft_workers: usize,
     /// How fast repair goes.
     pub repair: RepairSettings,
+    /// What a day of lifecycle rules is.
+    pub calendar: Calendar,
 }
 
 impl NodeConfig {
@@ -61,6 +64,7 @@ impl NodeConfig {
             disk_reserve_bytes: Some(config.disk_reserve_bytes),
             raft_workers: config.raft_workers as usize,
             repair: RepairSettings { collect_grace: config.collect_grace, ..RepairSettings::default() },
+            calendar: Calendar::of_day(config.lifecycle_day_seconds),
         }
     }
 }

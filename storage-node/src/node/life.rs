@@ -25,6 +25,7 @@ use crate::cluster::{balance, root_key};
 use crate::counting::Counting;
 use crate::kv::Kv;
 use crate::kv::identity::NodeIdentity;
+use crate::lifecycle::{LifecycleSeams, LifecycleWorker};
 use crate::metadata::Partition;
 use crate::peers::{self, PeerSnapshots};
 use crate::raft::{GroupSpec, RaftConfig, RaftNode, RaftSeams, StateMachine};
@@ -156,6 +157,7 @@ impl Shared {
         self.create_groups(&server, membership.groups(&membership.contacts)).await?;
         self.enter(Stage::Member(Arc::clone(&server)));
         info!(node = node.0, name = me.name, addr = me.addr, groups = server.raft.groups().len(), "node started");
+        let _lifecycle = LifecycleWorker::start(self.lifecycle_seams(&server));
         let _repair = Repair::start(self.repair_seams(&server, transport));
         let registering = keep_registered(&server.map, node, &me, &self.clock);
         let balancing = balance::run(&server.raft, &server.map, node);
@@ -186,6 +188,16 @@ impl Shared {
         };
         let config = RaftConfig { workers: self.config.raft_workers, ..RaftConfig::new(node) };
         Ok(RaftNode::start(config, seams)?)
+    }
+
+    fn lifecycle_seams(&self, server: &Server) -> LifecycleSeams {
+        LifecycleSeams {
+            kv: Arc::clone(&server.kv),
+            raft: server.raft.clone(),
+            map: server.map.clone(),
+            clock: Arc::clone(&self.clock),
+            calendar: self.config.calendar,
+        }
     }
 
     fn repair_seams(&self, server: &Server, transport: SharedTransport) -> RepairSeams {

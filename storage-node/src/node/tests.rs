@@ -8,6 +8,7 @@ use annulus_common::acl::BucketAcl;
 use annulus_common::chunk::{ChunkOwner, piece_crcs};
 use annulus_common::clock::{SharedClock, SystemClock};
 use annulus_common::ids::{BucketId, ChunkId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId};
+use annulus_common::lifecycle::Calendar;
 use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, NodeProfile};
@@ -127,6 +128,7 @@ impl Site {
             disk_reserve_bytes: None,
             raft_workers: 1,
             repair: RepairSettings::default(),
+            calendar: Calendar::Days,
         }
     }
 

@@ -210,6 +210,7 @@ impl Site {
             disk_reserve_bytes: None,
             raft_workers: 1,
             repair: self.settings.clone(),
+            calendar: annulus_common::lifecycle::Calendar::Days,
         }
     }
 
@@ -384,7 +385,7 @@ fn put(key: &str, conditions: Conditions, part: &Part) -> Command {
 
 fn delete(key: &str) -> Command {
     let (key, conditions) = (key.to_owned(), Conditions::default());
-    let deletions = vec![Deletion { key, version: None, conditions, bypass_governance: false }];
+    let deletions = vec![Deletion { key, version: None, conditions, bypass_governance: false, sequence: None }];
     let (versioning, owner) = (Versioning::Unversioned, UserId([0; 32]));
     Command::Delete { bucket: OWNER.bucket, shard: OWNER.shard, versioning, owner, deletions }
 }

@@ -15,6 +15,7 @@ mod disturbances;
 mod encryption;
 mod forms;
 mod keys;
+mod lifecycle;
 mod listings;
 mod multipart;
 mod objects;

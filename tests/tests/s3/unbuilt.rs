@@ -11,7 +11,6 @@ async fn operations_that_are_not_built() {
     let target = format!("{bucket}/k");
     s3.put(&target).body("hello").ok().await;
     let unbuilt = [
-        s3.put(&format!("{bucket}?lifecycle")).body("<LifecycleConfiguration></LifecycleConfiguration>"),
         s3.put(&format!("{bucket}?replication")).body("<ReplicationConfiguration></ReplicationConfiguration>"),
         s3.put(&format!("{bucket}?website")).body("<WebsiteConfiguration></WebsiteConfiguration>"),
         s3.delete(&format!("{bucket}?website")),

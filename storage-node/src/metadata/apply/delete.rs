@@ -23,14 +23,29 @@ impl Step<'_> {
     /// One after the other: each meets what those before it have left.
     pub(super) fn delete_each(&mut self, deleter: &Deleter, deletions: Vec<Deletion>) -> Result<MetaReply, KvError> {
         let mut outcomes = Vec::with_capacity(deletions.len());
-        for Deletion { key, version, conditions, bypass_governance } in deletions {
+        for Deletion { key, version, conditions, bypass_governance, sequence } in deletions {
             let path = KeyPath { bucket: deleter.bucket, shard: deleter.shard, key };
+            if let Some(sequence) = sequence
+                && self.sequence_of(&path, version)? != Some(sequence)
+            {
+                outcomes.push(DeleteOutcome::PreconditionFailed);
+                continue;
+            }
             outcomes.push(match version {
                 Some(version) => self.delete_version(&path, version, &conditions, bypass_governance)?,
                 None => self.delete_key(&path, deleter, &conditions)?,
             });
         }
         Ok(MetaReply::Deleted(outcomes))
+    }
+
+    /// The log index that wrote that version, or the object that is there.
+    fn sequence_of(&self, path: &KeyPath, version: Option<VersionId>) -> Result<Option<u64>, KvError> {
+        let Some(version) = version else { return Ok(self.head(path)?.map(|head| head.sequence)) };
+        Ok(self.version(path, version)?.map(|found| match found {
+            Found::Current(head) => head.sequence,
+            Found::Other(other) => other.sequence(),
+        }))
     }
 
     fn delete_key(

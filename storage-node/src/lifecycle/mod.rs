@@ -1,0 +1,237 @@
+//! The lifecycle of buckets, carried out: what has expired is deleted, uploads that nobody completes are aborted.
+//!
+//! Each partition's leader goes through the keys of its shards once a day, page by page and no faster than its bound, and
+//! proposes to delete what is due by the bucket's rules. What it read may be old by then, so each deletion names the version
+//! by its place in the log, and `apply` lets it take nothing else: what was written meanwhile, or is locked, stays.
+//!
+//! Nothing is remembered on disk: a new leader begins the day's round anew, and meets less to do. Which rules mean what is
+//! `annulus_common::lifecycle`'s.
+
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::ids::{BucketId, GroupId, PartitionId, RequestId, ShardId};
+use annulus_common::lifecycle::{Calendar, Lifecycle};
+use annulus_common::map::watch::MapWatch;
+use annulus_common::map::{Bucket, BucketState, ClusterMap};
+use annulus_common::protocol::metadata::{Command, DeleteOutcome, Deletion, MetaReply, Mutation};
+use tokio::task::JoinHandle;
+
+use self::scan::{Page, Scan, uploads_page, versions_page};
+use crate::kv::{Kv, KvError};
+use crate::metadata;
+use crate::raft::{RaftError, RaftNode, Role};
+
+/// Versions and uploads that a node looks at in a second: a shard of a million keys takes a minute or two.
+const LOOKED_AT_PER_SECOND: u32 = 10_000;
+
+/// Deletions in one command: with the longest keys some 110 KiB, far below what an entry may have.
+const DELETIONS_PER_COMMAND_MAX: usize = 100;
+
+/// The longest pause before it is looked again whether a new day has begun.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What the worker works with.
+pub struct LifecycleSeams {
+    /// The database of the metadata.
+    pub kv: Arc<dyn Kv>,
+    /// The groups of this node.
+    pub raft: RaftNode,
+    /// The buckets and their rules.
+    pub map: MapWatch,
+    /// The time.
+    pub clock: SharedClock,
+    /// What a day is.
+    pub calendar: Calendar,
+}
+
+/// The worker. Dropping it stops it at once; that is safe at any moment.
+pub struct LifecycleWorker {
+    running: JoinHandle<()>,
+}
+
+impl LifecycleWorker {
+    /// Starts it. To be called inside a runtime.
+    pub fn start(seams: LifecycleSeams) -> Self {
+        Self { running: tokio::spawn(Rounds { seams, done: BTreeMap::new() }.run()) }
+    }
+}
+
+impl Drop for LifecycleWorker {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+/// Why a partition's round is broken off. The next turn begins it anew.
+#[derive(Debug, thiserror::Error)]
+enum Interruption {
+    #[error(transparent)]
+    Raft(#[from] RaftError),
+    #[error(transparent)]
+    Storage(#[from] KvError),
+    #[error("the copy of the cluster map is too old")]
+    NoMap,
+    #[error("the answer is not one to the question")]
+    Unexpected,
+}
+
+struct Rounds {
+    seams: LifecycleSeams,
+    /// Of each partition that this node leads: the day of the last round.
+    done: BTreeMap<PartitionId, u64>,
+}
+
+impl Rounds {
+    async fn run(mut self) {
+        let pause = PAUSE_MAX.min(Duration::from_millis(self.seams.calendar.scan_ms()));
+        loop {
+            self.turn().await;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn turn(&mut self) {
+        let led = self.led();
+        self.done.retain(|partition, _| led.contains(partition));
+        for partition in led {
+            let day = self.seams.clock.now_ms() / self.seams.calendar.scan_ms();
+            if self.done.get(&partition) == Some(&day) {
+                continue;
+            }
+            match self.round(partition).await {
+                Ok(()) => {
+                    self.done.insert(partition, day);
+                }
+                Err(error) => tracing::debug!(partition = partition.0, %error, "a lifecycle round is broken off"),
+            }
+        }
+    }
+
+    fn led(&self) -> Vec<PartitionId> {
+        let leads = |group: &GroupId| self.seams.raft.status(*group).is_some_and(|status| status.role == Role::Leader);
+        let groups = self.seams.raft.groups().into_iter().filter(leads);
+        groups.filter_map(|group| group.0.checked_sub(1)).map(PartitionId).collect()
+    }
+
+    /// Goes once through what the partition has of buckets with rules.
+    async fn round(&self, partition: PartitionId) -> Result<(), Interruption> {
+        let map = self.map()?;
+        for (name, bucket) in &map.buckets {
+            let Some(lifecycle) = rules_of(bucket) else { continue };
+            for shard in (0..bucket.shards).map(ShardId) {
+                if map.partition_of_shard(bucket.id, shard) == partition {
+                    let place = Place { partition, name, bucket: bucket.id, shard };
+                    self.versions(&place, lifecycle).await?;
+                    self.uploads(&place, lifecycle).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn map(&self) -> Result<Arc<ClusterMap>, Interruption> {
+        self.seams.map.current().ok_or(Interruption::NoMap)
+    }
+
+    async fn versions(&self, place: &Place<'_>, lifecycle: &Arc<Lifecycle>) -> Result<(), Interruption> {
+        let mut scan = Scan::new(Arc::clone(lifecycle), self.seams.calendar, self.seams.clock.now_ms());
+        let mut from = None;
+        loop {
+            let (kv, at) = (Arc::clone(&self.seams.kv), place.shard_at());
+            let read = move || versions_page(&*kv.snapshot(), at, scan, from);
+            let Page { scan: scanned, due, next, looked_at } = on_disk(read).await?.ok_or(Interruption::Unexpected)?;
+            self.delete(place, due).await?;
+            if next.is_none() {
+                return Ok(());
+            }
+            (scan, from) = (scanned, next);
+            tokio::time::sleep(Duration::from_secs(1) * looked_at / LOOKED_AT_PER_SECOND).await;
+        }
+    }
+
+    async fn uploads(&self, place: &Place<'_>, lifecycle: &Arc<Lifecycle>) -> Result<(), Interruption> {
+        let mut scan = Scan::new(Arc::clone(lifecycle), self.seams.calendar, self.seams.clock.now_ms());
+        let mut from = None;
+        loop {
+            let (kv, at) = (Arc::clone(&self.seams.kv), place.shard_at());
+            let read = move || uploads_page(&*kv.snapshot(), at, scan, from);
+            let Page { scan: scanned, due, next, looked_at } = on_disk(read).await?.ok_or(Interruption::Unexpected)?;
+            for (path, upload) in due {
+                tracing::debug!(bucket = place.name, %upload, "an upload has expired");
+                self.propose(place.partition, Command::AbortUpload { path, upload }).await?;
+            }
+            if next.is_none() {
+                return Ok(());
+            }
+            (scan, from) = (scanned, next);
+            tokio::time::sleep(Duration::from_secs(1) * looked_at / LOOKED_AT_PER_SECOND).await;
+        }
+    }
+
+    /// Deletes what is due, if the bucket still is the one whose rules said so.
+    async fn delete(&self, place: &Place<'_>, due: Vec<Deletion>) -> Result<(), Interruption> {
+        for deletions in due.chunks(DELETIONS_PER_COMMAND_MAX) {
+            let map = self.map()?;
+            let bucket = map.buckets.get(place.name).filter(|bucket| bucket.id == place.bucket);
+            let Some(bucket) = bucket.filter(|bucket| rules_of(bucket).is_some()) else { return Ok(()) };
+            let command = Command::Delete {
+                bucket: place.bucket,
+                shard: place.shard,
+                versioning: bucket.config.versioning,
+                owner: bucket.owner,
+                deletions: deletions.to_vec(),
+            };
+            if let MetaReply::Deleted(outcomes) = self.propose(place.partition, command).await? {
+                let kept = |outcome: &&DeleteOutcome| {
+                    matches!(
+                        outcome,
+                        DeleteOutcome::Locked | DeleteOutcome::PreconditionFailed | DeleteOutcome::NoSuchKey
+                    )
+                };
+                let kept = outcomes.iter().filter(kept).count();
+                tracing::debug!(bucket = place.name, expired = outcomes.len() - kept, kept, "versions have expired");
+            }
+        }
+        Ok(())
+    }
+
+    async fn propose(&self, partition: PartitionId, command: Command) -> Result<MetaReply, Interruption> {
+        let time_ms = self.seams.clock.now_ms();
+        let mutation = Mutation { request: RequestId::generate(time_ms), time_ms, command };
+        let reply = self.seams.raft.propose(partition.into(), metadata::encode_command(&mutation)).await?;
+        metadata::decode_reply(&reply).map_err(|_| Interruption::Unexpected)
+    }
+}
+
+/// A shard of a bucket.
+struct Place<'a> {
+    partition: PartitionId,
+    name: &'a str,
+    bucket: BucketId,
+    shard: ShardId,
+}
+
+impl Place<'_> {
+    fn shard_at(&self) -> scan::ShardAt {
+        scan::ShardAt { partition: self.partition, bucket: self.bucket, shard: self.shard }
+    }
+}
+
+/// The rules of a bucket that serves, if any is in force.
+fn rules_of(bucket: &Bucket) -> Option<&Arc<Lifecycle>> {
+    let lifecycle = bucket.config.lifecycle.as_ref().filter(|_| bucket.state == BucketState::Active)?;
+    lifecycle.enabled().next().map(|_| lifecycle)
+}
+
+/// Uses the database on a thread that may block.
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> Result<T, KvError> + Send + 'static) -> Result<T, KvError> {
+    let working = tokio::task::spawn_blocking(work);
+    working.await.unwrap_or_else(|error| Err(KvError::Failed { during: "scanning a shard", reason: error.to_string() }))
+}

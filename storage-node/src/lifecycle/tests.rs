@@ -1,0 +1,231 @@
+//! Scans of a partition in memory: what is due is found once, page by page, and deleting it takes nothing else.
+
+use std::sync::Arc;
+
+use annulus_common::condition::Conditions;
+use annulus_common::ids::{BucketId, GroupId, PartitionId, RequestId, ShardId, UploadId};
+use annulus_common::lifecycle::{Calendar, Expiration, Filter, Lifecycle, NoncurrentExpiration, Rule};
+use annulus_common::object::{
+    Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Upload, UserId, Versioning,
+};
+use annulus_common::protocol::metadata::{
+    Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, Query, QueryReply,
+};
+use bytes::Bytes;
+
+use super::scan::{Scan, ShardAt, uploads_page, versions_page};
+use crate::kv::memory::MemoryKv;
+use crate::kv::{Batch, Durability, Kv};
+use crate::metadata::{Partition, answer, decode_reply, encode_command};
+use crate::raft::StateMachine;
+
+const AT: ShardAt = ShardAt { partition: PartitionId(4), bucket: BucketId(1), shard: ShardId(2) };
+const DAY_MS: u64 = 1_000;
+
+struct Bench {
+    kv: Arc<MemoryKv>,
+    partition: Partition,
+    index: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let kv = Arc::new(MemoryKv::default());
+        Self { partition: Partition::new(GroupId::from(AT.partition), kv.clone()), kv, index: 0 }
+    }
+
+    fn run(&mut self, time_ms: u64, command: Command) -> MetaReply {
+        self.index += 1;
+        let request = RequestId(u128::from(self.index).to_be_bytes());
+        let mut batch = Batch::default();
+        let reply =
+            self.partition.apply(self.index, &encode_command(&Mutation { request, time_ms, command }), &mut batch);
+        self.kv.write(batch, Durability::Buffered).unwrap();
+        decode_reply(&reply).unwrap()
+    }
+
+    fn put(&mut self, time_ms: u64, key: &str, tags: &[(&str, &str)]) {
+        let tags = tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let object = NewObject {
+            owner: UserId([0; 32]),
+            size: 1,
+            etag: ETag { md5: [7; 16], parts: None },
+            checksum: None,
+            headers: ObjectHeaders::default(),
+            attributes: ObjectAttributes { tags, ..ObjectAttributes::default() },
+            encryption: None,
+            data: Data::Inline(Bytes::from_static(b"x")),
+        };
+        let command = Command::Put {
+            path: path(key),
+            versioning: Versioning::Enabled,
+            conditions: Conditions::default(),
+            object,
+        };
+        assert!(matches!(self.run(time_ms, command), MetaReply::Written { .. }));
+    }
+
+    fn delete(&mut self, time_ms: u64, deletions: Vec<Deletion>) -> Vec<DeleteOutcome> {
+        let (bucket, shard) = (AT.bucket, AT.shard);
+        let owner = UserId([0; 32]);
+        let command = Command::Delete { bucket, shard, versioning: Versioning::Enabled, owner, deletions };
+        match self.run(time_ms, command) {
+            MetaReply::Deleted(outcomes) => outcomes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn mark(&mut self, time_ms: u64, key: &str) {
+        let deletion = Deletion {
+            key: key.to_owned(),
+            version: None,
+            conditions: Conditions::default(),
+            bypass_governance: false,
+            sequence: None,
+        };
+        assert!(matches!(self.delete(time_ms, vec![deletion])[..], [DeleteOutcome::Marked(_)]));
+    }
+
+    /// What is due, from all pages.
+    fn due(&self, rule: &Rule, now_ms: u64) -> Vec<Deletion> {
+        let mut scan = Scan::new(lifecycle(rule), Calendar::Short(DAY_MS), now_ms);
+        let (mut due, mut after) = (Vec::new(), None);
+        loop {
+            let page = versions_page(self.kv.as_ref(), AT, scan, after).unwrap().unwrap();
+            due.extend(page.due);
+            scan = page.scan;
+            after = page.next;
+            if after.is_none() {
+                return due;
+            }
+        }
+    }
+
+    fn versions(&self) -> usize {
+        let query = Query::Versions {
+            bucket: AT.bucket,
+            shard: AT.shard,
+            prefix: String::new(),
+            delimiter: None,
+            from: Vec::new(),
+            older_than: None,
+            limit: 1_000,
+        };
+        match answer(self.kv.as_ref(), AT.partition, &query).unwrap() {
+            QueryReply::Versions(page) => page.entries.iter().filter(|entry| matches!(entry, Entry::Item(_))).count(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn path(key: &str) -> KeyPath {
+    KeyPath { bucket: AT.bucket, shard: AT.shard, key: key.to_owned() }
+}
+
+fn rule() -> Rule {
+    Rule {
+        id: "r".to_owned(),
+        enabled: true,
+        filter: Filter::default(),
+        expiration: None,
+        noncurrent: None,
+        abort_upload_days: None,
+    }
+}
+
+fn lifecycle(rule: &Rule) -> Arc<Lifecycle> {
+    Arc::new(Lifecycle { rules: vec![rule.clone()] })
+}
+
+fn keys(due: &[Deletion]) -> Vec<&str> {
+    due.iter().map(|deletion| deletion.key.as_str()).collect()
+}
+
+#[test]
+fn current_objects_expire_into_markers_and_what_was_written_meanwhile_stays() {
+    let mut bench = Bench::new();
+    for key in ["a", "b", "c"] {
+        bench.put(0, key, &[]);
+    }
+    bench.put(DAY_MS, "d", &[]);
+    let days = Rule { expiration: Some(Expiration::Days(1)), ..rule() };
+    assert!(bench.due(&days, DAY_MS - 1).is_empty());
+    let due = bench.due(&days, DAY_MS);
+    assert_eq!(keys(&due), ["a", "b", "c"]);
+    bench.put(DAY_MS, "b", &[]);
+    let outcomes = bench.delete(DAY_MS, due);
+    let expected = [true, false, true];
+    assert!(outcomes.iter().zip(expected).all(|(outcome, gone)| matches!(outcome, DeleteOutcome::Marked(_)) == gone));
+    assert_eq!(outcomes[1], DeleteOutcome::PreconditionFailed);
+    assert!(bench.due(&days, DAY_MS).is_empty(), "it is done");
+}
+
+#[test]
+fn noncurrent_versions_go_and_then_the_marker_that_hid_them() {
+    let mut bench = Bench::new();
+    for time_ms in [0, 10, 20] {
+        bench.put(time_ms, "k", &[]);
+    }
+    bench.mark(30, "k");
+    bench.put(0, "other", &[]);
+    let both = Rule {
+        expiration: Some(Expiration::DeleteMarker),
+        noncurrent: Some(NoncurrentExpiration { days: 1, newer: None }),
+        ..rule()
+    };
+    let due = bench.due(&both, 20 + DAY_MS);
+    assert_eq!(due.len(), 2, "the third is noncurrent since later");
+    assert!(bench.delete(2_000, due).iter().all(|outcome| *outcome == DeleteOutcome::Deleted));
+    let due = bench.due(&both, 30 + DAY_MS);
+    assert_eq!(keys(&due), ["k"]);
+    bench.delete(2_000, due);
+    let due = bench.due(&both, 30 + DAY_MS);
+    assert_eq!(bench.delete(2_000, due), [DeleteOutcome::MarkerRemoved]);
+    assert_eq!(bench.versions(), 1, "the other key's");
+}
+
+#[test]
+fn tags_are_asked_of_each_version() {
+    let mut bench = Bench::new();
+    bench.put(0, "red", &[("colour", "red")]);
+    bench.put(0, "blue", &[("colour", "blue")]);
+    bench.put(0, "none", &[]);
+    let filter = Filter { tags: [("colour".to_owned(), "red".to_owned())].into(), ..Filter::default() };
+    let due = bench.due(&Rule { filter, expiration: Some(Expiration::Days(1)), ..rule() }, DAY_MS);
+    assert_eq!(keys(&due), ["red"]);
+}
+
+#[test]
+fn pages_end_amid_a_key_and_nothing_is_missed() {
+    let mut bench = Bench::new();
+    for number in 0..1_203 {
+        bench.put(number, "many", &[]);
+    }
+    bench.put(0, "next", &[]);
+    bench.mark(5, "next");
+    let kept = Rule { noncurrent: Some(NoncurrentExpiration { days: 1, newer: Some(100) }), ..rule() };
+    let due = bench.due(&kept, 10 * DAY_MS);
+    assert_eq!(keys(&due), vec!["many"; 1_102], "all but the current one and a hundred");
+}
+
+#[test]
+fn uploads_are_due_in_their_time() {
+    let mut bench = Bench::new();
+    for (key, initiated_ms) in [("a", 0), ("b", 500), ("c", 5_000)] {
+        let upload = Upload {
+            id: UploadId([key.as_bytes()[0]; 16]),
+            owner: UserId([0; 32]),
+            initiated_ms,
+            headers: ObjectHeaders::default(),
+            attributes: ObjectAttributes::default(),
+            checksum: None,
+            encryption: None,
+        };
+        assert_eq!(bench.run(0, Command::CreateUpload { path: path(key), upload }), MetaReply::Done);
+    }
+    let rule = Rule { abort_upload_days: Some(1), ..rule() };
+    let scan = Scan::new(lifecycle(&rule), Calendar::Short(DAY_MS), 1_500);
+    let page = uploads_page(bench.kv.as_ref(), AT, scan, None).unwrap().unwrap();
+    assert_eq!(page.due, [("a", 0), ("b", 0)].map(|(key, _)| (path(key), UploadId([key.as_bytes()[0]; 16]))));
+    assert!(page.next.is_none());
+}
