@@ -116,10 +116,12 @@ impl Policy {
 }
 
 impl Condition {
-    /// A field that is not there meets one condition only: that of beginning with nothing, which S3 documents as any content.
+    /// A field that is not there meets no condition, not even that of beginning with nothing. But for how to encrypt: what the
+    /// form does not say, the bucket's default does.
     fn holds(&self, fields: &Fields) -> bool {
         let Some(value) = fields.get(&self.name) else {
-            return self.rule == Rule::StartsWith && self.operand.is_empty();
+            let may_be_default = self.name.starts_with("x-amz-server-side-encryption");
+            return may_be_default && self.rule == Rule::StartsWith && self.operand.is_empty();
         };
         match self.rule {
             Rule::Equals => value == self.operand,
@@ -266,9 +268,10 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_not_there_begins_with_nothing_alone() {
-        assert_eq!(judge("[\"starts-with\", \"$x-amz-meta-a\", \"\"]", []), Ok(()));
-        assert!(judge("[\"starts-with\", \"$x-amz-meta-a\", \"1\"]", []).is_err());
+    fn a_field_that_is_not_there_meets_nothing_but_for_encryption() {
+        assert!(judge("[\"starts-with\", \"$x-amz-meta-a\", \"\"]", []).is_err());
+        assert_eq!(judge("[\"starts-with\", \"$x-amz-server-side-encryption\", \"\"]", []), Ok(()));
+        assert!(judge("[\"eq\", \"$x-amz-server-side-encryption\", \"\"]", []).is_err());
         assert!(judge("[\"eq\", \"$x-amz-meta-a\", \"\"]", []).is_err());
         assert_eq!(judge("[\"starts-with\", \"$x-amz-meta-a\", \"\"]", [("x-amz-meta-a", "1")]), Ok(()));
     }
