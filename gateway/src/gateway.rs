@@ -24,6 +24,8 @@ use crate::upload::{Upload, UploadConfig};
 pub struct GatewaySettings {
     /// The region that requests are signed for.
     pub region: String,
+    /// The domains under which buckets have host names.
+    pub domains: Vec<String>,
     /// The route `/upload`.
     pub upload: UploadConfig,
     /// What wraps the keys of the key service.
@@ -65,6 +67,7 @@ impl GatewaySettings {
     pub fn of(config: &ServerConfig) -> Result<Self, MasterKeyError> {
         Ok(Self {
             region: config.region.clone(),
+            domains: config.domains.clone(),
             upload: UploadConfig {
                 bucket: config.upload_bucket.clone(),
                 anonymous: config.upload_anonymous,
@@ -98,6 +101,7 @@ impl Gateway {
         };
         let config = GatewayHttpConfig {
             region: settings.region,
+            domains: settings.domains,
             drain_wait: settings.drain_wait,
             sse_c_without_tls: settings.sse_c_without_tls,
             ..GatewayHttpConfig::default()

@@ -33,6 +33,8 @@ pub fn encode(text: impl AsRef<[u8]>) -> String {
 #[derive(Clone)]
 pub struct S3 {
     endpoint: String,
+    /// What requests name as their host, where it is not the endpoint.
+    host: Option<String>,
     signer: Option<Signer>,
     http: Client<HttpConnector, Full<Bytes>>,
 }
@@ -77,7 +79,22 @@ impl S3 {
 
     /// A client that does not sign.
     pub fn anonymous(endpoint: &str) -> Self {
-        Self { endpoint: endpoint.to_owned(), signer: None, http: Client::builder(TokioExecutor::new()).build_http() }
+        Self {
+            endpoint: endpoint.to_owned(),
+            host: None,
+            signer: None,
+            http: Client::builder(TokioExecutor::new()).build_http(),
+        }
+    }
+
+    /// The same client, whose requests name another host.
+    pub fn at_host(&self, host: &str) -> Self {
+        Self { host: Some(host.to_owned()), ..self.clone() }
+    }
+
+    fn host(&self, uri: &http::Uri) -> String {
+        let authority = || uri.authority().expect("an endpoint has an authority").to_string();
+        self.host.clone().unwrap_or_else(authority)
     }
 
     /// A `PUT` of `target`: a path, percent-encoded, with its query.
@@ -136,7 +153,7 @@ impl S3 {
             .expect("every parameter is given");
         let url = format!("{}{target}", self.endpoint);
         let uri: http::Uri = url.parse().expect("a test's target is valid");
-        let host = uri.authority().expect("an endpoint has an authority").to_string();
+        let host = self.host(&uri);
         let headers = [("host", host.as_str())];
         let signable = SignableRequest::new(method.as_str(), url, headers.into_iter(), SignableBody::UnsignedPayload);
         let signable = signable.expect("a test's request has a canonical form");
@@ -175,7 +192,7 @@ impl Call<'_> {
     /// The request, signed and ready to be sent or spoilt.
     pub fn prepare(self) -> Request<Bytes> {
         let uri: http::Uri = format!("{}{}", self.s3.endpoint, self.target).parse().expect("a test's target is valid");
-        let host = uri.authority().expect("an endpoint has an authority").to_string();
+        let host = self.s3.host(&uri);
         let mut request = Request::new(self.body.clone());
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;

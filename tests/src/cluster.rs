@@ -34,6 +34,9 @@ use tokio::sync::OnceCell;
 use crate::client::S3;
 use crate::wait;
 
+/// The domains under which buckets have host names.
+pub const DOMAINS: [&str; 2] = ["s3.test", "objects.example"];
+
 /// The region of every test.
 pub const REGION: &str = "us-east-1";
 
@@ -329,6 +332,7 @@ impl Site {
         GatewaySettings {
             drain_wait: std::time::Duration::from_secs(30),
             region: REGION.to_owned(),
+            domains: DOMAINS.map(str::to_owned).to_vec(),
             upload: UploadConfig {
                 bucket: "uploads".to_owned(),
                 anonymous: self.spec.upload_anonymous,

@@ -47,7 +47,7 @@ pub struct ServerConfig {
     pub upload_bucket: String,
     pub upload_anonymous: bool,
     pub upload_token: Option<Secret>,
-    pub domain: Option<String>,
+    pub domains: Vec<String>,
     pub internal_listen: Option<SocketAddr>,
     pub log_format: LogFormat,
     pub log_level: String,

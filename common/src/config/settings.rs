@@ -182,10 +182,10 @@ pub static SETTINGS: &[Setting] = &[
     ),
     setting(
         "domain",
-        Kind::Host,
+        Kind::Hosts,
         Default::None,
-        "The domain under which buckets have host names: with `s3.example.org`, `photos.s3.example.org` is the \
-         bucket `photos`.",
+        "The domains under which buckets have host names, separated by commas: with `s3.example.org`, \
+         `photos.s3.example.org` is the bucket `photos`. Paths name buckets too, whatever the host.",
     ),
     setting(
         "internal_listen",

@@ -82,7 +82,7 @@ fn the_higher_layer_wins() {
     };
     let config = ServerConfig::load(input.clone()).unwrap();
     assert_eq!((config.node_port, config.zone.as_str(), config.region.as_str()), (4, "env", "envfile"));
-    assert_eq!((config.domain.as_deref(), config.node_id.as_str()), (Some("toml"), "thor"));
+    assert_eq!((config.domains.join(" ").as_str(), config.node_id.as_str()), ("toml", "thor"));
     assert_eq!(config.origin("node_port"), Origin::Flag);
     assert_eq!(config.origin("zone"), Origin::Environment);
     assert_eq!(config.origin("region"), Origin::EnvFile(files.dir.path().join(".env")));
@@ -125,7 +125,7 @@ fn unknown_names_are_refused_with_the_place_and_a_suggestion() {
 #[test]
 fn variables_of_other_programs_and_empty_ones_are_passed_over() {
     let config = with_env(&[("ANNULUS_ENDPOINT", "http://x"), ("NODE_PORT", ""), ("ANNULUS_DOMAIN", "")]).unwrap();
-    assert_eq!((config.node_port, config.domain), (4000, None));
+    assert_eq!((config.node_port, config.domains), (4000, Vec::new()));
     assert!(message(with_flags(&[("domain", "")])).ends_with("is empty"));
 }
 

@@ -9,7 +9,7 @@ use super::settings::{self, Default};
 use super::sources::{Given, Layer, invalid, read_file};
 use super::values::{
     Kind, Secret, parse_address, parse_bool, parse_bytes, parse_choice, parse_count, parse_duration, parse_host,
-    parse_host_ports, parse_ip, parse_port,
+    parse_host_ports, parse_hosts, parse_ip, parse_port,
 };
 use super::{LogFormat, RootCredentials, ServerConfig};
 
@@ -55,7 +55,7 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         upload_bucket: values.required("upload_bucket", parse_upload_bucket)?,
         upload_anonymous: values.required("upload_anonymous", parse_bool)?,
         upload_token: values.secret("upload_token", SHARED_SECRET_BYTES_MIN)?,
-        domain: values.optional("domain", parse_host)?,
+        domains: values.optional("domain", parse_hosts)?.unwrap_or_default(),
         internal_listen: values.optional("internal_listen", parse_address)?,
         log_format: if values.choice("log_format")? == "json" { LogFormat::Json } else { LogFormat::Text },
         log_level: values.choice("log_level")?,

@@ -30,6 +30,8 @@ pub enum Kind {
     Host,
     /// Hosts with ports, separated by commas.
     HostPorts,
+    /// Several of [`Kind::Host`], separated by commas.
+    Hosts,
     /// A path.
     Path,
     /// One of these words.
@@ -51,6 +53,7 @@ impl fmt::Display for Kind {
             Kind::Address => f.write_str("ip:port"),
             Kind::Host => f.write_str("host"),
             Kind::HostPorts => f.write_str("host:port, ..."),
+            Kind::Hosts => f.write_str("host name, ..."),
             Kind::Path => f.write_str("path"),
             Kind::Choice(words) => f.write_str(&words.join(" or ")),
             Kind::Secret => f.write_str("secret"),
@@ -174,6 +177,10 @@ pub(super) fn parse_host(text: &str) -> Result<String, String> {
     } else {
         Err(format!("`{text}` is not a host name or an IP address"))
     }
+}
+
+pub(super) fn parse_hosts(text: &str) -> Result<Vec<String>, String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse_host).collect()
 }
 
 pub(super) fn parse_host_ports(text: &str) -> Result<Vec<HostPort>, String> {

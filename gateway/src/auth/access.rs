@@ -5,8 +5,8 @@ use annulus_common::clock::SharedClock;
 use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::UserId;
 use annulus_common::policy::Principal;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{CopyObjectInput, CopySource, UploadPartCopyInput};
 use s3s::{S3Error, S3Request, S3Result, s3_error};
@@ -48,6 +48,12 @@ impl S3Access for Gatekeeper {
         if let Some((_, bucket)) = bucket {
             is_expected_owner(cx.headers(), "x-amz-expected-bucket-owner", bucket)?;
         }
+        if let Some((_, bucket)) = bucket.filter(|(_, bucket)| must_pay(bucket, access.user())) {
+            agrees_to_pay(bucket, access.user(), cx.headers(), cx.uri().query())?;
+            if let Some(operation) = cx.extensions_mut().get::<Operation>() {
+                operation.charge();
+            }
+        }
         if access.user() == UserId::ANONYMOUS {
             check_anonymous(cx.headers(), cx.uri().query())?;
         }
@@ -59,11 +65,11 @@ impl S3Access for Gatekeeper {
     }
 
     async fn copy_object(&self, req: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
-        self.is_expected_source(&req.input.copy_source, &req.headers).await
+        self.is_expected_source(&req.input.copy_source, user(&req.extensions), &req.headers).await
     }
 
     async fn upload_part_copy(&self, req: &mut S3Request<UploadPartCopyInput>) -> S3Result<()> {
-        self.is_expected_source(&req.input.copy_source, &req.headers).await
+        self.is_expected_source(&req.input.copy_source, user(&req.extensions), &req.headers).await
     }
 }
 
@@ -99,11 +105,12 @@ impl Gatekeeper {
 
     /// Whether the source's bucket is the one that the client means. Whether it may read the source is decided by the
     /// operation, which finds it.
-    async fn is_expected_source(&self, source: &CopySource, headers: &HeaderMap) -> S3Result<()> {
+    async fn is_expected_source(&self, source: &CopySource, caller: UserId, headers: &HeaderMap) -> S3Result<()> {
         let CopySource::Bucket { bucket, .. } = source else { return Err(s3_error!(NotImplemented)) };
         let map = self.accounts.map().await?;
         let bucket = map.buckets.get(&**bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
-        is_expected_owner(headers, "x-amz-source-expected-bucket-owner", bucket)
+        is_expected_owner(headers, "x-amz-source-expected-bucket-owner", bucket)?;
+        agrees_to_pay(bucket, caller, headers, None)
     }
 }
 
@@ -194,6 +201,27 @@ fn is_expected_owner(headers: &HeaderMap, name: &str, bucket: &Bucket) -> S3Resu
     let owner = bucket.owner.to_string();
     let expected = headers.get_all(name).iter().all(|value| value.as_bytes() == owner.as_bytes());
     if expected { Ok(()) } else { Err(s3_error!(AccessDenied)) }
+}
+
+/// Whether the caller is the one who pays: everyone but the bucket's owner, where the owner has said so.
+fn must_pay(bucket: &Bucket, caller: UserId) -> bool {
+    bucket.config.requester_pays && caller != bucket.owner
+}
+
+/// Whoever pays must say so, and be known. See "Using Requester Pays general purpose buckets" in the S3 user guide.
+fn agrees_to_pay(bucket: &Bucket, caller: UserId, headers: &HeaderMap, query: Option<&str>) -> S3Result<()> {
+    let in_header = headers.get("x-amz-request-payer").is_some_and(|payer| payer.as_bytes() == b"requester");
+    let in_query = query.unwrap_or_default().split('&').any(|pair| {
+        pair.split_once('=')
+            .is_some_and(|(key, payer)| key.eq_ignore_ascii_case("x-amz-request-payer") && payer == "requester")
+    });
+    let agrees = caller != UserId::ANONYMOUS && (in_header || in_query);
+    if agrees || !must_pay(bucket, caller) { Ok(()) } else { Err(s3_error!(AccessDenied)) }
+}
+
+/// Who asks, as [`S3Access::check`] found out.
+fn user(extensions: &Extensions) -> UserId {
+    extensions.get::<Access>().map_or(UserId::ANONYMOUS, Access::user)
 }
 
 /// No sessions are handed out, so a session's token is never valid.

@@ -23,6 +23,7 @@ mod resource;
 pub mod sigv4;
 pub(crate) mod subresource;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -38,17 +39,33 @@ const LEASE_WAIT: Duration = Duration::from_secs(8);
 
 /// The operation that a request turned out to be: written where it is found out, read where it is counted.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct Operation(Arc<OnceLock<&'static str>>);
+pub(crate) struct Operation(Arc<Found>);
+
+#[derive(Default, Debug)]
+struct Found {
+    name: OnceLock<&'static str>,
+    charged: AtomicBool,
+}
 
 impl Operation {
     /// Says which operation it is; the first word counts.
     pub(crate) fn name_it(&self, name: &'static str) {
-        let _ = self.0.set(name);
+        let _ = self.0.name.set(name);
     }
 
     /// S3's name of it, or `unknown`.
     pub(crate) fn name(&self) -> &'static str {
-        self.0.get().copied().unwrap_or("unknown")
+        self.0.name.get().copied().unwrap_or("unknown")
+    }
+
+    /// Says that the requester pays for it.
+    pub(crate) fn charge(&self) {
+        self.0.charged.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the requester pays for it: S3 says so in its answer.
+    pub(crate) fn is_charged(&self) -> bool {
+        self.0.charged.load(Ordering::Relaxed)
     }
 }
 

@@ -69,10 +69,6 @@ pub(super) fn gateway(args: RunArgs) -> Result<(), CliError> {
 fn configure(args: RunArgs) -> Result<ServerConfig, CliError> {
     let input = LoadInput::from_process(args.flags, args.config_file);
     let config = ServerConfig::load(input).map_err(|error| CliError::Run(error.to_string()))?;
-    if config.domain.is_some() {
-        // A setting that is taken and not obeyed would make buckets unreachable under the names that it promises.
-        return Err(CliError::Run("virtual-hosted addresses are not built yet: remove the setting domain".to_owned()));
-    }
     init_logs(config.log_format, &config.log_level).map_err(|error| CliError::Run(error.to_string()))?;
     Ok(config)
 }

@@ -2,6 +2,7 @@
 //! what S3's replies have (ids, complete errors, no body to HEAD). It bounds connections, heads and stalls. What requests
 //! mean is decided behind it.
 
+mod addressing;
 mod errors;
 mod form;
 mod handler;
@@ -20,6 +21,7 @@ use annulus_common::clock::SharedClock;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::telemetry::Metrics;
 
+use self::addressing::Addressing;
 use self::form::Forms;
 use crate::auth::Accounts;
 use crate::object::Objects;
@@ -35,6 +37,8 @@ pub use service::GatewayService;
 pub struct GatewayHttpConfig {
     /// The region that requests must be signed for, and that buckets are in.
     pub region: String,
+    /// The domains under which buckets have host names.
+    pub domains: Vec<String>,
     /// How many connections are served at once; more wait to be accepted.
     pub connections_max: usize,
     /// Whether clients may send their own keys (SSE-C) over connections that are not encrypted here.
@@ -47,6 +51,7 @@ impl Default for GatewayHttpConfig {
     fn default() -> Self {
         Self {
             region: "us-east-1".to_owned(),
+            domains: Vec::new(),
             connections_max: 4_096,
             sse_c_without_tls: false,
             drain_wait: Duration::from_secs(30),
@@ -73,7 +78,8 @@ pub fn service(
     metrics: Arc<Metrics>,
 ) -> GatewayService {
     let accounts = Accounts::new(watch);
-    let s3 = second_pass::s3_service(&config, objects, accounts.clone(), clock.clone());
+    let addressing = Addressing::new(&config.domains);
+    let s3 = second_pass::s3_service(&config, objects, accounts.clone(), clock.clone(), &addressing);
     let forms = Forms { s3: s3.clone(), accounts, region: config.region.clone(), clock };
-    GatewayService::new(config, s3, forms, handlers, metrics)
+    GatewayService::new(config, addressing, s3, forms, handlers, metrics)
 }

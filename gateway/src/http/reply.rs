@@ -86,9 +86,13 @@ pub(super) fn finish(
     if is_error(response.status()) {
         complete_error(&mut response, &exchange, host_id);
     }
+    let succeeded = response.status().is_success();
     let headers = response.headers_mut();
     headers.insert(http::header::SERVER, HeaderValue::from_static("Annulus"));
     headers.insert("x-amz-id-2", host_id.clone());
+    if succeeded && exchange.operation.is_charged() {
+        headers.insert("x-amz-request-charged", HeaderValue::from_static("requester"));
+    }
     if let Ok(id) = HeaderValue::from_str(&exchange.request_id.0) {
         headers.insert("x-amz-request-id", id);
     }

@@ -17,6 +17,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 
 use super::GatewayHttpConfig;
+use super::addressing::{Addressing, Target};
 use crate::auth::access::Gatekeeper;
 use crate::auth::{Accounts, Signature};
 use crate::object::{BODY_BYTES_MAX, Objects};
@@ -41,6 +42,7 @@ pub(super) fn s3_service(
     objects: Arc<Objects>,
     accounts: Accounts,
     clock: SharedClock,
+    addressing: &Addressing,
 ) -> S3Service {
     let gatekeeper = Gatekeeper::new(accounts.clone(), clock, config.region.clone());
     let gateway = Gateway::new(objects, accounts.clone(), config.region.clone(), config.sse_c_without_tls);
@@ -51,10 +53,11 @@ pub(super) fn s3_service(
         builder.set_auth(accounts.clone());
         builder.set_access(gatekeeper.clone());
         builder.set_validation(BucketNames);
+        builder.set_host(addressing.clone());
         builder
     };
     let mut first = builder();
-    first.set_route(SecondPass { again: builder().build() });
+    first.set_route(SecondPass { again: builder().build(), addressing: addressing.clone() });
     first.build()
 }
 
@@ -79,12 +82,14 @@ fn s3s_config(config: &GatewayHttpConfig) -> S3Config {
 /// The route that leads to it.
 struct SecondPass {
     again: S3Service,
+    addressing: Addressing,
 }
 
 #[async_trait::async_trait]
 impl S3Route for SecondPass {
     fn is_match(&self, method: &Method, uri: &Uri, headers: &HeaderMap, _: &mut Extensions) -> bool {
-        has_xml_body(method, uri) || headers_to_drop(method, headers).next().is_some()
+        has_xml_body(method, uri, &self.addressing.target(headers, uri))
+            || headers_to_drop(method, headers).next().is_some()
     }
 
     /// Decided in the second pass, where the operation and its bucket are known.
@@ -95,7 +100,8 @@ impl S3Route for SecondPass {
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         if let Some(credentials) = request.credentials.take() {
             request.extensions.insert(Signature::of_request(&credentials.access_key, &request.uri));
-            if has_xml_body(&request.method, &request.uri) {
+            let target = self.addressing.target(&request.headers, &request.uri);
+            if has_xml_body(&request.method, &request.uri, &target) {
                 take_xml(&mut request).await?;
             }
         }
@@ -111,12 +117,12 @@ impl S3Route for SecondPass {
 
 /// Whether the operation's body is XML that is built: `DeleteObjects`, `CompleteMultipartUpload`, `CreateBucket`,
 /// `PutBucketAcl`, `PutObjectAcl`, `PutObjectTagging`.
-fn has_xml_body(method: &Method, uri: &Uri) -> bool {
-    let is_bucket = !uri.path().trim_start_matches('/').trim_end_matches('/').contains('/');
+fn has_xml_body(method: &Method, uri: &Uri, target: &Target) -> bool {
+    let is_bucket = target.bucket.is_some() && target.key.is_empty();
     let asks = |wanted: &str| query_pairs(uri).any(|pair| pair.split('=').next() == Some(wanted));
     match *method {
         Method::POST => asks("delete") || asks("uploadId"),
-        Method::PUT => (is_bucket && uri.path() != "/") || asks("acl") || asks("tagging"),
+        Method::PUT => is_bucket || asks("acl") || asks("tagging"),
         _ => false,
     }
 }
@@ -180,10 +186,15 @@ fn query_pairs(uri: &Uri) -> impl Iterator<Item = &str> {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-    use super::{has_xml_body, headers_to_drop, without_signature};
+    use super::super::addressing::Addressing;
+    use super::{headers_to_drop, without_signature};
 
     fn uri(text: &str) -> Uri {
         text.parse().expect("a URI")
+    }
+
+    fn has_xml_body(method: &Method, uri: &Uri) -> bool {
+        super::has_xml_body(method, uri, &Addressing::default().target(&HeaderMap::new(), uri))
     }
 
     fn dropped(name: &'static str, value: &'static str) -> Vec<&'static str> {
@@ -201,6 +212,7 @@ mod tests {
         assert!(!has_xml_body(&Method::POST, &uri("/b/k?uploads")));
         assert!(has_xml_body(&Method::PUT, &uri("/b/k?acl")));
         assert!(!has_xml_body(&Method::PUT, &uri("/b/k")));
+        assert!(!has_xml_body(&Method::PUT, &uri("/")));
         assert!(!has_xml_body(&Method::PUT, &uri("/b/k?partNumber=1&uploadId=1")));
         assert!(!has_xml_body(&Method::GET, &uri("/b")));
     }

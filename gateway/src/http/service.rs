@@ -7,18 +7,20 @@ use std::time::{Duration, Instant};
 
 use annulus_common::telemetry::Metrics;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use s3s::service::S3Service;
 use tracing::{Instrument, error, info_span};
 
+use super::addressing::{Addressing, Target};
 use super::errors::{error_response, error_response_with};
 use super::form::{self, Forms};
 use super::handler::Peer;
 use super::reply::{Content, CountedBody, Exchange, InFlight, RequestId, finish};
 use super::{GatewayHttpConfig, Handlers};
 use crate::auth::{Operation, subresource};
+use crate::s3::NamedByHost;
 
 /// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
 /// needs a length, and clients that do so send little.
@@ -26,6 +28,9 @@ const UNSIZED_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// How long such a body may take.
 const UNSIZED_BODY_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a presigned URL may hold, as S3 says.
+const PRESIGNED_SECONDS: std::ops::RangeInclusive<i64> = 1..=7 * 24 * 3600;
 
 /// The service. Clones share it.
 #[derive(Clone)]
@@ -35,6 +40,7 @@ pub struct GatewayService {
 
 struct Shared {
     config: GatewayHttpConfig,
+    addressing: Addressing,
     s3: S3Service,
     forms: Forms,
     handlers: Handlers,
@@ -51,7 +57,7 @@ pub(super) struct PeerService {
 
 /// Who serves a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Target {
+enum Server {
     Operations,
     Upload,
     S3,
@@ -60,6 +66,7 @@ enum Target {
 impl GatewayService {
     pub(super) fn new(
         config: GatewayHttpConfig,
+        addressing: Addressing,
         s3: S3Service,
         forms: Forms,
         handlers: Handlers,
@@ -67,7 +74,7 @@ impl GatewayService {
     ) -> Self {
         let host_id = hex::encode(rand::random::<[u8; 16]>());
         let host_id = HeaderValue::from_str(&host_id).expect("hexadecimal digits are a header's value");
-        Self { shared: Arc::new(Shared { config, s3, forms, handlers, metrics, host_id }) }
+        Self { shared: Arc::new(Shared { config, addressing, s3, forms, handlers, metrics, host_id }) }
     }
 
     pub(super) fn connections_max(&self) -> usize {
@@ -121,10 +128,13 @@ impl Shared {
     }
 
     async fn answer(&self, request: Request<Incoming>, operation: &Operation) -> Response<Content> {
-        let (handler, name) = match target(request.method(), request.uri().path()) {
-            Target::S3 => return self.answer_s3(request).await,
-            Target::Operations => (&self.handlers.operations, "operations"),
-            Target::Upload => (&self.handlers.upload, "upload"),
+        let target = self.addressing.target(request.headers(), request.uri());
+        // A bucket that the host names has every path.
+        let server = if target.by_host { Server::S3 } else { server(request.method(), request.uri().path()) };
+        let (handler, name) = match server {
+            Server::S3 => return self.answer_s3(request, &target).await,
+            Server::Operations => (&self.handlers.operations, "operations"),
+            Server::Upload => (&self.handlers.upload, "upload"),
         };
         operation.name_it(name);
         match handler {
@@ -133,13 +143,13 @@ impl Shared {
         }
     }
 
-    async fn answer_s3(&self, request: Request<Incoming>) -> Response<Content> {
-        if let Some(refusal) = refuse(&request) {
+    async fn answer_s3(&self, request: Request<Incoming>, target: &Target) -> Response<Content> {
+        if let Some(refusal) = refuse(&request, target) {
             return refusal;
         }
         if *request.method() == Method::POST {
-            match posted_to(&request) {
-                Posted::Form { bucket } => return self.forms.take(request, &bucket).await,
+            match posted(&request, target) {
+                Posted::Form => return self.forms.take(request, target).await,
                 Posted::Refused(refusal) => return refusal,
                 Posted::Operation => {}
             }
@@ -151,6 +161,10 @@ impl Shared {
             },
             false => request.map(s3s::Body::from),
         };
+        let mut request = request;
+        if target.by_host {
+            request.extensions_mut().insert(NamedByHost);
+        }
         match self.s3.call(request).await {
             Ok(response) => response.map(Content::S3),
             Err(failure) => {
@@ -167,22 +181,22 @@ impl Shared {
 
 /// `/upload` is the one path outside `/-/` that is not S3's. What nobody serves there is left to S3, which answers that no
 /// bucket has that name.
-fn target(method: &Method, path: &str) -> Target {
+fn server(method: &Method, path: &str) -> Server {
     let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let is_read = *method == Method::GET || *method == Method::HEAD;
     if under("/-") {
-        Target::Operations
+        Server::Operations
     } else if (*method == Method::POST && path.trim_end_matches('/') == "/upload") || (is_read && under("/upload")) {
-        Target::Upload
+        Server::Upload
     } else {
-        Target::S3
+        Server::S3
     }
 }
 
 /// What a POST is.
 enum Posted {
-    /// A form with a file for this bucket.
-    Form { bucket: String },
+    /// A form with a file for a bucket.
+    Form,
     /// An operation that the query names.
     Operation,
     /// Neither.
@@ -191,36 +205,55 @@ enum Posted {
 
 /// Tells a form from an operation. s3s would take every body of that type for a form, and into memory before it asks who
 /// sent it.
-fn posted_to(request: &Request<Incoming>) -> Posted {
+fn posted(request: &Request<Incoming>, target: &Target) -> Posted {
+    let to_bucket = target.bucket.is_some() && target.key.is_empty();
     let is_form = form::is_form(request.headers());
     let is_operation = !subresource::is_plain(request.uri().query());
-    match (form::bucket_of(request.uri().path()), is_form, is_operation) {
-        (Some(bucket), true, false) => Posted::Form { bucket },
+    match (to_bucket, is_form, is_operation) {
+        (true, true, false) => Posted::Form,
         (_, true, true) => Posted::Refused(error_response(
             StatusCode::NOT_IMPLEMENTED,
             "NotImplemented",
             "This operation is not implemented for bodies of the type multipart/form-data.",
         )),
-        (Some(_), false, false) => Posted::Refused(error_response_with(
+        (true, false, false) => Posted::Refused(error_response_with(
             StatusCode::PRECONDITION_FAILED,
             "PreconditionFailed",
             "At least one of the pre-conditions you specified did not hold.",
             &[("Condition", "Bucket POST must be of the enclosure-type multipart/form-data")],
         )),
-        (None, true, false) => Posted::Refused(method_not_allowed()),
+        (false, true, false) => Posted::Refused(method_not_allowed()),
         (_, false, _) => Posted::Operation,
     }
 }
 
 /// Refuses what must not reach s3s.
-fn refuse(request: &Request<Incoming>) -> Option<Response<Content>> {
+fn refuse(request: &Request<Incoming>, target: &Target) -> Option<Response<Content>> {
     if *request.method() == Method::OPTIONS {
         return Some(refuse_preflight(request.headers()));
     }
-    if !is_allowed(request.method(), request.uri().path()) {
+    if !is_allowed(request.method(), target) {
         return Some(method_not_allowed());
     }
-    None
+    refuse_lifetime(request.uri())
+}
+
+/// A presigned URL holds for a second to a week; s3s answers others as malformed, which clients take for their own mistake
+/// in signing.
+fn refuse_lifetime(uri: &Uri) -> Option<Response<Content>> {
+    let value = |name: &str| {
+        let pairs = uri.query().unwrap_or_default().split('&');
+        pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
+    };
+    value("X-Amz-Signature")?;
+    let seconds: i64 = value("X-Amz-Expires")?.parse().ok()?;
+    (!PRESIGNED_SECONDS.contains(&seconds)).then(|| {
+        error_response(
+            StatusCode::FORBIDDEN,
+            "AuthorizationQueryParametersError",
+            "X-Amz-Expires must be at least a second and at most a week (in seconds): 1 to 604800",
+        )
+    })
 }
 
 fn method_not_allowed() -> Response<Content> {
@@ -232,10 +265,10 @@ fn method_not_allowed() -> Response<Content> {
 }
 
 /// Whether S3 has any operation of that method there: of the service itself one can only ask for what it has.
-fn is_allowed(method: &Method, path: &str) -> bool {
+fn is_allowed(method: &Method, target: &Target) -> bool {
     match *method {
         Method::GET | Method::HEAD => true,
-        Method::PUT | Method::POST | Method::DELETE => path != "/",
+        Method::PUT | Method::POST | Method::DELETE => target.bucket.is_some(),
         _ => false,
     }
 }
@@ -286,21 +319,21 @@ async fn take_unsized(request: Request<Incoming>) -> Result<Request<s3s::Body>, 
 mod tests {
     use http::Method;
 
-    use super::{Target, target};
+    use super::{Server, server};
 
     #[test]
     fn what_is_not_s3_is_told_apart() {
-        assert_eq!(target(&Method::GET, "/-/health/live"), Target::Operations);
-        assert_eq!(target(&Method::GET, "/-"), Target::Operations);
-        assert_eq!(target(&Method::POST, "/upload"), Target::Upload);
-        assert_eq!(target(&Method::GET, "/upload/x"), Target::Upload);
+        assert_eq!(server(&Method::GET, "/-/health/live"), Server::Operations);
+        assert_eq!(server(&Method::GET, "/-"), Server::Operations);
+        assert_eq!(server(&Method::POST, "/upload"), Server::Upload);
+        assert_eq!(server(&Method::GET, "/upload/x"), Server::Upload);
     }
 
     #[test]
     fn the_rest_is_s3() {
         for path in ["/", "/uploads", "/uploads/x", "/-x/y", "/b/-/x", "/b/upload", "//upload"] {
-            assert_eq!(target(&Method::GET, path), Target::S3, "{path}");
+            assert_eq!(server(&Method::GET, path), Server::S3, "{path}");
         }
-        assert_eq!(target(&Method::PUT, "/upload"), Target::S3, "no bucket has that name, says S3");
+        assert_eq!(server(&Method::PUT, "/upload"), Server::S3, "no bucket has that name, says S3");
     }
 }

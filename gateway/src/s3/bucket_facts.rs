@@ -8,8 +8,17 @@ use s3s::dto::{
     GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketCorsInput,
     GetBucketCorsOutput, GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
     GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput,
-    GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
-    GetBucketWebsiteInput, GetBucketWebsiteOutput, Payer,
+    GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketWebsiteInput, GetBucketWebsiteOutput,
+};
+use s3s::dto::{
+    GetBucketAnalyticsConfigurationInput, GetBucketAnalyticsConfigurationOutput,
+    GetBucketIntelligentTieringConfigurationInput, GetBucketIntelligentTieringConfigurationOutput,
+    GetBucketInventoryConfigurationInput, GetBucketInventoryConfigurationOutput, GetBucketMetricsConfigurationInput,
+    GetBucketMetricsConfigurationOutput, ListBucketAnalyticsConfigurationsInput,
+    ListBucketAnalyticsConfigurationsOutput, ListBucketIntelligentTieringConfigurationsInput,
+    ListBucketIntelligentTieringConfigurationsOutput, ListBucketInventoryConfigurationsInput,
+    ListBucketInventoryConfigurationsOutput, ListBucketMetricsConfigurationsInput,
+    ListBucketMetricsConfigurationsOutput,
 };
 use s3s::dto::{GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
@@ -42,6 +51,14 @@ empty! {
 }
 
 absent! {
+    get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput:
+        "NoSuchConfiguration", "The specified configuration does not exist.";
+    get_bucket_intelligent_tiering_configuration(GetBucketIntelligentTieringConfigurationInput) -> GetBucketIntelligentTieringConfigurationOutput:
+        "NoSuchConfiguration", "The specified configuration does not exist.";
+    get_bucket_inventory_configuration(GetBucketInventoryConfigurationInput) -> GetBucketInventoryConfigurationOutput:
+        "NoSuchConfiguration", "The specified configuration does not exist.";
+    get_bucket_metrics_configuration(GetBucketMetricsConfigurationInput) -> GetBucketMetricsConfigurationOutput:
+        "NoSuchConfiguration", "The specified configuration does not exist.";
     get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput:
         "NoSuchCORSConfiguration", "The CORS configuration does not exist";
     get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput:
@@ -54,12 +71,20 @@ absent! {
         "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
 }
 
-pub(super) async fn get_bucket_request_payment(
-    _: &Gateway,
-    _: S3Request<GetBucketRequestPaymentInput>,
-) -> S3Result<S3Response<GetBucketRequestPaymentOutput>> {
-    let payer = Some(Payer::from_static(Payer::BUCKET_OWNER));
-    Ok(S3Response::new(GetBucketRequestPaymentOutput { payer }))
+/// Listings of configurations of which there are none.
+macro_rules! none_listed {
+    ($($operation:ident($input:ident) -> $output:ident;)*) => {
+        $(pub(super) async fn $operation(_: &Gateway, _: S3Request<$input>) -> S3Result<S3Response<$output>> {
+            Ok(S3Response::new($output { is_truncated: Some(false), ..Default::default() }))
+        })*
+    };
+}
+
+none_listed! {
+    list_bucket_analytics_configurations(ListBucketAnalyticsConfigurationsInput) -> ListBucketAnalyticsConfigurationsOutput;
+    list_bucket_intelligent_tiering_configurations(ListBucketIntelligentTieringConfigurationsInput) -> ListBucketIntelligentTieringConfigurationsOutput;
+    list_bucket_inventory_configurations(ListBucketInventoryConfigurationsInput) -> ListBucketInventoryConfigurationsOutput;
+    list_bucket_metrics_configurations(ListBucketMetricsConfigurationsInput) -> ListBucketMetricsConfigurationsOutput;
 }
 
 fn none(code: &'static str, message: &'static str) -> S3Error {

@@ -10,7 +10,7 @@ use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
 use annulus_common::condition::Conditions;
 use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedMultipartUpload, CompletedPart};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -19,7 +19,7 @@ use super::error::s3_error;
 use super::find_object::check_upload;
 use super::listing::xml_text;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, caller, condition, dto_etag, encryption, expiry, version, with_headers};
+use super::{Gateway, NamedByHost, caller, condition, dto_etag, encryption, expiry, version, with_headers};
 use crate::kms::CustomerKey;
 use crate::object::{ChecksumValue, CompletePart, CompleteUpload, Objects, UploadPath, Written};
 
@@ -44,7 +44,7 @@ pub(super) async fn complete_multipart_upload(
         checksum: given(&req.headers)?,
         checksum_type: input.checksum_type.as_ref().map(|kind| checksum_type(kind.as_str())).transpose()?,
         size: input.mpu_object_size.map(super::delete_object::size).transpose()?,
-        location: location(&req.headers, &input.bucket, &input.key),
+        location: location(&req.headers, &req.extensions, (&input.bucket, &input.key)),
         bucket_name: input.bucket,
         key: input.key,
         customer: encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?,
@@ -162,10 +162,15 @@ fn part_checksum(part: CompletedPart) -> S3Result<Option<ChecksumValue>> {
 }
 
 /// Where the client finds the object, by the name under which it reached us.
-fn location(headers: &HeaderMap, bucket: &str, key: &str) -> String {
-    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let path = super::listing::Names::Encoded.write(key);
-    if host.is_empty() { format!("/{bucket}/{path}") } else { format!("http://{host}/{bucket}/{path}") }
+/// Where the object will be, addressed as the request is.
+fn location(headers: &HeaderMap, extensions: &Extensions, (bucket, key): (&str, &str)) -> String {
+    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let origin = host.map(|host| format!("http://{host}")).unwrap_or_default();
+    let key = super::listing::Names::Encoded.write(key);
+    match extensions.get::<NamedByHost>() {
+        Some(NamedByHost) => format!("{origin}/{key}"),
+        None => format!("{origin}/{bucket}/{key}"),
+    }
 }
 
 #[cfg(test)]

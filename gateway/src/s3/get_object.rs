@@ -30,5 +30,5 @@ pub(super) async fn get_object(
     fill!(output, input.checksum_mode.as_ref(), version, selection);
     output.expiration = found.expiration(&input.key, output.version_id.as_deref());
     output.body = Some(StreamingBlob::wrap(bytes));
-    Ok(with_headers(output, found.encryption_headers()))
+    Ok(with_headers(output, found.headers()))
 }

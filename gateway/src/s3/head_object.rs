@@ -29,7 +29,7 @@ pub(super) async fn head_object(
     output.expiration = found.expiration(&input.key, input.version_id.as_deref());
     let partial = output.content_range.is_some();
     override_headers(&mut output, input);
-    let mut response = with_headers(output, found.encryption_headers());
+    let mut response = with_headers(output, found.headers());
     if partial {
         // s3s has one status for each operation.
         response.extensions.insert(StatusOverride(StatusCode::PARTIAL_CONTENT));

@@ -1,7 +1,7 @@
 //! The headers that are stored with an object: out of a request, and what both GET and HEAD answer.
 
 use annulus_common::object::{ObjectHeaders, ObjectVersion};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use s3s::dto::{Metadata, Timestamp};
 use s3s::{S3Result, s3_error};
 use time::OffsetDateTime;
@@ -65,9 +65,30 @@ pub(super) fn website_redirect(headers: &HeaderMap) -> S3Result<Option<String>> 
     }
 }
 
-/// The user's metadata as an output has it.
+/// The user's metadata as an output has it: s3s writes what is not ASCII in the encoding of RFC 2047.
 pub(super) fn dto_metadata(version: &ObjectVersion) -> Metadata {
-    version.object.headers.user.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    let user = version.object.headers.user.iter().filter(|(_, value)| latin_1(value).is_none());
+    user.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// The user's metadata that is neither ASCII nor beyond Latin-1, which is what headers are in for clients that decode them
+/// (RFC 9110 section 5.5). No client decodes RFC 2047.
+pub(super) fn latin_metadata(version: &ObjectVersion) -> HeaderMap {
+    let user = version.object.headers.user.iter();
+    let header = |(name, value): (&String, &String)| {
+        let name = HeaderName::from_bytes(format!("x-amz-meta-{name}").as_bytes()).ok()?;
+        Some((name, latin_1(value)?))
+    };
+    user.filter_map(header).collect()
+}
+
+/// A text that is not ASCII, as Latin-1.
+fn latin_1(text: &str) -> Option<HeaderValue> {
+    if text.is_ascii() {
+        return None;
+    }
+    let bytes = text.chars().map(|ch| u8::try_from(ch).ok().filter(|byte| !(0x80..0xa0).contains(byte)));
+    HeaderValue::from_bytes(&bytes.collect::<Option<Vec<u8>>>()?).ok()
 }
 
 /// `Content-Type` as an output has it.
@@ -123,10 +144,19 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
     use s3s::dto::Metadata;
 
-    use super::{http_date, of_request, storage_class, without_framing};
+    use super::{http_date, latin_1, of_request, storage_class, without_framing};
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn what_latin_1_can_say_is_said_in_it() {
+        let bytes = |text| latin_1(text).map(|value| value.as_bytes().to_vec());
+        assert_eq!(bytes("Hello World\u{e9}"), Some(b"Hello World\xe9".to_vec()));
+        assert_eq!(bytes("plain"), None);
+        assert_eq!(bytes("\u{20ac}"), None);
+        assert_eq!(bytes("\u{85}\u{e9}"), None);
     }
 
     #[test]

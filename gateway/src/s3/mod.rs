@@ -10,6 +10,7 @@ mod bucket_encryption;
 mod bucket_facts;
 mod bucket_lifecycle;
 mod bucket_policy;
+mod bucket_request_payment;
 mod bucket_tagging;
 mod bucket_versioning;
 mod checksum;
@@ -83,6 +84,10 @@ impl Gateway {
         Self { objects, accounts, region, sse_c_without_tls }
     }
 }
+
+/// Put into a request's extensions where its host names the bucket, and its path does not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NamedByHost;
 
 /// A status that the reply gets instead of the one that s3s gives it: HeadObject of a range is 206.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -185,7 +190,16 @@ delegate! {
     bucket_facts::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
     bucket_facts::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
     bucket_facts::get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;
-    bucket_facts::get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput;
+    bucket_facts::get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput;
+    bucket_facts::get_bucket_intelligent_tiering_configuration(GetBucketIntelligentTieringConfigurationInput) -> GetBucketIntelligentTieringConfigurationOutput;
+    bucket_facts::get_bucket_inventory_configuration(GetBucketInventoryConfigurationInput) -> GetBucketInventoryConfigurationOutput;
+    bucket_facts::get_bucket_metrics_configuration(GetBucketMetricsConfigurationInput) -> GetBucketMetricsConfigurationOutput;
+    bucket_facts::list_bucket_analytics_configurations(ListBucketAnalyticsConfigurationsInput) -> ListBucketAnalyticsConfigurationsOutput;
+    bucket_facts::list_bucket_intelligent_tiering_configurations(ListBucketIntelligentTieringConfigurationsInput) -> ListBucketIntelligentTieringConfigurationsOutput;
+    bucket_facts::list_bucket_inventory_configurations(ListBucketInventoryConfigurationsInput) -> ListBucketInventoryConfigurationsOutput;
+    bucket_facts::list_bucket_metrics_configurations(ListBucketMetricsConfigurationsInput) -> ListBucketMetricsConfigurationsOutput;
+    bucket_request_payment::get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput;
+    bucket_request_payment::put_bucket_request_payment(PutBucketRequestPaymentInput) -> PutBucketRequestPaymentOutput;
     bucket_facts::get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput;
     bucket_facts::get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput;
 

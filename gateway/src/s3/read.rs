@@ -10,6 +10,7 @@ use super::checksum::value_text;
 use super::condition;
 use super::error::s3_error;
 use super::find_object::{Place, find_object};
+use super::headers::latin_metadata;
 use super::range::{Selection, choose};
 use super::{Gateway, encryption, expiry, version as version_ids};
 use crate::auth::action::{GET_OBJECT, GET_OBJECT_TAGGING};
@@ -40,10 +41,12 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What the answer says of the object's encryption.
-    pub(super) fn encryption_headers(&self) -> HeaderMap {
+    /// What the answer says of the object beside what outputs have fields for.
+    pub(super) fn headers(&self) -> HeaderMap {
         let mode = self.version.object.encryption.as_ref().map(|encryption| &encryption.mode);
-        encryption::answer(mode, self.customer.as_ref())
+        let mut headers = encryption::answer(mode, self.customer.as_ref());
+        headers.extend(latin_metadata(&self.version));
+        headers
     }
 }
 

@@ -16,19 +16,23 @@ mod encryption;
 mod forms;
 mod keys;
 mod lifecycle;
+mod limits;
 mod listings;
 mod multipart;
 mod objects;
 mod operations;
 mod policies;
 mod presigned;
+mod promises;
 mod races;
 mod ranges;
+mod requester_pays;
 mod signatures;
 mod tagging;
 mod unbuilt;
 mod uploads;
 mod versions;
+mod virtual_hosts;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

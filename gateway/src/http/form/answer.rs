@@ -6,6 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use quick_xml::escape::escape;
 use s3s::Body;
 
+use super::super::addressing::Target;
 use super::super::reply::Content;
 use super::fields::Fields;
 
@@ -43,14 +44,15 @@ impl Success {
         &self,
         put: &Response<Body>,
         host: Option<&HeaderValue>,
-        bucket: &str,
+        target: &Target,
         key: &str,
     ) -> Response<Content> {
+        let bucket = target.bucket.as_deref().unwrap_or_default();
         let etag = put.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).unwrap_or_default();
         let (status, location, body) = match self {
-            Self::Redirect(target) => (StatusCode::SEE_OTHER, redirect(target, bucket, key, etag), String::new()),
+            Self::Redirect(url) => (StatusCode::SEE_OTHER, redirect(url, bucket, key, etag), String::new()),
             Self::Status(status) => {
-                let location = location(host, bucket, key);
+                let location = location(host, target, key);
                 let body =
                     if *status == StatusCode::CREATED { document(&location, bucket, key, etag) } else { String::new() };
                 (*status, location, body)
@@ -89,8 +91,13 @@ fn redirect(target: &str, bucket: &str, key: &str, etag: &str) -> String {
     format!("{target}{mark}bucket={bucket}&key={key}&etag={etag}{fragment}")
 }
 
-fn location(host: Option<&HeaderValue>, bucket: &str, key: &str) -> String {
-    let path = format!("/{bucket}/{}", utf8_percent_encode(key, PATH));
+/// Where the object is, addressed as the form was.
+fn location(host: Option<&HeaderValue>, target: &Target, key: &str) -> String {
+    let key = utf8_percent_encode(key, PATH);
+    let path = match &target.bucket {
+        Some(bucket) if !target.by_host => format!("/{bucket}/{key}"),
+        _ => format!("/{key}"),
+    };
     match host.and_then(|host| host.to_str().ok()) {
         Some(host) => format!("http://{host}{path}"),
         None => path,

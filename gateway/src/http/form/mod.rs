@@ -16,7 +16,6 @@ use annulus_common::clock::SharedClock;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
-use percent_encoding::percent_decode_str;
 use s3s::service::S3Service;
 use tracing::error;
 
@@ -24,6 +23,7 @@ use self::answer::Success;
 use self::error::FormError;
 use self::fields::{Fields, Form};
 use self::policy::Policy;
+use super::addressing::Target;
 use super::reply::{Content, RequestId};
 use crate::auth::form_signature::FormSignature;
 use crate::auth::{Accounts, Carried, Operation, Signature};
@@ -60,11 +60,12 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
 
 impl Forms {
     /// Takes a form that was posted to a bucket.
-    pub(super) async fn take(&self, request: Request<Incoming>, bucket: &str) -> Response<Content> {
-        self.put(request, bucket).await.unwrap_or_else(|error| error.response())
+    pub(super) async fn take(&self, request: Request<Incoming>, target: &Target) -> Response<Content> {
+        self.put(request, target).await.unwrap_or_else(|error| error.response())
     }
 
-    async fn put(&self, request: Request<Incoming>, bucket: &str) -> Result<Response<Content>, FormError> {
+    async fn put(&self, request: Request<Incoming>, target: &Target) -> Result<Response<Content>, FormError> {
+        let bucket = target.bucket.as_deref().unwrap_or_default();
         let (head, body) = request.into_parts();
         let operation = head.extensions.get::<Operation>().cloned().unwrap_or_default();
         operation.name_it(OPERATION);
@@ -91,7 +92,7 @@ impl Forms {
         if !response.status().is_success() {
             return Ok(response.map(Content::S3));
         }
-        Ok(success.response(&response, head.headers.get(HOST), bucket, &key))
+        Ok(success.response(&response, head.headers.get(HOST), target, &key))
     }
 
     /// Who sent the form, and what its policy allows. Without a policy it is nobody's.
@@ -108,14 +109,6 @@ impl Forms {
         let carried = Carried::Form { version_2: matches!(signature, FormSignature::V2 { .. }) };
         Ok(Granted { signature: Some(Signature { access_key, carried }), file_bytes: *file_bytes.start()..=most })
     }
-}
-
-/// The bucket that a path names, when it names no key.
-pub(super) fn bucket_of(path: &str) -> Option<String> {
-    let bucket = path.strip_prefix('/')?;
-    let bucket = bucket.strip_suffix('/').unwrap_or(bucket);
-    let bucket = percent_decode_str(bucket).decode_utf8().ok()?.into_owned();
-    (!bucket.is_empty() && !bucket.contains('/')).then_some(bucket)
 }
 
 /// The policy and what signs it: all of it or nothing.
