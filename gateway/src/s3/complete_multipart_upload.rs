@@ -10,6 +10,7 @@ use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
 use annulus_common::condition::Conditions;
 use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
+use annulus_common::protocol::metadata::PARTS_MAX;
 use http::{Extensions, HeaderMap};
 use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedMultipartUpload, CompletedPart};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
@@ -128,7 +129,7 @@ fn output(written: &Written, bucket: String, key: &str, location: String) -> Com
 
 fn parts(listed: Option<CompletedMultipartUpload>) -> S3Result<Vec<CompletePart>> {
     let parts = listed.and_then(|listed| listed.parts).unwrap_or_default();
-    if parts.is_empty() {
+    if parts.is_empty() || parts.len() > usize::from(PARTS_MAX) {
         return Err(s3_error!(MalformedXML));
     }
     let mut chosen: Vec<CompletePart> = Vec::with_capacity(parts.len());

@@ -55,6 +55,6 @@ async fn a_presigned_url_ends_and_does_not_begin_early() {
     let early = anybody.put(&owner.presign(&Method::PUT, &target, now + HOUR, HOUR)).body("early").send().await;
     assert_eq!(early.status, 403, "{}", early.text());
     let too_long = owner.presign(&Method::PUT, &target, now, 200 * HOUR);
-    anybody.put(&too_long).body("x").refused(400, "AuthorizationQueryParametersError").await;
+    anybody.put(&too_long).body("x").refused(403, "AuthorizationQueryParametersError").await;
     assert_absent(&owner, &target).await;
 }
