@@ -159,6 +159,11 @@ impl fmt::Debug for UserId {
 impl GroupId {
     /// The group of the cluster map.
     pub const CLUSTER_MAP: GroupId = GroupId(0);
+
+    /// The partition whose metadata the group has; none for that of the cluster map.
+    pub fn partition(self) -> Option<PartitionId> {
+        self.0.checked_sub(1).map(PartitionId)
+    }
 }
 
 impl From<PartitionId> for GroupId {

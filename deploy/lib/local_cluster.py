@@ -107,7 +107,7 @@ def up(cluster, args):
     build()
     with cluster.locked():
         cluster.load_or_create(args)
-        stopped = [p for p in cluster.processes() if not is_running(p)]
+        stopped = [p for p in cluster.members() if not is_running(p)]
         if not stopped:
             raise Failure(f"the cluster in {cluster.dir} is already up")
         need_free_ports(stopped)
@@ -115,7 +115,7 @@ def up(cluster, args):
         try:
             for process in stopped:
                 cluster.spawn(process)
-            cluster.wait_until(lambda: all(map(is_up, cluster.processes())), args.timeout, "serve")
+            cluster.wait_until(lambda: all(map(is_up, cluster.members())), args.timeout, "serve")
             if "alt_access_key" not in cluster.state:
                 cluster.add_second_account()
         except BaseException as reason:
@@ -158,6 +158,8 @@ def start(cluster, args):
         process = cluster.load().find(args.id)
         if is_running(process):
             raise Failure(f"{process['id']} is already running")
+        if process.get("drained"):
+            raise Failure(f"{process['id']} was drained and is no member any more: `add-node` starts a new one")
         need_free_ports([process])
         cluster.spawn(process)
     cluster.wait_up(process)
@@ -165,10 +167,11 @@ def start(cluster, args):
 
 def add_node(cluster, _args):
     cluster.load()
-    cluster.annulus("node", "--help", show=False)
     with cluster.locked():
         process = cluster.load().new_node()
         need_free_ports([process])
+        # Whoever is started later finds the cluster by it, too: the first nodes may be drained one day.
+        cluster.state["seeds"].append(process["rpc"])
         cluster.spawn(process)
     cluster.wait_up(process)
     cluster.annulus("node", "add", process["id"], "--wait")
@@ -178,6 +181,11 @@ def add_node(cluster, _args):
 def drain(cluster, args):
     process = cluster.load().find(args.id)
     cluster.annulus("node", "drain", process["id"], "--wait")
+    with cluster.locked():
+        process = cluster.load().find(args.id)
+        process["drained"] = True
+        cluster.state["seeds"].remove(process["rpc"])
+        cluster.save()
 
 
 def status(cluster, args):
@@ -198,12 +206,12 @@ def status(cluster, args):
         )
     else:
         for p in cluster.processes():
-            state = f"pid {p['pid']}" if running[p["id"]] else "stopped"
+            state = f"pid {p['pid']}" if running[p["id"]] else "drained" if p.get("drained") else "stopped"
             print(f"{p['id']:<6}{state:<14}{p.get('endpoint') or p['rpc']:<26}{p.get('data', '')}")
         if any_gateway(cluster):
             print(flush=True)
             cluster.annulus("status")
-    return 0 if all(running.values()) else 1
+    return 0 if all(running[p["id"]] for p in cluster.members()) else 1
 
 
 # ---- the cluster and its file ----------------------------------------------------------------------------------------
@@ -310,6 +318,10 @@ class Cluster:
     def processes(self):
         return self.state["nodes"] + self.state["gateways"]
 
+    def members(self):
+        """All but the nodes that were drained, which nobody needs."""
+        return [p for p in self.processes() if not p.get("drained")]
+
     def find(self, name):
         """`n2` as cluster.json has it, or just `2` for a node."""
         for process in self.processes():
@@ -402,7 +414,7 @@ class Cluster:
     def wait_until(self, condition, seconds, verb, processes=None):
         deadline = time.monotonic() + seconds
         while not condition():
-            dead = [p["id"] for p in processes or self.processes() if not is_running(p)]
+            dead = [p["id"] for p in processes or self.members() if not is_running(p)]
             if dead:
                 raise Failure(f"{', '.join(dead)} died; the logs are in {self.dir / 'logs'}")
             if time.monotonic() > deadline:

@@ -3,6 +3,7 @@
 
 mod config;
 mod data;
+mod groups;
 mod life;
 mod service;
 #[cfg(test)]
@@ -139,14 +140,12 @@ impl StorageNode {
         }
     }
 
-    /// Whether the node is a member, knows the newest map and has a leader for each of its groups.
+    /// Whether the node is a member, knows the newest map and has a leader for each of its groups. A group that the node is
+    /// just getting, or losing, does not count.
     pub fn is_ready(&self) -> bool {
         match &**self.shared.stage.load() {
-            Stage::Member(server) => {
-                let has_leader = |group| server.raft.status(group).is_some_and(|status| status.leader.is_some());
-                server.map.current().is_some() && server.raft.groups().into_iter().all(has_leader)
-            }
-            Stage::Fresh(_) | Stage::Starting | Stage::Stopped => false,
+            Stage::Member(server) => server.map.current().is_some_and(|map| server.has_leaders(&map)),
+            Stage::Fresh(_) | Stage::Starting | Stage::Removed(_) | Stage::Stopped => false,
         }
     }
 

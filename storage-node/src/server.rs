@@ -3,30 +3,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::chunk::{ChunkOwner, crc32c};
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{ChunkId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
+use annulus_common::ids::{ChunkId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, NodeProfile};
 use annulus_common::protocol::metadata::{Mutation, Query, QueryReply};
 use annulus_common::protocol::{
-    self, Answer, CHUNKS_PER_REQUEST_MAX, DIGESTS_PER_REQUEST_MAX, JoinReply, MapUpdate, QUERIES_PER_REQUEST_MAX,
-    Refusal, Request, Response,
+    self, Answer, CHUNKS_PER_REQUEST_MAX, DIGESTS_PER_REQUEST_MAX, JoinReply, MapUpdate, MoveProgress, PartitionUsage,
+    Progress, QUERIES_PER_REQUEST_MAX, Refusal, Request, Response,
 };
+use annulus_common::ring::positions_of;
 use annulus_common::rpc::{Envelope, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, PeerIdentity};
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
 
 use crate::chunk::{ChunkError, ChunkInfo, ChunkRead, ChunkStore};
+use crate::cluster::conduct::target;
 use crate::cluster::formation::name_taken;
+use crate::cluster::register::Register;
 use crate::cluster::watch::MapService;
 use crate::kv::{Kv, KvRead};
-use crate::raft::RaftNode;
+use crate::raft::{RaftNode, Role};
 use crate::repair::hints::HintStore;
 use crate::repair::mend::Damage;
 use crate::repair::redundancy::Redundancy;
@@ -34,6 +38,9 @@ use crate::{metadata, refusal};
 
 /// Threads that read metadata at once. The disk is busy with fewer; more would only take memory.
 const READERS_MAX: usize = 64;
+
+/// Groups that one request may name: all that a ring can have.
+const GROUPS_PER_REQUEST_MAX: usize = 4_097;
 
 /// How long a request waits for this node to learn of a placement that its sender knows already.
 const EPOCH_PATIENCE: Duration = Duration::from_secs(1);
@@ -54,7 +61,9 @@ pub(crate) struct Server {
     pub(crate) raft: RaftNode,
     pub(crate) map: MapWatch,
     /// Group 0, where it is here.
-    pub(crate) map_service: OnceLock<MapService>,
+    pub(crate) map_service: ArcSwapOption<MapService>,
+    /// What of the map is carried out.
+    pub(crate) register: Arc<Register>,
     pub(crate) clock: SharedClock,
     pub(crate) readers: Arc<Semaphore>,
 }
@@ -97,6 +106,12 @@ impl Server {
             Request::DigestChunks(parts) => self.digest_chunks(parts).await,
             Request::ListChunks { positions, after } => self.list_chunks(positions, after).await,
             Request::Snapshot(request) => self.snapshot(peer, request).await,
+            Request::Progress(partitions) => {
+                check_count(partitions.len(), GROUPS_PER_REQUEST_MAX)?;
+                Ok(bare(Response::Progress(self.progress(&partitions))))
+            }
+            Request::Members { epoch, groups } => self.members(epoch, groups).await,
+            Request::Usage(partitions) => self.usage(partitions).await,
             Request::NodeStatus => Err(Refusal::Invalid("the status is the node's to answer".to_owned())),
         }
     }
@@ -240,8 +255,69 @@ impl Server {
         Ok((Response::Snapshot { crc: crc32c(&piece) }, piece))
     }
 
-    fn map_service(&self) -> Result<&MapService, Refusal> {
-        self.map_service.get().ok_or(Refusal::NotHere)
+    /// Whether each group that the map gives to this node, and that it is a member of, has a leader.
+    pub(crate) fn has_leaders(&self, map: &ClusterMap) -> bool {
+        let is_led = |group: GroupId| {
+            let status = self.raft.status(group);
+            status.is_some_and(|status| status.leader.is_some() || !status.voters.contains(&self.node))
+        };
+        let groups = (0..=map.partitions()).map(GroupId);
+        groups.filter(|group| target(map, *group).contains(&self.node)).all(is_led)
+    }
+
+    fn map_service(&self) -> Result<Arc<MapService>, Refusal> {
+        self.map_service.load_full().ok_or(Refusal::NotHere)
+    }
+
+    /// How far the node is with the map, and with the moves of these partitions.
+    fn progress(&self, partitions: &[PartitionId]) -> Progress {
+        let map = self.map.latest();
+        let carried_out = self.register.carried_out();
+        let asked = |group: &GroupId| group.partition().is_none_or(|partition| partitions.contains(&partition));
+        let progress = |partition: &PartitionId| {
+            let epoch = map.move_of(*partition)?.epoch;
+            let complete = self.redundancy.chunks_complete(&map, *partition);
+            Some(MoveProgress { partition: *partition, epoch, complete })
+        };
+        Progress {
+            epoch: carried_out.epoch,
+            groups: carried_out.groups.into_iter().filter(asked).collect(),
+            moves: partitions.iter().filter_map(progress).collect(),
+        }
+    }
+
+    /// What these partitions come to here.
+    async fn usage(&self, partitions: Vec<PartitionId>) -> Reply {
+        check_count(partitions.len(), GROUPS_PER_REQUEST_MAX)?;
+        let of_ring = self.map.latest().partitions();
+        if partitions.iter().any(|partition| partition.0 >= of_ring) {
+            return Err(Refusal::Invalid(format!("the ring has {of_ring} partitions")));
+        }
+        let asked = partitions.clone();
+        let metadata =
+            self.on_disk(move |kv| asked.iter().map(|partition| metadata::disk_bytes(kv, *partition)).collect());
+        let metadata: Vec<u64> = metadata.await?;
+        let mut usage = Vec::with_capacity(partitions.len());
+        for (partition, metadata_bytes) in partitions.into_iter().zip(metadata) {
+            let chunks = self.chunks.digest(positions_of(partition, of_ring)).await.map_err(refusal::of_chunk)?;
+            usage.push(PartitionUsage { chunk_bytes: chunks.bytes, metadata_bytes });
+        }
+        Ok(bare(Response::Usage(usage)))
+    }
+
+    /// Who the members are of those of these groups that this node leads for certain.
+    async fn members(&self, epoch: Epoch, groups: Vec<GroupId>) -> Reply {
+        check_count(groups.len(), GROUPS_PER_REQUEST_MAX)?;
+        self.agree_on_epoch(epoch).await?;
+        let _members_stay = self.register.membership.lock().await;
+        let led = groups.into_iter().map(|group| async move {
+            self.raft.read_index(group).await.ok()?;
+            let status = self.raft.status(group)?;
+            let is_settled = status.role == Role::Leader && !status.joint && !status.change_pending;
+            is_settled.then(|| (group, [status.voters, status.learners].concat()))
+        });
+        let members = join_all(led).await.into_iter().flatten().collect();
+        Ok(bare(Response::Members(members)))
     }
 
     /// Goes on when both sides know the same placement. Who knows the older one asks for the newer.

@@ -231,6 +231,23 @@ impl Cluster {
         self.until_nodes_ready().await;
     }
 
+    /// Starts a fresh node, which registers as a spare, and returns its number and its name when it has.
+    pub async fn start_spare(&mut self) -> (usize, String) {
+        let node = self.nodes.len();
+        let name = node_name(node);
+        self.disks.push(Disk::new(&name));
+        self.nodes.push(None);
+        self.start_node(node);
+        self.until_nodes_ready().await;
+        (node, name)
+    }
+
+    /// Starts a killed node on an empty disk, under its old name, and returns when it has registered.
+    pub async fn replace_disk(&mut self, node: usize) {
+        self.disks[node] = Disk::new(&node_name(node));
+        self.restart(node).await;
+    }
+
     /// Starts every killed node. None of them needs to serve yet.
     pub fn start_killed(&mut self) {
         for node in 0..self.nodes.len() {
@@ -319,6 +336,7 @@ impl Site {
             block_cache_bytes: 0,
             disk_reserve_bytes: None,
             raft_workers: 1,
+            dead_after: std::time::Duration::from_secs(600),
             repair: RepairSettings::default(),
             calendar: Calendar::of_day(self.spec.lifecycle_day_seconds),
         }

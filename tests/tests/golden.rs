@@ -33,7 +33,9 @@ use annulus_common::policy::{BucketPolicy, PublicAccessBlock};
 use annulus_common::protocol::metadata::{
     Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
 };
-use annulus_common::protocol::{Answer, ListedChunk, Refusal, Request, Response, encode};
+use annulus_common::protocol::{
+    Answer, ListedChunk, MoveProgress, PartitionUsage, Progress, Refusal, Request, Response, encode,
+};
 use annulus_common::tags::Tags;
 use annulus_storage_node::chunk::files::memory::MemoryFiles;
 use annulus_storage_node::chunk::files::{ExtentFiles, PAGE_BYTES};
@@ -360,6 +362,7 @@ fn map() -> ClusterMap {
                 Move { epoch: Epoch(2), leaving: vec![NodeId(4)], joining: vec![NodeId(1)] },
             )]
             .into(),
+            map_group: Some(Move { epoch: Epoch(2), leaving: vec![NodeId(4)], joining: Vec::new() }),
         },
         nodes: (1..=3)
             .map(|number| (NodeId(u64::from(number)), Node::new(profile(number), NodeState::Active)))
@@ -446,8 +449,16 @@ fn requests_and_answers_as_they_travel() {
         Request::ListChunks { positions: 1..=2, after: Some(id) },
         Request::Snapshot(Bytes::from_static(b"piece")),
         Request::NodeStatus,
+        Request::Progress(vec![PartitionId(2)]),
+        Request::Usage(vec![PartitionId(2)]),
+        Request::Members { epoch: Epoch(2), groups: vec![GroupId(3)] },
     ];
-    let answers: [Answer; 12] = [
+    let progress = Progress {
+        epoch: Epoch(2),
+        groups: vec![GroupId(3)],
+        moves: vec![MoveProgress { partition: PartitionId(2), epoch: Epoch(2), complete: true }],
+    };
+    let answers: [Answer; 15] = [
         Ok(Response::Done),
         Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
         Ok(Response::Queried(vec![Ok(QueryReply::Object(None)), Err(Refusal::NotHere)])),
@@ -456,6 +467,9 @@ fn requests_and_answers_as_they_travel() {
         Ok(Response::ChunkDigests(vec![Digest { chunks: 1, bytes: 29, sum: 7 }])),
         Ok(Response::ChunkList(vec![ListedChunk { id, owner, length: 29, sum: 7 }])),
         Ok(Response::Snapshot { crc: 0xdead_beef }),
+        Ok(Response::Progress(progress)),
+        Ok(Response::Usage(vec![PartitionUsage { chunk_bytes: 300, metadata_bytes: 7 }])),
+        Ok(Response::Members(vec![(GroupId(3), vec![NodeId(1), NodeId(4)])])),
         Err(Refusal::StaleEpoch(Epoch(2))),
         Err(Refusal::NotLeader { leader: Some(NodeId(1)) }),
         Err(Refusal::Full),

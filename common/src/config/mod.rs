@@ -55,6 +55,7 @@ pub struct ServerConfig {
     pub raft_workers: u32,
     pub shutdown_grace: Duration,
     pub disk_reserve_bytes: u64,
+    pub dead_after: Duration,
     pub collect_grace: Duration,
     pub lifecycle_day_seconds: u32,
     origins: BTreeMap<&'static str, Origin>,

@@ -225,6 +225,13 @@ pub static SETTINGS: &[Setting] = &[
         "Writes are refused when less than this is free, so that a full disk can still be read and emptied.",
     ),
     setting(
+        "dead_after_seconds",
+        Kind::Seconds,
+        Default::Value("600"),
+        "How long a node may be silent before the others take over what it held, where enough of them are left. The same \
+         on all nodes; when it comes back, it is a spare.",
+    ),
+    setting(
         "collect_grace_seconds",
         Kind::Seconds,
         Default::Value("900"),

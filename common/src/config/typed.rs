@@ -63,6 +63,7 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         raft_workers: values.count("raft_workers")?.unwrap_or(1),
         shutdown_grace: values.required("shutdown_grace_seconds", parse_duration)?,
         disk_reserve_bytes: values.required("disk_reserve_bytes", parse_bytes)?,
+        dead_after: values.required("dead_after_seconds", parse_duration)?,
         collect_grace: values.required("collect_grace_seconds", parse_duration)?,
         lifecycle_day_seconds: values.count("lifecycle_day_seconds")?.unwrap_or(86_400),
         origins: values.0.iter().map(|(name, given)| (*name, given.origin.clone())).collect(),

@@ -9,7 +9,7 @@ use super::{
     MapVersion, Node, NodeProfile, NodeState, User, kms,
 };
 use crate::acl::BucketAcl;
-use crate::ids::{BucketId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
+use crate::ids::{BucketId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
 use crate::object::UserId;
 
 /// Buckets that one account may own (AWS: 100 by default, 10,000 at most).
@@ -102,9 +102,9 @@ pub enum MapChange {
     },
     /// Changes who holds what.
     ChangeLayout(LayoutChange),
-    /// Everything of these partitions is on every node of the placement that this epoch gave them: who held them before may
-    /// forget them.
-    PartitionsMoved(Vec<(PartitionId, Epoch)>),
+    /// Everything of these groups is on exactly the nodes that this epoch gave them, the chunks of their partitions included: who
+    /// held them before may forget them.
+    Moved(Vec<(GroupId, Epoch)>),
     /// Moves nothing until further notice, or goes on.
     PauseMoves(bool),
     /// Makes a key of the key service.
@@ -245,7 +245,7 @@ impl ClusterMap {
             MapChange::RegisterNode { node, profile } => self.register_node(*node, profile),
             MapChange::ConfigureBucket { name, id, change } => self.configure_bucket(name, *id, change),
             MapChange::ChangeLayout(change) => self.change_layout(change),
-            MapChange::PartitionsMoved(moved) => Ok(self.partitions_moved(moved)),
+            MapChange::Moved(moved) => Ok(self.end_moves(moved)),
             MapChange::PauseMoves(paused) => {
                 self.moves.paused = *paused;
                 Ok(MapReply::Done)

@@ -6,7 +6,7 @@
 //! was made from; every change of the layout makes a new epoch.
 //!
 //! Nothing is moved here. A partition whose nodes change gets a [`Move`]: the nodes that held it are remembered, and asked by
-//! readers, until everything is where it should be and [`MapChange::PartitionsMoved`](super::change::MapChange) says so. A
+//! readers, until everything is where it should be and [`MapChange::Moved`](super::change::MapChange) says so. A
 //! second change before that adds to what is remembered and forgets nothing.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{MapRefusal, MapReply};
 use super::{ClusterMap, Node, NodeSettings, NodeState};
-use crate::ids::{Epoch, NodeId, PartitionId};
+use crate::ids::{Epoch, GroupId, NodeId, PartitionId};
 use crate::placement::{self, PlacementNode};
 
 /// Voters of group 0: a change of the map costs as many fsyncs.
@@ -34,9 +34,26 @@ pub struct Moves {
     pub paused: bool,
     /// By partition.
     pub partitions: BTreeMap<PartitionId, Move>,
+    /// Group 0, while its voters are not those of the map.
+    pub map_group: Option<Move>,
 }
 
-/// A partition on its way from the nodes that held it to those that should.
+impl Moves {
+    /// The move of a group's partition, or of group 0.
+    pub fn of(&self, group: GroupId) -> Option<&Move> {
+        match group.partition() {
+            Some(partition) => self.partitions.get(&partition),
+            None => self.map_group.as_ref(),
+        }
+    }
+
+    /// Every move that is not over.
+    pub fn all(&self) -> impl Iterator<Item = &Move> {
+        self.partitions.values().chain(&self.map_group)
+    }
+}
+
+/// A partition, or group 0, on its way from the nodes that held it to those that should.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Move {
     /// The epoch that changed its nodes last: what is said of an earlier one does not count.
@@ -47,6 +64,24 @@ pub struct Move {
     /// The holders, of the placement or leaving, that came to the placement since the partition was last complete: they have
     /// what was written since then and what was brought to them, and need not have the rest.
     pub joining: Vec<NodeId>,
+}
+
+impl Move {
+    /// What has to be moved when these nodes follow on those, on top of what was under way.
+    fn between(before: Vec<NodeId>, after: &[NodeId], under_way: Option<Move>, epoch: Epoch) -> Option<Move> {
+        let is_same_set = before.len() == after.len() && before.iter().all(|id| after.contains(id));
+        if is_same_set {
+            // Another order of the same nodes moves nothing.
+            return under_way;
+        }
+        let (mut held, mut joining) = under_way.map(|moving| (moving.leaving, moving.joining)).unwrap_or_default();
+        // Who comes back lacks what was written in between, just as who comes for the first time.
+        joining.retain(|id| before.contains(id) || !after.contains(id));
+        joining.extend(after.iter().filter(|id| !before.contains(id)));
+        held.extend(before);
+        let leaving = held.into_iter().filter(|id| !after.contains(id)).collect();
+        Some(Move { epoch, leaving, joining })
+    }
 }
 
 /// What is asked of the layout.
@@ -156,51 +191,41 @@ impl ClusterMap {
         self.check(change, &next)?;
         self.epoch = Epoch(self.epoch.0 + 1);
         for (partition, set) in &change.sets {
-            self.place(*partition, set);
+            let before = std::mem::replace(&mut self.placement[partition.0 as usize], set.clone());
+            let moving = Move::between(before, set, self.moves.partitions.remove(partition), self.epoch);
+            self.moves.partitions.extend(moving.map(|moving| (*partition, moving)));
         }
+        let voters = std::mem::replace(&mut self.map_voters, change.map_voters.clone());
+        self.moves.map_group = Move::between(voters, &change.map_voters, self.moves.map_group.take(), self.epoch);
         // Who is not in the cluster any more cannot be asked for anything.
-        for moving in self.moves.partitions.values_mut() {
+        for moving in self.moves.partitions.values_mut().chain(&mut self.moves.map_group) {
             moving.leaving.retain(|id| next.nodes.contains_key(id));
             moving.joining.retain(|id| next.nodes.contains_key(id));
         }
-        self.map_voters = change.map_voters.clone();
         self.nodes = next.nodes;
         self.replication_factor = next.replication_factor;
         Ok(MapReply::Done)
     }
 
-    /// Everything of these partitions is where it should be, unless their nodes have changed since.
-    pub(super) fn partitions_moved(&mut self, moved: &[(PartitionId, Epoch)]) -> MapReply {
-        for (partition, epoch) in moved {
-            if self.moves.partitions.get(partition).is_some_and(|moving| moving.epoch == *epoch) {
-                self.moves.partitions.remove(partition);
+    /// Everything of these groups is where it should be, unless their nodes have changed since.
+    pub(super) fn end_moves(&mut self, moved: &[(GroupId, Epoch)]) -> MapReply {
+        for (group, epoch) in moved {
+            if self.moves.of(*group).is_none_or(|moving| moving.epoch != *epoch) {
+                continue;
+            }
+            match group.partition() {
+                Some(partition) => drop(self.moves.partitions.remove(&partition)),
+                None => self.moves.map_group = None,
             }
         }
         MapReply::Done
-    }
-
-    fn place(&mut self, partition: PartitionId, set: &[NodeId]) {
-        let under_way = self.moves.partitions.remove(&partition);
-        let kept_epoch = under_way.as_ref().map(|moving| moving.epoch);
-        let (mut held, mut joining) = under_way.map(|moving| (moving.leaving, moving.joining)).unwrap_or_default();
-        let place = &mut self.placement[partition.0 as usize];
-        let is_same_set = place.len() == set.len() && place.iter().all(|id| set.contains(id));
-        let before = std::mem::replace(place, set.to_vec());
-        // Another order of the same nodes moves nothing.
-        let Some(epoch) = (if is_same_set { kept_epoch } else { Some(self.epoch) }) else { return };
-        // Who comes back lacks what was written in between, just as who comes for the first time.
-        joining.retain(|id| before.contains(id) || !set.contains(id));
-        joining.extend(set.iter().filter(|id| !before.contains(id)));
-        held.extend(before);
-        let leaving = held.into_iter().filter(|id| !set.contains(id)).collect();
-        self.moves.partitions.insert(partition, Move { epoch, leaving, joining });
     }
 
     /// Whether anything says that the node may have data or a vote.
     pub fn is_holding(&self, node: NodeId) -> bool {
         self.map_voters.contains(&node)
             || self.placement.iter().any(|set| set.contains(&node))
-            || self.moves.partitions.values().any(|moving| moving.leaving.contains(&node))
+            || self.moves.all().any(|moving| moving.leaving.contains(&node))
     }
 
     /// Who there is after a step, if it makes sense.

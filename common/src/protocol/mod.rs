@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use strum::VariantNames;
 
 use crate::chunk::{ChunkOwner, Digest};
-use crate::ids::{ChunkId, Epoch, InstanceId, NodeId, PartitionId};
+use crate::ids::{ChunkId, Epoch, GroupId, InstanceId, NodeId, PartitionId};
 use crate::map::change::{MapEntry, MapRefusal, MapReply};
 use crate::map::{ClusterMap, MapVersion, NodeProfile};
 use metadata::{MetaReply, Mutation, Query, QueryReply};
@@ -110,6 +110,18 @@ pub enum Request {
     Snapshot(Bytes),
     /// What the node knows of itself.
     NodeStatus,
+    /// How far the node is with these partitions, and with the map: the leader of a partition's group asks before it makes the
+    /// node a member, and before it says that the partition has moved.
+    Progress(Vec<PartitionId>),
+    /// What these partitions come to on the node. It sums up its index, which takes a while.
+    Usage(Vec<PartitionId>),
+    /// Who the members are of those of these groups that the receiver leads: a node asks before it forgets a group.
+    Members {
+        /// The sender's epoch: a leader that knows an older one must not answer by it.
+        epoch: Epoch,
+        /// The groups.
+        groups: Vec<GroupId>,
+    },
 }
 
 /// A message without an answer. The payload is `storage_node::raft`'s own.
@@ -161,6 +173,12 @@ pub enum Response {
     },
     /// To `NodeStatus`.
     NodeStatus(Box<NodeStatus>),
+    /// To `Progress`.
+    Progress(Progress),
+    /// To `Usage`, in the order asked.
+    Usage(Vec<PartitionUsage>),
+    /// To `Members`: the voters and learners of each group that is led here and that is not changing just now.
+    Members(Vec<(GroupId, Vec<NodeId>)>),
 }
 
 /// Why a request was not carried out, by what the sender can do.
@@ -254,6 +272,37 @@ pub struct ListedChunk {
     pub sum: u64,
 }
 
+/// How far a node is.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// The epoch that the node has carried out: it keeps the groups that this one gives it, and forgets none of them.
+    pub epoch: Epoch,
+    /// The groups that are the node's by that epoch and run there, of the partitions that were asked for and of the map.
+    pub groups: Vec<GroupId>,
+    /// The partitions that were asked for and that move, as far as the node knows.
+    pub moves: Vec<MoveProgress>,
+}
+
+/// How far a node is with a partition that moves to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MoveProgress {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The move: what is said of an earlier one does not count.
+    pub epoch: Epoch,
+    /// Whether every chunk is there.
+    pub complete: bool,
+}
+
+/// What a partition comes to on a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PartitionUsage {
+    /// Bytes of its chunks.
+    pub chunk_bytes: u64,
+    /// Bytes of its metadata, about: what the database keeps for it in files.
+    pub metadata_bytes: u64,
+}
+
 /// What a node knows of itself.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -283,7 +332,7 @@ pub struct NodeStatus {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GroupStatus {
     /// The group.
-    pub group: crate::ids::GroupId,
+    pub group: GroupId,
     /// The leader, where known.
     pub leader: Option<NodeId>,
     /// The term.

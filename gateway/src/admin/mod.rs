@@ -6,7 +6,9 @@ mod buckets;
 pub mod client;
 mod error;
 mod kms;
+mod layout;
 pub mod model;
+mod pace;
 mod status;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::kms::LocalKeys;
 use crate::object::Objects;
 
 use error::AdminProblem;
+use pace::Pace;
 
 /// The largest request body: accounts, keys and buckets are small.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -41,6 +44,8 @@ pub struct Admin {
     accounts: Accounts,
     clock: SharedClock,
     region: String,
+    /// How far moves were when somebody asked last: what a rate is made of.
+    pace: Pace,
 }
 
 /// A call whose signature holds and whose caller may administer.
@@ -62,7 +67,7 @@ impl Admin {
         clock: SharedClock,
         region: String,
     ) -> Self {
-        Self { objects, keys, accounts, clock, region }
+        Self { objects, keys, accounts, clock, region, pace: Pace::default() }
     }
 
     /// Answers a request whose path is below [`model::BASE`].
@@ -77,7 +82,9 @@ impl Admin {
         let call = self.authenticate(request).await?;
         let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
         match (call.method.as_str(), path.as_slice()) {
-            ("GET", ["status"]) => json(StatusCode::OK, &status::gather(self.objects.client(), &call.map).await),
+            ("GET", ["status"]) => json(StatusCode::OK, &self.status(&call.map).await),
+            ("POST", ["layout"]) => json(StatusCode::OK, &self.change_layout(call.parse()?).await?),
+            ("POST", ["moves"]) => self.pause_moves(call.parse()?).await.map(|()| done()),
             ("GET", ["users"]) => json(StatusCode::OK, &accounts::list_users(&call.map)),
             ("POST", ["users"]) => json(StatusCode::CREATED, &self.create_user(call.parse()?).await?),
             ("DELETE", ["users", name]) => self.delete_user(&call.map, name).await.map(|()| done()),

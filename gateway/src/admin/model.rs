@@ -28,6 +28,8 @@ pub struct ClusterStatus {
     pub map_group: PartitionReport,
     /// How redundant the data is.
     pub redundancy: Redundancy,
+    /// What is on its way to other nodes.
+    pub moves: MovesReport,
 }
 
 /// A storage node.
@@ -43,6 +45,12 @@ pub struct NodeReport {
     pub zone: String,
     /// Bytes it offers.
     pub capacity_bytes: u64,
+    /// `spare` (registered, and no more), `active`, `draining`, or `dead` (silent for so long that others took its share over).
+    pub state: String,
+    /// Partitions that it should hold.
+    pub partitions: u32,
+    /// Whether it should hold anything, or still does: else it may be removed.
+    pub holds_data: bool,
     /// Whether it answered.
     pub up: bool,
     /// The rest is absent when it did not.
@@ -79,8 +87,12 @@ pub struct NodeDetails {
 pub struct PartitionReport {
     /// The partition's number; the group's is one more, and group 0 has no partition.
     pub partition: Option<u32>,
-    /// Its members.
+    /// The nodes that it should be on.
     pub replicas: Vec<u64>,
+    /// The nodes that vote in it, as its leader says.
+    pub voters: Vec<u64>,
+    /// Whether these are the same.
+    pub is_as_planned: bool,
     /// Its leader, when it has one that answers.
     pub leader: Option<u64>,
     /// Members that have (nearly) all of the leader's log.
@@ -98,6 +110,159 @@ pub struct Redundancy {
     pub chunk_copies_missing: u64,
     /// How many more nodes may fail, whichever they are, before some partition stops serving.
     pub node_failures_tolerated: u32,
+    /// The nodes whose failure now would stop something, or lose it.
+    pub risks: Vec<Risk>,
+}
+
+/// What the failure of one node would mean now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Risk {
+    /// The node's number.
+    pub node: u64,
+    /// Its name.
+    pub name: String,
+    /// Partitions that would stop serving, for want of a majority.
+    pub partitions_stopped: u32,
+    /// Partitions that no other node that answers has all of: their data would be lost if the node's disk were.
+    pub partitions_lost: u32,
+}
+
+/// A change of the layout: to plan it, or to carry it out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayoutRequest {
+    /// What to change.
+    pub step: StepRequest,
+    /// Only say what it would come to.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A step of the layout. Nodes go by name or by number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum StepRequest {
+    /// These nodes get a share.
+    Add {
+        /// The nodes.
+        nodes: Vec<String>,
+    },
+    /// The node gives its share to the others.
+    Drain {
+        /// The node.
+        node: String,
+    },
+    /// The node leaves the cluster for good.
+    Remove {
+        /// The node.
+        node: String,
+        /// Even though it holds data.
+        #[serde(default)]
+        force: bool,
+    },
+    /// A node that is gone for good leaves the cluster, and a spare gets a share in its place.
+    Replace {
+        /// The node that is gone.
+        old: String,
+        /// The spare.
+        new: String,
+    },
+    /// What holds of a node in place of its own settings.
+    Set {
+        /// The node.
+        node: String,
+        /// The failure domain.
+        #[serde(default)]
+        zone: Option<String>,
+        /// Bytes it offers.
+        #[serde(default)]
+        capacity_bytes: Option<u64>,
+        /// First forget what was set before.
+        #[serde(default)]
+        as_configured: bool,
+    },
+    /// How many replicas everything should have.
+    SetReplication {
+        /// So many.
+        factor: u8,
+    },
+    /// Places anew, by what the nodes offer now.
+    Rebalance {},
+}
+
+/// What a change of the layout comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// Whether it was carried out, or only planned.
+    pub carried_out: bool,
+    /// The epoch that it makes, or would make.
+    pub epoch: u64,
+    /// Replicas of each partition and chunk, then.
+    pub replication_factor: u8,
+    /// Partitions whose nodes change.
+    pub partitions_to_move: u32,
+    /// Replicas of partitions that have to be filled.
+    pub replicas_to_fill: u32,
+    /// Bytes of chunks to copy.
+    pub chunk_bytes_to_move: u64,
+    /// Bytes of metadata to copy, about.
+    pub metadata_bytes_to_move: u64,
+    /// Partitions whose size is not known, because no node that has all of it answers.
+    pub partitions_unknown: u32,
+    /// The voters of group 0, then.
+    pub map_voters: Vec<u64>,
+    /// The nodes of the cluster, those that leave it too.
+    pub nodes: Vec<NodePlan>,
+    /// What it costs, in words.
+    pub costs: Vec<String>,
+}
+
+/// What a change of the layout means to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// What it is then: `spare`, `active`, `draining`, `dead` or `removed`.
+    pub state: String,
+    /// Bytes it offers, then.
+    pub capacity_bytes: u64,
+    /// Partitions that it should hold now.
+    pub partitions_before: u32,
+    /// Partitions that it should hold then.
+    pub partitions_after: u32,
+    /// Bytes of chunks that it should hold now.
+    pub chunk_bytes_before: u64,
+    /// Bytes of chunks that it should hold then.
+    pub chunk_bytes_after: u64,
+    /// Bytes of chunks that are copied to it.
+    pub chunk_bytes_in: u64,
+}
+
+/// Partitions on their way to other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovesReport {
+    /// Operators want nothing to be moved now.
+    pub paused: bool,
+    /// Partitions that are not yet where they should be.
+    pub partitions: u32,
+    /// Whether the cluster map itself is not yet on the nodes that it should be on.
+    pub map_group: bool,
+    /// Bytes of chunks that the nodes still lack for it, as far as is known.
+    pub bytes_left: u64,
+    /// Bytes a second, lately.
+    pub bytes_per_second: Option<u64>,
+    /// Seconds until all is moved, if it goes on like this.
+    pub eta_seconds: Option<u64>,
+}
+
+/// Whether anything is to be moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PauseRequest {
+    /// Nothing is moved until further notice.
+    pub paused: bool,
 }
 
 /// An account.

@@ -6,21 +6,26 @@ use std::collections::BTreeMap;
 use annulus_common::ids::{GroupId, NodeId, PartitionId};
 use annulus_common::map::ClusterMap;
 use annulus_common::protocol::{GroupStatus, NodeStatus};
+use futures::future::join;
 
-use super::model::{ClusterStatus, NodeDetails, NodeReport, PartitionReport, Redundancy};
-use crate::client::ClusterClient;
+use super::Admin;
+use super::layout::state_name;
+use super::model::{ClusterStatus, MovesReport, NodeDetails, NodeReport, PartitionReport, Redundancy, Risk};
 
 /// Log entries that a member may be behind its leader and still count as in sync: what is in flight under load.
 const IN_SYNC_LAG_ENTRIES: u64 = 1_000;
 
-pub(super) async fn gather(client: &ClusterClient, map: &ClusterMap) -> ClusterStatus {
-    let answers = client.node_statuses(map).await;
-    summarize(map, &answers.into_iter().collect())
+impl Admin {
+    pub(super) async fn status(&self, map: &ClusterMap) -> ClusterStatus {
+        let client = self.objects.client();
+        let (answers, moves) = join(client.node_statuses(map), self.moves(map)).await;
+        summarize(map, &answers.into_iter().collect(), moves)
+    }
 }
 
 type Answers = BTreeMap<NodeId, Option<NodeStatus>>;
 
-fn summarize(map: &ClusterMap, answers: &Answers) -> ClusterStatus {
+fn summarize(map: &ClusterMap, answers: &Answers, moves: MovesReport) -> ClusterStatus {
     let map_group = group_report(None, &map.map_voters, answers);
     let partitions: Vec<PartitionReport> = (0..map.partitions())
         .map(|number| group_report(Some(number), map.replicas(PartitionId(number)), answers))
@@ -38,6 +43,7 @@ fn summarize(map: &ClusterMap, answers: &Answers) -> ClusterStatus {
         partitions,
         map_group,
         redundancy,
+        moves,
     }
 }
 
@@ -50,11 +56,14 @@ fn group_report(partition: Option<u32>, replicas: &[NodeId], answers: &Answers) 
     // Around an election two may believe that they lead: the later term is right.
     let leader = leading.max_by_key(|(_, status)| status.term);
     let in_sync = leader.map(|(node, status)| in_sync(node, status, answers)).unwrap_or_default();
+    let voters: Vec<NodeId> = leader.map(|(_, status)| status.voters.clone()).unwrap_or_default();
     PartitionReport {
         partition,
         replicas: replicas.iter().map(|node| node.0).collect(),
+        is_as_planned: voters.len() == replicas.len() && replicas.iter().all(|node| voters.contains(node)),
+        voters: voters.iter().map(|node| node.0).collect(),
         leader: leader.map(|(node, _)| node.0),
-        in_sync: replicas.iter().filter(|node| in_sync.contains(node)).map(|node| node.0).collect(),
+        in_sync: voters.iter().filter(|node| in_sync.contains(node)).map(|node| node.0).collect(),
     }
 }
 
@@ -77,7 +86,7 @@ fn redundancy(
     let target = usize::from(map.replication_factor);
     let groups = || partitions.iter().chain([map_group]);
     let spare = |group: &PartitionReport| {
-        let quorum = group.replicas.len() / 2 + 1;
+        let quorum = group.voters.len() / 2 + 1;
         if group.leader.is_none() { 0 } else { group.in_sync.len().saturating_sub(quorum) }
     };
     Redundancy {
@@ -85,23 +94,48 @@ fn redundancy(
         partitions_unavailable: partitions.iter().filter(|group| group.leader.is_none()).count() as u32,
         chunk_copies_missing: answers.values().flatten().flat_map(|status| &status.hints).map(|(_, count)| count).sum(),
         node_failures_tolerated: groups().map(spare).min().unwrap_or(0) as u32,
+        risks: map.nodes.keys().filter_map(|node| risk(map, *node, partitions, answers)).collect(),
     }
 }
 
+/// What would stop or be lost without a node that answers, if anything.
+fn risk(map: &ClusterMap, node: NodeId, partitions: &[PartitionReport], answers: &Answers) -> Option<Risk> {
+    let is_up = |node: &NodeId| answers.get(node).is_some_and(Option::is_some);
+    let stops = |group: &&PartitionReport| {
+        let left = group.in_sync.iter().filter(|member| **member != node.0).count();
+        group.leader.is_some() && group.voters.contains(&node.0) && left < group.voters.len() / 2 + 1
+    };
+    let is_last = |partition: &PartitionId| {
+        let mut complete: Vec<NodeId> = map.complete_holders(*partition).filter(is_up).collect();
+        complete.dedup();
+        complete == [node]
+    };
+    let risk = Risk {
+        node: node.0,
+        name: map.nodes[&node].profile.name.clone(),
+        partitions_stopped: partitions.iter().filter(stops).count() as u32,
+        partitions_lost: (0..map.partitions()).map(PartitionId).filter(is_last).count() as u32,
+    };
+    (is_up(&node) && risk.partitions_stopped + risk.partitions_lost > 0).then_some(risk)
+}
+
 fn problems(map: &ClusterMap, answers: &Answers, map_group: &PartitionReport, redundancy: &Redundancy) -> Vec<String> {
+    // A node without data is missed by nobody.
     let mut problems: Vec<String> = map
         .nodes
         .iter()
-        .filter(|(id, _)| answers.get(id).is_none_or(Option::is_none))
+        .filter(|(id, _)| answers.get(id).is_none_or(Option::is_none) && map.is_holding(**id))
         .map(|(id, node)| format!("node {id} ({}) does not answer at {}", node.profile.name, node.profile.addr))
         .collect();
     if map_group.leader.is_none() {
         problems.push("the cluster map has no leader: buckets, users and keys cannot be changed".to_owned());
-    } else if map_group.in_sync.len() < map_group.replicas.len() {
+    } else if !map_group.is_as_planned || map_group.in_sync.len() < map_group.replicas.len() {
         problems.push("the cluster map has fewer replicas than it should".to_owned());
     }
     let count = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
     problems.extend(count(redundancy.partitions_unavailable.into(), "partitions have no leader"));
+    let moving = map.moves.partitions.len() as u64;
+    problems.extend(count(moving, "partitions are not yet on all the nodes that they should be on"));
     problems
         .extend(count(redundancy.partitions_below_target.into(), "partitions have fewer replicas than they should"));
     problems.extend(count(redundancy.chunk_copies_missing, "chunk copies are owed to nodes that missed them"));
@@ -119,6 +153,9 @@ fn node_report(map: &ClusterMap, id: NodeId, answers: &Answers) -> NodeReport {
         address: node.profile.addr.clone(),
         zone: node.zone().to_owned(),
         capacity_bytes: node.capacity_bytes(),
+        state: state_name(node.state).to_owned(),
+        partitions: map.placement.iter().filter(|set| set.contains(&id)).count() as u32,
+        holds_data: map.is_holding(id),
         up: answer.is_some(),
         details: answer.map(|status| details(id, status)),
     }
@@ -136,5 +173,82 @@ fn details(id: NodeId, status: &NodeStatus) -> NodeDetails {
         disk_free_bytes: status.disk_free_bytes,
         hints: status.hints.iter().map(|(_, count)| count).sum(),
         corrupt_reads: status.corrupt_reads,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use annulus_common::ids::{Epoch, GroupId, NodeId, PartitionId};
+    use annulus_common::map::{ClusterMap, Move};
+    use annulus_common::protocol::{GroupStatus, NodeStatus};
+
+    use super::super::model::{ClusterStatus, MovesReport, Risk};
+    use super::{Answers, summarize};
+    use crate::client::testing::map_of;
+
+    /// Each of these nodes answers; the first of them leads every group, in which all nodes of the placement vote.
+    fn answers(map: &ClusterMap, up: &[u64]) -> Answers {
+        let group = |node: u64, group: GroupId| {
+            let voters = group.partition().map_or(&map.map_voters[..], |partition| map.replicas(partition)).to_vec();
+            let leader = voters.iter().copied().find(|voter| up.contains(&voter.0));
+            let matched = voters.iter().map(|voter| (*voter, 10)).collect();
+            let matched = if leader == Some(NodeId(node)) { matched } else { Vec::new() };
+            GroupStatus { group, leader, term: 1, committed: 10, applied: 10, voters, matched }
+        };
+        let status = |node: u64| NodeStatus {
+            node: NodeId(node),
+            software: "1".to_owned(),
+            uptime_seconds: 1,
+            groups: (0..=map.partitions()).map(|number| group(node, GroupId(number))).collect(),
+            chunks: 0,
+            chunk_bytes: 0,
+            disk_bytes: 0,
+            disk_free_bytes: 0,
+            hints: Vec::new(),
+            corrupt_reads: 0,
+        };
+        map.nodes.keys().map(|node| (*node, up.contains(&node.0).then(|| status(node.0)))).collect()
+    }
+
+    fn status(map: &ClusterMap, up: &[u64]) -> ClusterStatus {
+        summarize(map, &answers(map, up), MovesReport::default())
+    }
+
+    fn risks(map: &ClusterMap, up: &[u64]) -> BTreeMap<u64, (u32, u32)> {
+        let risks = status(map, up).redundancy.risks;
+        risks
+            .into_iter()
+            .map(|Risk { node, partitions_stopped, partitions_lost, .. }| (node, (partitions_stopped, partitions_lost)))
+            .collect()
+    }
+
+    #[test]
+    fn it_is_said_which_failure_would_stop_or_lose_something() {
+        let map = map_of(3, 3);
+        let all = map.partitions();
+        assert!(status(&map, &[1, 2, 3]).healthy && risks(&map, &[1, 2, 3]).is_empty());
+        assert_eq!(risks(&map, &[1, 2]), [(1, (all, 0)), (2, (all, 0))].into());
+        let one = map_of(1, 1);
+        assert_eq!(risks(&one, &[1]), [(1, (one.partitions(), one.partitions()))].into());
+    }
+
+    #[test]
+    fn who_has_just_joined_is_no_second_copy() {
+        let mut map = map_of(2, 2);
+        let moving = Move { epoch: Epoch(2), leaving: Vec::new(), joining: vec![NodeId(2)] };
+        map.moves.partitions.insert(PartitionId(0), moving);
+        assert_eq!(risks(&map, &[1, 2])[&1].1, 1);
+        let moving = status(&map, &[1, 2]);
+        assert!(!moving.healthy && moving.problems.iter().any(|problem| problem.contains("not yet on all")));
+    }
+
+    #[test]
+    fn a_silent_node_without_data_is_missed_by_nobody() {
+        let mut map = map_of(4, 3);
+        map.placement = vec![vec![NodeId(1), NodeId(2), NodeId(3)]; map.placement.len()];
+        assert!(status(&map, &[1, 2, 3]).healthy);
+        assert!(!status(&map, &[1, 2, 4]).healthy);
     }
 }

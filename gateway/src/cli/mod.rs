@@ -3,7 +3,10 @@
 mod bucket;
 mod key;
 mod kms;
+mod node;
 mod output;
+mod progress;
+mod repair;
 mod run;
 mod status;
 mod user;
@@ -29,6 +32,12 @@ enum Command {
     Gateway(run::RunArgs),
     /// Show nodes, partitions, leaders and redundancy.
     Status(status::StatusArgs),
+    /// List, add, drain, remove and replace storage nodes.
+    Node(node::NodeArgs),
+    /// Change what holds of the whole cluster.
+    Cluster(node::ClusterArgs),
+    /// Pause and resume the moving of data, and show how far it is.
+    Repair(repair::RepairArgs),
     /// Create, list and delete accounts.
     User(user::UserArgs),
     /// Create, list and delete access keys.
@@ -65,6 +74,9 @@ pub enum CliError {
     /// The gateway.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// What was typed asks for nothing.
+    #[error("{0}")]
+    Usage(&'static str),
     /// Starting or running a server.
     #[error("{0}")]
     Run(String),
@@ -80,6 +92,9 @@ impl Cli {
             Command::Server(args) => run::server(args),
             Command::Gateway(args) => run::gateway(args),
             Command::Status(args) => ask(status::show(args)),
+            Command::Node(args) => ask(node::execute(args)),
+            Command::Cluster(args) => ask(node::execute_cluster(args)),
+            Command::Repair(args) => ask(repair::execute(args)),
             Command::User(args) => ask(user::execute(args)),
             Command::Key(args) => ask(key::execute(args)),
             Command::Kms(args) => ask(kms::execute(args)),

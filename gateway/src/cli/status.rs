@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{CliError, Target, output};
+use super::{CliError, Target, output, progress};
 use crate::admin::model::{ClusterStatus, NodeReport, PartitionReport};
 
 #[derive(Debug, Args)]
@@ -45,13 +45,30 @@ fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
         redundancy.partitions_unavailable,
         redundancy.node_failures_tolerated
     ))?;
+    for risk in &redundancy.risks {
+        output::line(&format!(
+            "if node {} ({}) fails now, {} partitions stop{}",
+            risk.node,
+            risk.name,
+            risk.partitions_stopped,
+            match risk.partitions_lost {
+                0 => String::new(),
+                lost => format!(", and {lost} are lost if its disk is: no other node that answers has all of them"),
+            }
+        ))?;
+    }
+    if status.moves.partitions > 0 || status.moves.paused {
+        output::line(&progress::describe(&status.moves))?;
+    }
     output::line("")?;
-    let rows: Vec<[String; 9]> = status.nodes.iter().map(node_row).collect();
-    output::table(["ID", "NAME", "ADDRESS", "ZONE", "STATE", "LEADS", "CHUNKS", "DATA", "DISK FREE"], &rows)?;
+    let rows: Vec<[String; 10]> = status.nodes.iter().map(node_row).collect();
+    let heading = ["ID", "NAME", "ADDRESS", "ZONE", "STATE", "SHARE", "LEADS", "CHUNKS", "DATA", "DISK FREE"];
+    output::table(heading, &rows)?;
     let rows: Vec<[String; 4]> = std::iter::once(&status.map_group)
         .chain(&status.partitions)
         .filter(|partition| {
-            all_partitions || partition.leader.is_none() || partition.in_sync.len() < partition.replicas.len()
+            let lacks = !partition.is_as_planned || partition.in_sync.len() < partition.replicas.len();
+            all_partitions || partition.leader.is_none() || lacks
         })
         .map(partition_row)
         .collect();
@@ -62,7 +79,7 @@ fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
     Ok(())
 }
 
-fn node_row(node: &NodeReport) -> [String; 9] {
+fn node_row(node: &NodeReport) -> [String; 10] {
     let detail =
         |show: fn(&crate::admin::model::NodeDetails) -> String| node.details.as_ref().map_or("-".to_owned(), show);
     [
@@ -70,7 +87,8 @@ fn node_row(node: &NodeReport) -> [String; 9] {
         node.name.clone(),
         node.address.clone(),
         node.zone.clone(),
-        if node.up { "up" } else { "down" }.to_owned(),
+        format!("{}, {}", node.state, if node.up { "up" } else { "down" }),
+        node.partitions.to_string(),
         detail(|details| format!("{}/{}", details.leads, details.groups)),
         detail(|details| details.chunks.to_string()),
         detail(|details| output::bytes(details.chunk_bytes)),

@@ -8,6 +8,7 @@ mod health;
 mod holders;
 mod leaders;
 mod metadata;
+mod moves;
 mod peers;
 mod read_chunk;
 mod retry;

@@ -319,7 +319,8 @@ impl Transport for FakeCluster {
     fn send(&self, _: &str, _: Envelope) {}
 }
 
-fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
+/// A map of nodes `1..=nodes`, all with a share.
+pub(crate) fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
     let profile = |id: u64| NodeProfile {
         name: format!("n{id}"),
         instance: InstanceId([id as u8; 16]),

@@ -59,11 +59,10 @@ fn is_able(status: &GroupStatus, to: NodeId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use annulus_common::ids::{GroupId, NodeId};
+    use annulus_common::map::ClusterMap;
 
-    use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId};
-    use annulus_common::map::{ClusterMap, MapVersion};
-
+    use super::super::testing::map_of;
     use super::{LAG_MAX, plan};
     use crate::raft::{GroupStatus, PeerProgress, Role};
 
@@ -72,22 +71,7 @@ mod tests {
 
     /// Partition 0 is at home on node 2, everything else here.
     fn map() -> ClusterMap {
-        ClusterMap {
-            cluster: ClusterId([1; 16]),
-            version: MapVersion(1),
-            epoch: Epoch(1),
-            replication_factor: 3,
-            map_voters: vec![ME, HOME],
-            placement: vec![vec![HOME, ME], vec![ME, HOME]],
-            moves: Default::default(),
-            nodes: BTreeMap::new(),
-            next_node: NodeId(3),
-            buckets: BTreeMap::new(),
-            next_bucket: BucketId(1),
-            users: BTreeMap::new(),
-            keys: BTreeMap::new(),
-            kms_keys: Default::default(),
-        }
+        ClusterMap { map_voters: vec![ME, HOME], ..map_of(vec![vec![HOME, ME], vec![ME, HOME]]) }
     }
 
     /// A group that this node leads, whose other replica is up to date.
@@ -102,6 +86,7 @@ mod tests {
             voters: vec![ME, HOME],
             learners: Vec::new(),
             joint: false,
+            change_pending: false,
             installing: false,
             generation: 0,
             progress: vec![PeerProgress { node: HOME, matched: 100, active: true, in_snapshot: false }],

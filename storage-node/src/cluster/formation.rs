@@ -156,7 +156,7 @@ impl Lobby {
 pub fn name_taken(name: &str, instance: InstanceId) -> String {
     format!(
         "node name {name} belongs to another data directory of this cluster (instance {instance}); a wiped or replaced \
-         disk comes back under a new NODE_ID"
+         disk comes back under a new NODE_ID, or under this one by `annulus node replace {name} {name}`"
     )
 }
 

@@ -26,6 +26,8 @@ pub struct TooMany;
 pub struct Leases {
     reign: Option<Reign>,
     watchers: HashMap<InstanceId, Watcher>,
+    /// When watchers were last forgotten for want of room.
+    forgot_at: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,7 @@ impl Leases {
     pub fn renew(&mut self, watcher: InstanceId, had: Option<MapVersion>, now: Duration) -> Result<(), TooMany> {
         if !self.watchers.contains_key(&watcher) && self.watchers.len() >= WATCHERS_MAX {
             self.watchers.retain(|_, watcher| watcher.until > now);
+            self.forgot_at = Some(now);
             if self.watchers.len() >= WATCHERS_MAX {
                 return Err(TooMany);
             }
@@ -85,6 +88,13 @@ impl Leases {
         let unknown = self.reign.map_or(now, |reign| reign.since) + LEASE;
         let until = behind.chain([unknown]).max()?;
         until.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
+    /// For how long a watcher has not asked, as far as this reign knows.
+    pub fn silence(&self, watcher: InstanceId, now: Duration) -> Duration {
+        let asked_at = self.watchers.get(&watcher).map(|watcher| watcher.until.saturating_sub(LEASE));
+        let known_since = self.reign.map(|reign| reign.since).max(self.forgot_at);
+        asked_at.max(known_since).map_or(Duration::ZERO, |at| now.saturating_sub(at))
     }
 
     /// How many watchers hold a lease.
@@ -171,6 +181,16 @@ mod tests {
         leases.renew(watcher(1), Some(MapVersion(7)), now).unwrap();
         leases.confirm(watcher(1), None);
         assert_eq!(leases.outstanding(MapVersion(8), now), None);
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_last_poll_or_the_beginning_of_the_reign() {
+        let (mut leases, now) = settled();
+        leases.renew(watcher(1), Some(MapVersion(7)), now).unwrap();
+        assert_eq!(leases.silence(watcher(1), now + STEP), STEP);
+        assert_eq!(leases.silence(watcher(2), now + STEP), LEASE + STEP, "since the reign began");
+        leases.lead(4, now + STEP);
+        assert_eq!(leases.silence(watcher(1), now + STEP), Duration::ZERO);
     }
 
     #[test]

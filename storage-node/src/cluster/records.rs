@@ -113,7 +113,7 @@ pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
             let nodes = nodes_of(&change.step).into_iter().map(Part::Node);
             nodes.chain([Part::Layout]).collect()
         }
-        MapChange::PartitionsMoved(_) | MapChange::PauseMoves(_) => vec![Part::Layout],
+        MapChange::Moved(_) | MapChange::PauseMoves(_) => vec![Part::Layout],
         MapChange::CreateKmsKey { name, .. }
         | MapChange::EnableKmsKey { name, .. }
         | MapChange::PutKmsKeyVersion { name, .. } => vec![Part::KmsKey(name.clone())],

@@ -81,10 +81,16 @@ impl MapService {
         Ok(outcome.result)
     }
 
+    /// For how long a watcher has not asked for the map, as far as this node knows; nothing if it does not lead.
+    pub fn silence(&self, watcher: InstanceId) -> Option<Duration> {
+        let term = self.term_led().ok()?;
+        Some(self.registry.silence(term, watcher))
+    }
+
     /// Watchers must be able to take what is told to them: each change in a message with others, the map in one payload.
     fn check_bounds(&self, entry: &MapEntry, command: &[u8]) -> Result<(), Refusal> {
         let bytes_max = match entry.change {
-            MapChange::ChangeLayout(_) | MapChange::PartitionsMoved(_) => LAYOUT_BYTES_MAX,
+            MapChange::ChangeLayout(_) | MapChange::Moved(_) => LAYOUT_BYTES_MAX,
             _ => CHANGE_BYTES_MAX,
         };
         if command.len() > bytes_max {
@@ -124,6 +130,12 @@ impl Registry {
 
     fn lead(&self, term: u64) {
         self.leases.lock().lead(term, self.clock.monotonic());
+    }
+
+    fn silence(&self, term: u64, watcher: InstanceId) -> Duration {
+        let (mut leases, now) = (self.leases.lock(), self.clock.monotonic());
+        leases.lead(term, now);
+        leases.silence(watcher, now)
     }
 
     fn confirm(&self, watcher: InstanceId, has: Option<MapVersion>) {

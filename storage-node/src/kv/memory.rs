@@ -100,6 +100,14 @@ impl Kv for MemoryKv {
         Box::new(self.moment())
     }
 
+    fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
+        let state = self.state.lock();
+        let keys = state.tables.get(&table).into_iter().flat_map(|keys| keys.iter());
+        keys.filter(|(key, _)| (from..to).contains(&&key[..]))
+            .map(|(key, value)| (key.len() + value.len()) as u64)
+            .sum()
+    }
+
     fn compact(&self, _table: Table, _from: &[u8], _to: &[u8]) -> Result<(), KvError> {
         Ok(())
     }

@@ -137,6 +137,9 @@ pub trait Kv: KvRead + 'static {
     /// The state of this moment, kept for as long as the snapshot is held.
     fn snapshot(&self) -> Box<dyn KvRead + '_>;
 
+    /// About how many bytes of files `from..to` takes: for people. What was just written need not be in it.
+    fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64;
+
     /// Gives disk space of deleted keys in `from..to` back. Long; changes nothing that can be read.
     fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError>;
 }

@@ -14,9 +14,18 @@ mod tests;
 pub use apply::Partition;
 pub use query::{answer, tags};
 
+use annulus_common::ids::PartitionId;
 use annulus_common::protocol::metadata::{MetaReply, Mutation};
 use annulus_common::protocol::{self, DecodeError};
 use bytes::Bytes;
+
+use crate::kv::{Kv, Table};
+
+/// About how many bytes of files a partition takes.
+pub fn disk_bytes(kv: &dyn Kv, partition: PartitionId) -> u64 {
+    let (lower, upper) = schema::keys::Keys::of(partition.into()).all();
+    kv.disk_bytes(Table::Meta, &lower, &upper)
+}
 
 /// A mutation as the Raft log holds it.
 pub fn encode_command(mutation: &Mutation) -> Bytes {

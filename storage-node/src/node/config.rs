@@ -1,6 +1,7 @@
 //! What a node is told at start, and what of it is checked at once.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use annulus_common::config::ServerConfig;
 use annulus_common::ids::InstanceId;
@@ -35,6 +36,8 @@ pub struct NodeConfig {
     pub disk_reserve_bytes: Option<u64>,
     /// Threads that drive Raft.
     pub raft_workers: usize,
+    /// After how much silence a node is given up and its share is taken over by the others.
+    pub dead_after: Duration,
     /// How fast repair goes.
     pub repair: RepairSettings,
     /// What a day of lifecycle rules is.
@@ -63,6 +66,7 @@ impl NodeConfig {
             block_cache_bytes: config.block_cache_bytes as usize,
             disk_reserve_bytes: Some(config.disk_reserve_bytes),
             raft_workers: config.raft_workers as usize,
+            dead_after: config.dead_after,
             repair: RepairSettings { collect_grace: config.collect_grace, ..RepairSettings::default() },
             calendar: Calendar::of_day(config.lifecycle_day_seconds),
         }

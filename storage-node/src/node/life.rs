@@ -4,31 +4,31 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{GroupId, NodeId, RequestId};
-use annulus_common::map::change::{MapChange, MapEntry};
+use annulus_common::ids::{NodeId, RequestId};
+use annulus_common::map::change::{MapChange, MapEntry, MapRefusal};
 use annulus_common::map::watch::MapWatch;
-use annulus_common::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeState};
+use annulus_common::map::{MapVersion, Node, NodeProfile, NodeState};
 use annulus_common::rpc::SharedTransport;
-use arc_swap::ArcSwap;
-use futures::future::{join, try_join_all};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use futures::future::join4;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::groups::End;
 use super::{NodeConfig, StartError};
 use crate::chunk::ChunkStore;
+use crate::cluster::ask::Asking;
+use crate::cluster::conduct::Conductor;
 use crate::cluster::formation::{self, Entrance, Lobby};
-use crate::cluster::membership::{self, Membership};
-use crate::cluster::state::MapMachine;
-use crate::cluster::watch::MapService;
-use crate::cluster::{balance, root_key};
+use crate::cluster::membership::Membership;
+use crate::cluster::{balance, root_key, silence};
 use crate::counting::Counting;
 use crate::kv::Kv;
 use crate::kv::identity::NodeIdentity;
 use crate::lifecycle::{LifecycleSeams, LifecycleWorker};
-use crate::metadata::Partition;
 use crate::peers::{self, PeerSnapshots};
-use crate::raft::{GroupSpec, RaftConfig, RaftNode, RaftSeams, StateMachine};
+use crate::raft::{RaftConfig, RaftNode, RaftSeams};
 use crate::repair::hints::HintStore;
 use crate::repair::mend::Damage;
 use crate::repair::redundancy::Redundancy;
@@ -37,9 +37,6 @@ use crate::server::Server;
 
 /// How long registering a changed address may take before it is tried again.
 const REGISTER_DEADLINE: Duration = Duration::from_secs(15);
-
-/// How often the layout is looked at without news: a map that came as a whole may have an older version's number.
-const KEEP_UP_RECHECK: Duration = Duration::from_secs(5);
 
 /// What the handle, the service and the life of a node have in common.
 pub(super) struct Shared {
@@ -62,6 +59,8 @@ pub(super) enum Stage {
     Starting,
     /// Serves.
     Member(Arc<Server>),
+    /// Was a member, and was removed from the cluster.
+    Removed(NodeId),
     /// Stopped, or about to.
     Stopped,
 }
@@ -79,7 +78,7 @@ impl Shared {
     pub(super) fn server(&self) -> Option<Arc<Server>> {
         match &**self.stage.load() {
             Stage::Member(server) => Some(Arc::clone(server)),
-            Stage::Fresh(_) | Stage::Starting | Stage::Stopped => None,
+            Stage::Fresh(_) | Stage::Starting | Stage::Removed(_) | Stage::Stopped => None,
         }
     }
 
@@ -150,21 +149,53 @@ impl Shared {
             redundancy: Arc::new(Redundancy::new(node, Arc::clone(&self.clock))),
             raft,
             map,
-            map_service: OnceLock::new(),
+            map_service: ArcSwapOption::empty(),
+            register: Arc::default(),
             clock: Arc::clone(&self.clock),
             readers: Server::new_readers(),
         });
-        self.create_groups(&server, membership.groups(&membership.contacts)).await?;
+        self.resume_groups(&server, &membership).await?;
         self.enter(Stage::Member(Arc::clone(&server)));
         info!(node = node.0, name = me.name, addr = me.addr, groups = server.raft.groups().len(), "node started");
-        let _lifecycle = LifecycleWorker::start(self.lifecycle_seams(&server));
-        let _repair = Repair::start(self.repair_seams(&server, transport));
-        let registering = keep_registered(&server.map, node, &me, &self.clock);
-        let balancing = balance::run(&server.raft, &server.map, node);
+        let lifecycle = LifecycleWorker::start(self.lifecycle_seams(&server));
+        let repair = Repair::start(self.repair_seams(&server, Arc::clone(&transport)));
+        let asking = Arc::new(Asking::new(transport));
+        let conductor = Conductor {
+            node,
+            raft: server.raft.clone(),
+            map: server.map.clone(),
+            register: Arc::clone(&server.register),
+            asking: Arc::clone(&asking),
+            clock: Arc::clone(&self.clock),
+        };
+        let (map, dead_after) = (&server.map, self.config.dead_after);
+        let others = async {
+            join4(
+                keep_registered(map, node, &me, &self.clock),
+                balance::run(&server.raft, map, node),
+                conductor.run(),
+                silence::run(|| server.map_service.load_full(), map, &self.clock, dead_after),
+            )
+            .await
+        };
         tokio::select! {
-            kept = self.keep_up(&server, membership) => kept,
-            ((), ()) = join(registering, balancing) => Ok(()),
+            kept = self.keep_up(&server, membership, &asking) => match kept? {
+                End::Removed => {
+                    drop(lifecycle);
+                    self.leave(node, &server, repair).await;
+                }
+            },
+            _ = others => {}
         }
+        Ok(())
+    }
+
+    /// What the node held is of no use any more. It goes on saying so, rather than ending and being started again.
+    async fn leave(&self, node: NodeId, server: &Server, repair: Repair) {
+        error!(reason = %MapRefusal::NodeRemoved(node), "this node does not serve any more");
+        repair.shutdown().await;
+        server.raft.shutdown().await;
+        self.enter(Stage::Removed(node));
     }
 
     fn start_raft(
@@ -215,48 +246,6 @@ impl Shared {
             settings: self.config.repair.clone(),
         }
     }
-
-    async fn create_groups(&self, server: &Server, groups: Vec<GroupSpec>) -> Result<(), StartError> {
-        let mut creations = Vec::with_capacity(groups.len());
-        for spec in groups {
-            let machine: Box<dyn StateMachine> = if spec.group == GroupId::CLUSTER_MAP {
-                let (machine, state) = MapMachine::open(Arc::clone(&server.kv))?;
-                let service = MapService::new(server.raft.clone(), state, Arc::clone(&self.clock));
-                // Set twice only if the group was created twice, which the Raft node refuses below.
-                let _ = server.map_service.set(service);
-                Box::new(machine)
-            } else {
-                Box::new(Partition::new(spec.group, Arc::clone(&server.kv)))
-            };
-            creations.push(server.raft.create_group(spec, machine));
-        }
-        try_join_all(creations).await?;
-        Ok(())
-    }
-
-    /// Remembers who is in the cluster, and creates the groups that a new placement gives to this node.
-    async fn keep_up(&self, server: &Server, membership: Membership) -> Result<(), StartError> {
-        let mut known = membership.contacts.clone();
-        loop {
-            let next = MapVersion(server.map.latest().version.0.max(known.version.0) + 1);
-            let map = match tokio::time::timeout(KEEP_UP_RECHECK, server.map.changed(next)).await {
-                Ok(map) => map,
-                Err(_) => server.map.latest(),
-            };
-            if is_same_layout(&known, &map) {
-                continue;
-            }
-            known = map.skeleton();
-            membership::store_contacts(&*server.kv, &known)?;
-            let existing = server.raft.groups();
-            let missing = membership.groups(&known).into_iter().filter(|spec| !existing.contains(&spec.group));
-            self.create_groups(server, missing.collect()).await?;
-        }
-    }
-}
-
-fn is_same_layout(known: &ClusterMap, map: &ClusterMap) -> bool {
-    known.epoch == map.epoch && known.nodes == map.nodes && known.moves == map.moves
 }
 
 /// Tells the cluster where this node is now, and what it offers, whenever the map says something else, or takes it for dead.

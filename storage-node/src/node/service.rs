@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use annulus_common::map::change::MapRefusal;
 use annulus_common::protocol::{self, Message, NodeStatus, Refusal, Request, Response};
 use annulus_common::rpc::{Envelope, PeerIdentity, Service};
 use async_trait::async_trait;
@@ -68,6 +69,7 @@ impl Shared {
                 }
             }
             Stage::Starting => Err(Refusal::NotReady("starting".to_owned())),
+            Stage::Removed(node) => Err(Refusal::NotReady(MapRefusal::NodeRemoved(*node).to_string())),
             Stage::Stopped => Err(Refusal::NotReady("stopping".to_owned())),
         }
     }

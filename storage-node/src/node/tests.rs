@@ -1,5 +1,7 @@
 //! Nodes in one process, over memory: they form clusters, come back, and refuse what would harm.
 
+mod layout;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +63,10 @@ impl Kv for Handle {
         self.0.snapshot()
     }
 
+    fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
+        self.0.disk_bytes(table, from, to)
+    }
+
     fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
         self.0.compact(table, from, to)
     }
@@ -102,12 +108,14 @@ struct Site {
     clock: SharedClock,
     seeds: Vec<String>,
     nodes: usize,
+    dead_after: Duration,
 }
 
 impl Site {
     fn of(nodes: usize) -> Self {
         let seeds = (1..=nodes).map(|number| format!("n{number}")).collect();
-        Self { network: LocalNetwork::new(), clock: SystemClock::shared(), seeds, nodes }
+        let dead_after = Duration::from_secs(600);
+        Self { network: LocalNetwork::new(), clock: SystemClock::shared(), seeds, nodes, dead_after }
     }
 
     fn config(&self, disk: &Disk) -> NodeConfig {
@@ -127,6 +135,7 @@ impl Site {
             block_cache_bytes: 0,
             disk_reserve_bytes: None,
             raft_workers: 1,
+            dead_after: self.dead_after,
             repair: RepairSettings::default(),
             calendar: Calendar::Days,
         }

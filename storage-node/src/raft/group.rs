@@ -167,6 +167,13 @@ impl Group {
         match message.get_msg_type() {
             MessageType::MsgSnapshot => return self.offered_snapshot(message, context),
             MessageType::MsgTimeoutNow if self.is_incomplete() || context.draining => return,
+            // Who waits to be made a member has nothing to judge a candidate by, and would vote for one whose membership is
+            // long out of date. It has no vote before it knows the members.
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
+                if self.raw.store().conf().voters.is_empty() =>
+            {
+                return;
+            }
             // The follower has lost the snapshot that it was sent, and knows it before our idle time is over.
             MessageType::MsgAppendResponse
                 if message.reject && message.request_snapshot != 0 && self.home.outgoing.cancel(self.id, from) =>

@@ -62,7 +62,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
-use crate::kv::{Batch, Kv, Table};
+use crate::kv::{Batch, Kv, KvError, Table};
 
 pub use error::RaftError;
 pub use input::{Fetch, Input, PieceResult, Reply};
@@ -162,6 +162,11 @@ pub(crate) struct Shared {
     /// Snapshots that are being served to other nodes.
     outgoing: Arc<SnapshotStore>,
     driver: Driver,
+}
+
+/// The groups that a node has on its disk, in order.
+pub fn stored_groups(kv: &dyn Kv) -> Result<Vec<GroupId>, KvError> {
+    storage::GroupStorage::stored(kv)
 }
 
 impl RaftNode {

@@ -44,6 +44,7 @@ impl Group {
         status.applied = storage.applied().index;
         status.last_index = raft.raft_log.last_index();
         status.joint = is_joint(conf);
+        status.change_pending = raft.state == StateRole::Leader && raft.has_pending_conf();
         status.installing = storage.installing();
         status.generation = self.generation;
         publish_members(&mut status.voters, &conf.voters);
@@ -80,6 +81,7 @@ pub(super) fn initial() -> GroupStatus {
         voters: Vec::new(),
         learners: Vec::new(),
         joint: false,
+        change_pending: false,
         installing: false,
         generation: 0,
         progress: Vec::new(),

@@ -30,6 +30,10 @@ pub(super) const BOOTSTRAP: Position = Position { index: 1, term: 1 };
 
 const ENTRY_VERSION: u8 = 1;
 
+/// What the keys of all groups begin with, and what comes after them.
+const SYSTEM_PREFIX: &[u8] = b"raft\x01";
+const SYSTEM_PREFIX_END: &[u8] = b"raft\x02";
+
 /// A place in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Position {
@@ -74,6 +78,20 @@ impl GroupStorage {
         hard.commit = hard.commit.max(applied.index).max(truncated.index);
         let (cache, weight) = Default::default();
         Ok(Some(Self { kv, group, range, outgoing, hard, conf, truncated, applied, last, installing, cache, weight }))
+    }
+
+    /// The groups that are stored, in order.
+    pub(super) fn stored(kv: &dyn Kv) -> Result<Vec<GroupId>, KvError> {
+        let mut cursor = kv.cursor(Table::System, SYSTEM_PREFIX, SYSTEM_PREFIX_END)?;
+        let mut groups = Vec::new();
+        cursor.seek(SYSTEM_PREFIX)?;
+        while let Some((key, _)) = cursor.entry() {
+            if let Some((group, b"a")) = key[SYSTEM_PREFIX.len()..].split_first_chunk::<4>() {
+                groups.push(GroupId(u32::from_be_bytes(*group)));
+            }
+            cursor.next()?;
+        }
+        Ok(groups)
     }
 
     /// A group that begins here. The batch makes it so on disk.
@@ -366,7 +384,7 @@ impl Position {
 
 fn system_key(group: GroupId, kind: u8) -> Bytes {
     let mut key = BytesMut::with_capacity(10);
-    key.put_slice(b"raft\x01");
+    key.put_slice(SYSTEM_PREFIX);
     key.put_u32(group.0);
     key.put_u8(kind);
     key.freeze()

@@ -82,6 +82,8 @@ pub struct GroupStatus {
     pub learners: Vec<NodeId>,
     /// Whether the membership is between two configurations.
     pub joint: bool,
+    /// For a leader: whether a change of the membership is in its log that it has not applied yet.
+    pub change_pending: bool,
     /// Whether its state is incomplete until a snapshot is in.
     pub installing: bool,
     /// Grows by one when the state begins to be replaced by a snapshot, and by one when it is whole again: odd in

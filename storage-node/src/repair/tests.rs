@@ -209,6 +209,7 @@ impl Site {
             block_cache_bytes: 0,
             disk_reserve_bytes: None,
             raft_workers: 1,
+            dead_after: Duration::from_secs(600),
             repair: self.settings.clone(),
             calendar: annulus_common::lifecycle::Calendar::Days,
         }

@@ -8,7 +8,7 @@ use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
 use super::{LayoutStep, map_voters};
-use crate::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
+use crate::ids::{BucketId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
 use crate::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use crate::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeSettings, NodeState};
 use crate::placement::fair_shares;
@@ -70,9 +70,11 @@ fn remove(node: u64, force: bool) -> LayoutStep {
 
 /// Everything is moved.
 fn settle(map: &mut ClusterMap) {
-    let moved = map.moves.partitions.iter().map(|(partition, moving)| (*partition, moving.epoch)).collect();
-    apply(map, MapChange::PartitionsMoved(moved)).unwrap();
-    assert!(map.moves.partitions.is_empty());
+    let partitions = map.moves.partitions.iter().map(|(partition, moving)| ((*partition).into(), moving.epoch));
+    let map_group = map.moves.map_group.iter().map(|moving| (GroupId::CLUSTER_MAP, moving.epoch));
+    let moved = partitions.chain(map_group).collect();
+    apply(map, MapChange::Moved(moved)).unwrap();
+    assert_eq!(map.moves.all().count(), 0);
 }
 
 fn refused(map: &ClusterMap, step: LayoutStep) -> MapRefusal {
@@ -185,10 +187,10 @@ proptest! {
                 Event::Complete(partition, late) => {
                     complete(&map, &mut held, partition);
                     let Some(moving) = map.move_of(PartitionId(partition)) else { continue };
-                    reports.push((PartitionId(partition), moving.epoch));
+                    reports.push((PartitionId(partition).into(), moving.epoch));
                     if !late {
                         // Reports of earlier epochs come along, and must not count.
-                        apply(&mut map, MapChange::PartitionsMoved(std::mem::take(&mut reports))).unwrap();
+                        apply(&mut map, MapChange::Moved(std::mem::take(&mut reports))).unwrap();
                     }
                 }
             }
@@ -290,6 +292,18 @@ fn the_last_node_that_has_all_of_a_partition_stays() {
     settle(&mut map);
     take(&mut map, remove(1, false)).unwrap();
     assert!(matches!(refused(&map, remove(2, true)), MapRefusal::TooFewNodes { .. }));
+}
+
+#[test]
+fn a_voter_of_group_0_stays_until_the_group_has_let_it_go() {
+    let mut map = cluster(4, 0, 1);
+    let voter = map.map_voters[0];
+    take(&mut map, LayoutStep::Drain(voter)).unwrap();
+    let moved = map.moves.partitions.iter().map(|(partition, moving)| ((*partition).into(), moving.epoch)).collect();
+    apply(&mut map, MapChange::Moved(moved)).unwrap();
+    assert_eq!(refused(&map, remove(voter.0, false)), MapRefusal::NodeHoldsData(voter));
+    settle(&mut map);
+    take(&mut map, remove(voter.0, false)).unwrap();
 }
 
 #[test]

@@ -65,6 +65,10 @@ impl Kv for FaultyKv {
         self.kv.snapshot()
     }
 
+    fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
+        self.kv.disk_bytes(table, from, to)
+    }
+
     fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
         self.kv.compact(table, from, to)
     }

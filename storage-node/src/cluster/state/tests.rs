@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annulus_common::acl::BucketAcl;
-use annulus_common::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, RequestId};
+use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, InstanceId, NodeId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::{
     AccessKey, BucketChange, ClusterMap, LayoutStep, MapVersion, Node, NodeProfile, NodeSettings, NodeState, User,
@@ -109,12 +109,12 @@ fn asked() -> impl Strategy<Value = Asked> {
             LayoutStep::Set { node, settings }
         }),
     ];
-    let moved = (0..4u32, 1..6u64).prop_map(|(partition, epoch)| (PartitionId(partition), Epoch(epoch)));
+    let moved = (0..5u32, 1..6u64).prop_map(|(group, epoch)| (GroupId(group), Epoch(epoch)));
     prop_oneof![
         8 => change().prop_map(Asked::Change),
         6 => step.prop_map(Asked::Step),
         1 => any::<bool>().prop_map(|paused| Asked::Change(MapChange::PauseMoves(paused))),
-        2 => proptest::collection::vec(moved, 0..6).prop_map(|moved| Asked::Change(MapChange::PartitionsMoved(moved))),
+        2 => proptest::collection::vec(moved, 0..6).prop_map(|moved| Asked::Change(MapChange::Moved(moved))),
     ]
 }
 

@@ -205,6 +205,11 @@ impl Kv for DiskKv {
         Box::new(DiskSnapshot { kv: self, snapshot: self.db.snapshot() })
     }
 
+    fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
+        let Ok(family) = self.family(table) else { return 0 };
+        self.db.get_approximate_sizes_cf(family, &[rocksdb::Range::new(from, to)]).iter().sum()
+    }
+
     /// In tables with blob files every one of them is open to collection while it runs: by themselves compactions touch
     /// only the oldest, or none.
     fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {

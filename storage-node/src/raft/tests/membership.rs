@@ -141,3 +141,20 @@ fn members_survive_a_restart() {
     net.converge();
     assert_eq!(net.status(NodeId(2)).voters, ids(&[1, 2, 3, 4]));
 }
+
+#[test]
+fn who_waits_to_be_made_a_member_elects_nobody() {
+    // Nodes 2 and 3 left the group and forgot it; then they wait to be made members again. Node 1 was removed while it was
+    // down, and believes that the three are the group.
+    let mut net = Net::new(3, 8);
+    net.commit("long ago");
+    net.stop(NodeId(2));
+    net.stop(NodeId(3));
+    for node in ids(&[2, 3]) {
+        net.forget(node);
+        net.start(node);
+        net.create(node, GROUP, &[]);
+    }
+    net.ticks(200);
+    assert_eq!(net.leader(), None, "two that know nothing are no majority");
+}

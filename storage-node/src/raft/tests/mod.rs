@@ -177,6 +177,12 @@ impl Net {
         self.nodes[&node].kv.crash();
     }
 
+    /// The disk of a node that is down is another, empty one.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        let entry = self.nodes.get_mut(&node).unwrap();
+        (entry.kv, entry.groups) = (Arc::new(MemoryKv::new()), Vec::new());
+    }
+
     /// Nothing passes between `node` and the others.
     pub(super) fn isolate(&mut self, node: NodeId) {
         for other in self.nodes.keys().filter(|other| **other != node) {

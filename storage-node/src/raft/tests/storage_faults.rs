@@ -35,6 +35,10 @@ impl Kv for FailingKv {
         self.inner.snapshot()
     }
 
+    fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
+        self.inner.disk_bytes(table, from, to)
+    }
+
     fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
         self.inner.compact(table, from, to)
     }

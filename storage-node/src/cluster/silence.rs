@@ -1,0 +1,112 @@
+//! Nodes that have been silent for too long are given up: group 0's leader plans without them, where nodes suffice, and the
+//! others take over what they held. A node that comes back finds itself taken for dead, registers again and is a spare.
+//!
+//! Silent is who does not ask for the map: every node does three times in two seconds. A new leader counts from when it began
+//! to lead. Who has lost sight of half of the nodes is more likely cut off itself, and gives up nobody. Nobody is given up
+//! while moves are paused: whoever works on the machines can say so.
+
+use std::time::Duration;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::ids::{InstanceId, NodeId, RequestId};
+use annulus_common::map::change::{MapChange, MapEntry, MapRefusal};
+use annulus_common::map::watch::MapWatch;
+use annulus_common::map::{ClusterMap, LayoutStep, NodeState};
+use tracing::{debug, info, warn};
+
+use super::watch::MapService;
+
+/// How often it is looked for silent nodes.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long it may take to change the map. It is tried again at the next look.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Looks for the dead for as long as it is polled; `service` is group 0's, where it is on this node.
+pub async fn run(
+    service: impl Fn() -> Option<std::sync::Arc<MapService>>,
+    map: &MapWatch,
+    clock: &SharedClock,
+    dead_after: Duration,
+) {
+    let mut refused: Option<(NodeId, MapRefusal)> = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY.min(dead_after)).await;
+        let (Some(service), Some(map_now)) = (service(), map.current()) else { continue };
+        let silence = |instance| service.silence(instance).unwrap_or_default();
+        let Some(node) = find_dead(&map_now, silence, dead_after) else { continue };
+        match map_now.plan(&LayoutStep::Dead(node)) {
+            Ok(change) => {
+                warn!(node = node.0, silent_for = ?dead_after, "node is given up: others take over what it held");
+                let now_ms = clock.now_ms();
+                let change = MapChange::ChangeLayout(change);
+                let entry = MapEntry { request: RequestId::generate(now_ms), time_ms: now_ms, change };
+                match map.change(entry, CHANGE_DEADLINE).await {
+                    Ok(Ok(_)) => info!(node = node.0, "planned without the node"),
+                    Ok(Err(refusal)) => debug!(node = node.0, %refusal, "not planned without the node yet"),
+                    Err(refusal) => debug!(node = node.0, %refusal, "not planned without the node yet"),
+                }
+            }
+            Err(refusal) if refused.as_ref() != Some(&(node, refusal.clone())) => {
+                warn!(node = node.0, %refusal, "node is silent, and nobody can take over what it held");
+                refused = Some((node, refusal));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A node with a share that has been silent for so long, if it is to be given up: the longest silent one first.
+fn find_dead(map: &ClusterMap, silence: impl Fn(InstanceId) -> Duration, dead_after: Duration) -> Option<NodeId> {
+    if map.moves.paused {
+        return None;
+    }
+    let active: Vec<(NodeId, Duration)> = map
+        .nodes
+        .iter()
+        .filter(|(_, node)| node.state == NodeState::Active)
+        .map(|(id, node)| (*id, silence(node.profile.instance)))
+        .collect();
+    let silent: Vec<_> = active.iter().filter(|(_, silent_for)| *silent_for >= dead_after).collect();
+    if silent.len() * 2 >= active.len() {
+        return None;
+    }
+    silent.into_iter().max_by_key(|(_, silent_for)| *silent_for).map(|(id, _)| *id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use annulus_common::ids::{InstanceId, NodeId};
+    use annulus_common::map::NodeState;
+
+    use super::super::testing::map_of;
+    use super::find_dead;
+
+    const AFTER: Duration = Duration::from_secs(600);
+
+    fn silent(numbers: &'static [u8]) -> impl Fn(InstanceId) -> Duration {
+        move |instance| if numbers.contains(&instance.0[0]) { AFTER } else { Duration::from_secs(1) }
+    }
+
+    #[test]
+    fn a_few_silent_nodes_are_dead_and_half_of_them_are_not() {
+        let mut map = map_of(vec![(1..=5).map(NodeId).collect()]);
+        assert_eq!(find_dead(&map, silent(&[]), AFTER), None);
+        assert_eq!(find_dead(&map, silent(&[3]), AFTER), Some(NodeId(3)));
+        assert!(find_dead(&map, silent(&[3, 4]), AFTER).is_some());
+        assert_eq!(find_dead(&map, silent(&[3, 4, 5]), AFTER), None);
+        map.moves.paused = true;
+        assert_eq!(find_dead(&map, silent(&[3]), AFTER), None);
+    }
+
+    #[test]
+    fn who_has_no_share_is_not_given_up() {
+        let mut map = map_of(vec![(1..=5).map(NodeId).collect()]);
+        for state in [NodeState::Spare, NodeState::Draining, NodeState::Dead] {
+            map.nodes.get_mut(&NodeId(3)).unwrap().state = state;
+            assert_eq!(find_dead(&map, silent(&[3]), AFTER), None);
+        }
+    }
+}
