@@ -225,10 +225,11 @@ fn every_setting_arrives() {
             "internal_listen" => "127.0.0.1:9000",
             "seeds" => "a:1",
             "capacity_bytes" | "block_cache_bytes" | "disk_reserve_bytes" => "7MiB",
-            "upload_anonymous" => "true",
+            "upload_anonymous" | "sse_c_without_tls" => "true",
             "log_format" => "json",
             "log_level" => "debug",
             "cluster_secret" | "root_secret_key" | "upload_token" => "another secret, long enough",
+            "master_key" | "master_key_previous" => "another secret, long enough for a master key",
             "node_id" | "zone" | "advertise" | "data_dir" | "root_access_key" | "region" | "upload_bucket"
             | "domain" => "elsewhere",
             _ => "7",

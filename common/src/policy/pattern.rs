@@ -33,7 +33,7 @@ impl Pattern {
 
     /// Whether it stands for one text alone, whatever the request.
     pub(super) fn is_fixed(&self, wildcards: bool) -> bool {
-        !self.has_variables && !(wildcards && self.text.contains(['*', '?']))
+        !(self.has_variables || wildcards && self.text.contains(['*', '?']))
     }
 
     /// Whether `text` is what the pattern stands for, wildcards and all.

@@ -236,7 +236,7 @@ async fn what_is_not_built_is_refused() {
     let gateway = gateway().await;
     for (method, path) in [
         (Method::DELETE, "/bucket?notification"),
-        (Method::PUT, "/bucket?policy"),
+        (Method::PUT, "/bucket?cors"),
         (Method::DELETE, "/bucket?cors"),
         (Method::PUT, "/bucket/k?retention"),
     ] {

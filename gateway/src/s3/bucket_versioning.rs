@@ -66,7 +66,6 @@ mod tests {
         let configuration = VersioningConfiguration {
             status: status.map(BucketVersioningStatus::from_static),
             mfa_delete: mfa_delete.map(MFADelete::from_static),
-            ..Default::default()
         };
         asked(&configuration).map_err(|error| error.code().as_str().to_owned())
     }

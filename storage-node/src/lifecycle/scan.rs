@@ -111,13 +111,16 @@ impl Scan {
     }
 }
 
+/// A page of what is due, which ends at a key and at one of what the key has; nothing when the shard is not here.
+type PageResult<T, At> = Result<Option<Page<T, (String, At)>>, KvError>;
+
 /// The next versions of a shard, after the one of that key and sequence.
 pub(super) fn versions_page(
     kv: &dyn KvRead,
     at: ShardAt,
     mut scan: Scan,
     after: Option<(String, u64)>,
-) -> Result<Option<Page<Deletion, (String, u64)>>, KvError> {
+) -> PageResult<Deletion, u64> {
     let (from, older_than) = after.map_or((Vec::new(), None), |(key, sequence)| (key.into_bytes(), Some(sequence)));
     let query = Query::Versions {
         bucket: at.bucket,
@@ -153,7 +156,7 @@ pub(super) fn uploads_page(
     at: ShardAt,
     scan: Scan,
     after: Option<(String, UploadId)>,
-) -> Result<Option<Page<(KeyPath, UploadId), (String, UploadId)>>, KvError> {
+) -> PageResult<(KeyPath, UploadId), UploadId> {
     let (from, after_upload) = after.map_or((Vec::new(), None), |(key, upload)| (key.into_bytes(), Some(upload)));
     let query = Query::Uploads {
         bucket: at.bucket,

@@ -14,6 +14,9 @@ use parking_lot::Mutex;
 
 use super::peers::Peers;
 
+/// The parts that one node is asked about, by their partition.
+type Asks = Vec<(PartitionId, Vec<PartId>)>;
+
 /// Rounds of asking: the leader that was known, the one that it names, and each member once.
 const ROUNDS_MAX: usize = 5;
 
@@ -68,9 +71,9 @@ impl Owners {
         map: &ClusterMap,
         open: &BTreeMap<PartitionId, BTreeSet<PartId>>,
         round: usize,
-    ) -> Vec<(NodeId, Vec<(PartitionId, Vec<PartId>)>)> {
+    ) -> Vec<(NodeId, Asks)> {
         let leaders = self.leaders.lock();
-        let mut asks: BTreeMap<NodeId, Vec<(PartitionId, Vec<PartId>)>> = BTreeMap::new();
+        let mut asks: BTreeMap<NodeId, Asks> = BTreeMap::new();
         for (partition, parts) in open {
             let members = map.replicas(*partition);
             let member = || members.get(round % members.len().max(1)).copied();
@@ -85,12 +88,7 @@ impl Owners {
     }
 
     /// One node's answers. None for a partition that it cannot answer for: another is asked in the next round.
-    async fn ask(
-        &self,
-        map: &ClusterMap,
-        node: NodeId,
-        asks: Vec<(PartitionId, Vec<PartId>)>,
-    ) -> Vec<(PartitionId, Option<Vec<(PartId, bool)>>)> {
+    async fn ask(&self, map: &ClusterMap, node: NodeId, asks: Asks) -> Vec<(PartitionId, Option<Vec<(PartId, bool)>>)> {
         let queries = asks.iter().map(|(partition, parts)| (*partition, Query::References(parts.clone()))).collect();
         let answers = match self.peers.query(map, node, queries).await {
             Ok(answers) => answers,

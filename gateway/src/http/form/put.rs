@@ -91,6 +91,10 @@ fn headers(fields: &Fields) -> Result<HeaderMap, FormError> {
 
 /// The tags of a form, which writes them in XML, as a put's header writes them.
 fn tagging_query(xml: &str) -> Option<String> {
+    // The reader takes text that follows the element for nothing.
+    if !xml.trim_end().ends_with('>') {
+        return None;
+    }
     let mut xml = Deserializer::new(xml.as_bytes());
     let tagging = Tagging::deserialize(&mut xml).ok()?;
     xml.expect_eof().ok()?;

@@ -178,7 +178,8 @@ proptest! {
         let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
         let learners: Vec<NodeId> = learners.into_iter().filter(|node| !voters.contains(node)).collect();
         let mut status = led(&numbers(&voters), &numbers(&learners));
-        let mut leader = voters[0];
+        // Whoever leads now, it knows how far all others are.
+        let mut leader = carry_out(&mut status, voters[0], Step::HandOver(voters[0]));
         let smallest = voters.len().min(first_target.len()).min(target.len());
         for round in 0..40 {
             let target = if round < turn { &first_target } else { &target };

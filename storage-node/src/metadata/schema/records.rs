@@ -55,6 +55,7 @@ pub(crate) struct Head {
 }
 
 /// A version of a key that is not the object that is there.
+#[allow(clippy::large_enum_variant, reason = "a record is read, looked at and dropped; it is never kept in numbers")]
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Other {
     /// An object that was replaced or deleted.
