@@ -16,8 +16,8 @@ pub struct ObjectAttributes {
     pub tags: BTreeMap<String, String>,
     /// Until when this version may not be removed.
     pub retention: Option<Retention>,
-    /// Whether this version may not be removed until it is said otherwise.
-    pub legal_hold: bool,
+    /// Whether this version may not be removed until it is said otherwise; nothing when nobody ever said.
+    pub legal_hold: Option<bool>,
 }
 
 /// How a version is protected until a day: see "How S3 Object Lock works" in the Amazon S3 user guide.
@@ -38,6 +38,31 @@ pub enum RetentionMode {
     Governance,
     /// Against everybody: it can only be made longer.
     Compliance,
+}
+
+/// A bucket whose versions can be locked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ObjectLock {
+    /// What a new version is given that comes without a retention of its own.
+    pub default: Option<DefaultRetention>,
+}
+
+/// A retention that begins when a version is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DefaultRetention {
+    /// Against whom.
+    pub mode: RetentionMode,
+    /// For how long.
+    pub period: RetentionPeriod,
+}
+
+/// How long a default retention is, as it was set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum RetentionPeriod {
+    /// So many days.
+    Days(u32),
+    /// So many years, of 365 days.
+    Years(u32),
 }
 
 /// A change of an object's attributes. It says the whole of its part, so that asking again changes nothing.
@@ -62,7 +87,7 @@ impl ObjectAttributes {
     /// Whether the version may not be removed at `now_ms`.
     pub fn is_locked(&self, now_ms: u64, bypass_governance: bool) -> bool {
         let retained = self.retention.is_some_and(|retention| retention.binds(now_ms, bypass_governance));
-        self.legal_hold || retained
+        self.legal_hold == Some(true) || retained
     }
 
     /// The attributes after a change; nothing when the retention that is in force at `now_ms` forbids it.
@@ -71,7 +96,7 @@ impl ObjectAttributes {
         match change {
             AttributeChange::Acl(acl) => attributes.acl = acl,
             AttributeChange::Tags(tags) => attributes.tags = tags,
-            AttributeChange::LegalHold(legal_hold) => attributes.legal_hold = legal_hold,
+            AttributeChange::LegalHold(legal_hold) => attributes.legal_hold = Some(legal_hold),
             AttributeChange::Retention { retention, bypass_governance } => {
                 let binding = self.retention.filter(|current| current.binds(now_ms, bypass_governance));
                 if binding.is_some_and(|binding| !retention.is_some_and(|new| new.extends(binding))) {
@@ -81,6 +106,32 @@ impl ObjectAttributes {
             }
         }
         Some(attributes)
+    }
+}
+
+impl DefaultRetention {
+    /// The retention of a version that is written at `now_ms`.
+    pub fn from(self, now_ms: u64) -> Retention {
+        let days = match self.period {
+            RetentionPeriod::Days(days) => u64::from(days),
+            RetentionPeriod::Years(years) => u64::from(years) * 365,
+        };
+        Retention { mode: self.mode, until_ms: now_ms.saturating_add(days * 24 * 3_600_000) }
+    }
+}
+
+impl RetentionMode {
+    /// S3's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Governance => "GOVERNANCE",
+            Self::Compliance => "COMPLIANCE",
+        }
+    }
+
+    /// The mode of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Governance, Self::Compliance].into_iter().find(|mode| mode.name() == name)
     }
 }
 
@@ -150,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_legal_hold_binds_everybody_until_it_is_lifted() {
-        let held = ObjectAttributes { legal_hold: true, ..ObjectAttributes::default() };
+        let held = ObjectAttributes { legal_hold: Some(true), ..ObjectAttributes::default() };
         assert!(held.is_locked(NOW_MS, true));
         let lifted = held.changed(AttributeChange::LegalHold(false), NOW_MS).expect("a hold is not retention");
         assert!(!lifted.is_locked(NOW_MS, false));

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use crate::attributes::{AttributeChange, ObjectAttributes, Retention, RetentionMode};
+pub use crate::attributes::{
+    AttributeChange, DefaultRetention, ObjectAttributes, ObjectLock, Retention, RetentionMode, RetentionPeriod,
+};
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 pub use crate::checksum::{ETag, ObjectChecksum};
 use crate::encryption::Encryption;

@@ -26,8 +26,8 @@ use annulus_common::map::{
     MapVersion, MasterKeyId, Move, Moves, Node, NodeProfile, NodeState, User,
 };
 use annulus_common::object::{
-    AttributeChange, Data, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, Retention, RetentionMode, Upload,
-    UserId, VersionId, Versioning,
+    AttributeChange, Data, DefaultRetention, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, ObjectLock, Part,
+    Retention, RetentionMode, RetentionPeriod, Upload, UserId, VersionId, Versioning,
 };
 use annulus_common::policy::{BucketPolicy, PublicAccessBlock};
 use annulus_common::protocol::metadata::{
@@ -118,7 +118,7 @@ fn attributes() -> ObjectAttributes {
         acl: ObjectAcl::PublicRead,
         tags: [("team".to_owned(), "red".to_owned())].into(),
         retention: Some(Retention { mode: RetentionMode::Compliance, until_ms: TIME_MS + 1 }),
-        legal_hold: true,
+        legal_hold: Some(true),
     }
 }
 
@@ -345,6 +345,9 @@ fn map() -> ClusterMap {
             versioning: Versioning::Enabled,
             policy: Some(Arc::new(BucketPolicy::parse(POLICY.to_owned(), "music").expect("a policy"))),
             public_access_block: Some(PublicAccessBlock { block_public_acls: true, ..PublicAccessBlock::default() }),
+            object_lock: Some(ObjectLock {
+                default: Some(DefaultRetention { mode: RetentionMode::Compliance, period: RetentionPeriod::Years(7) }),
+            }),
         },
     };
     let version = KmsKeyVersion { created_ms: TIME_MS, master: MasterKeyId([0x3a; 8]), material: wrapped(0x60) };
@@ -382,7 +385,7 @@ fn the_cluster_map_as_it_lies_on_disk() {
     let mut batch = Batch::default();
     records::put_whole(&map, &mut batch);
     let change =
-        MapChange::CreateBucket { name: "music".to_owned(), owner: UserId([0x0a; 32]), acl: BucketAcl::Private };
+        MapChange::CreateBucket { name: "music".to_owned(), owner: UserId([0x0a; 32]), config: Default::default() };
     let entry = MapEntry { request: request(5), time_ms: TIME_MS, change };
     let touched = records::touched(&map, &entry.change);
     let reply = map.apply(&entry).expect("the name is free");

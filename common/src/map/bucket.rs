@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::acl::BucketAcl;
+use crate::attributes::ObjectLock;
 use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
 use crate::lifecycle::Lifecycle;
@@ -52,6 +53,8 @@ pub struct BucketConfig {
     pub public_access_block: Option<PublicAccessBlock>,
     /// What becomes of its objects with time.
     pub lifecycle: Option<Arc<Lifecycle>>,
+    /// Whether its versions can be locked.
+    pub object_lock: Option<ObjectLock>,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -73,6 +76,8 @@ pub enum BucketChange {
     PublicAccessBlock(Option<PublicAccessBlock>),
     /// What becomes of its objects with time.
     Lifecycle(Option<Arc<Lifecycle>>),
+    /// From now on its versions can be locked.
+    ObjectLock(ObjectLock),
 }
 
 /// The life of a bucket.
@@ -90,6 +95,16 @@ pub enum BucketState {
 }
 
 impl BucketConfig {
+    /// Whether what is configured stands in the way of a change. Asked in the log's order: of two changes that cannot both be,
+    /// one is refused. What can be locked must be kept.
+    pub fn allows(&self, change: &BucketChange) -> bool {
+        match change {
+            BucketChange::Versioning(versioning) => self.object_lock.is_none() || *versioning == Versioning::Enabled,
+            BucketChange::ObjectLock(_) => self.versioning == Versioning::Enabled,
+            _ => true,
+        }
+    }
+
     /// Carries out a change, already checked by who asks.
     pub fn change(&mut self, change: &BucketChange) {
         match change {
@@ -101,6 +116,7 @@ impl BucketConfig {
             BucketChange::Policy(policy) => self.policy = policy.clone(),
             BucketChange::PublicAccessBlock(block) => self.public_access_block = *block,
             BucketChange::Lifecycle(lifecycle) => self.lifecycle = lifecycle.clone(),
+            BucketChange::ObjectLock(object_lock) => self.object_lock = Some(*object_lock),
         }
     }
 }

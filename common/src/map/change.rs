@@ -8,7 +8,6 @@ use super::{
     AccessKey, Bucket, BucketChange, BucketConfig, BucketState, ClusterMap, KmsKey, KmsKeyVersion, LayoutChange,
     MapVersion, Node, NodeProfile, NodeState, User, kms,
 };
-use crate::acl::BucketAcl;
 use crate::ids::{BucketId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
 use crate::object::UserId;
 
@@ -38,8 +37,8 @@ pub enum MapChange {
         name: String,
         /// Its owner.
         owner: UserId,
-        /// Who may use it beside its owner.
-        acl: BucketAcl,
+        /// What is configured of it from the beginning.
+        config: Box<BucketConfig>,
     },
     /// Begins to delete a bucket; the entry's request is the token that fences its shards.
     BeginDeleteBucket {
@@ -152,6 +151,9 @@ pub enum MapRefusal {
     /// There is no such bucket.
     #[error("no such bucket")]
     NoSuchBucket,
+    /// What is configured of the bucket stands in the way.
+    #[error("the bucket is configured otherwise")]
+    InvalidBucketState,
     /// Somebody else is deleting the bucket.
     #[error("the bucket is being deleted")]
     BucketBusy(Box<Bucket>),
@@ -234,7 +236,7 @@ impl ClusterMap {
     /// Carries out a change, or refuses it and stays as it was.
     pub fn apply(&mut self, entry: &MapEntry) -> Result<MapReply, MapRefusal> {
         let reply = match &entry.change {
-            MapChange::CreateBucket { name, owner, acl } => self.create_bucket(entry, name, *owner, acl),
+            MapChange::CreateBucket { name, owner, config } => self.create_bucket(entry, name, *owner, config),
             MapChange::BeginDeleteBucket { name } => self.begin_delete_bucket(entry, name),
             MapChange::AbortDeleteBucket { name, token } => self.abort_delete_bucket(name, *token),
             MapChange::FinishDeleteBucket { name, token } => self.finish_delete_bucket(name, *token),
@@ -265,7 +267,7 @@ impl ClusterMap {
         entry: &MapEntry,
         name: &str,
         owner: UserId,
-        acl: &BucketAcl,
+        config: &BucketConfig,
     ) -> Result<MapReply, MapRefusal> {
         if let Some(bucket) = self.buckets.get(name) {
             let again = bucket.request == entry.request;
@@ -285,7 +287,7 @@ impl ClusterMap {
             shards: super::BUCKET_SHARDS,
             request: entry.request,
             state: BucketState::Active,
-            config: BucketConfig { acl: acl.clone(), ..BucketConfig::default() },
+            config: config.clone(),
         };
         self.next_bucket = BucketId(self.next_bucket.0 + 1);
         self.buckets.insert(name.to_owned(), bucket.clone());
@@ -294,6 +296,9 @@ impl ClusterMap {
 
     fn configure_bucket(&mut self, name: &str, id: BucketId, change: &BucketChange) -> Result<MapReply, MapRefusal> {
         let bucket = self.buckets.get_mut(name).filter(|bucket| bucket.id == id).ok_or(MapRefusal::NoSuchBucket)?;
+        if !bucket.config.allows(change) {
+            return Err(MapRefusal::InvalidBucketState);
+        }
         bucket.config.change(change);
         Ok(MapReply::Bucket(bucket.clone()))
     }

@@ -1,7 +1,6 @@
 //! Buckets of all accounts.
 
-use annulus_common::acl::BucketAcl;
-use annulus_common::map::{Bucket, BucketState, ClusterMap};
+use annulus_common::map::{Bucket, BucketConfig, BucketState, ClusterMap};
 use annulus_common::object::UserId;
 use http::StatusCode;
 
@@ -30,7 +29,7 @@ impl Admin {
             Some(name) => find_user(map, name)?,
             None => caller,
         };
-        let bucket = self.objects.create_bucket(&new.name, owner, BucketAcl::Private).await?;
+        let bucket = self.objects.create_bucket(&new.name, owner, BucketConfig::default()).await?;
         Ok(report(map, &new.name, &bucket))
     }
 

@@ -53,6 +53,7 @@ impl From<MapRefusal> for AdminProblem {
             MapRefusal::NoSuchBucket => (StatusCode::NOT_FOUND, "NoSuchBucket"),
             MapRefusal::NoSuchUser => (StatusCode::NOT_FOUND, "NoSuchUser"),
             MapRefusal::NoSuchKey => (StatusCode::NOT_FOUND, "NoSuchKey"),
+            MapRefusal::InvalidBucketState => (StatusCode::CONFLICT, "InvalidBucketState"),
             MapRefusal::BucketExists(_) => (StatusCode::CONFLICT, "BucketExists"),
             MapRefusal::BucketBusy(_) => (StatusCode::CONFLICT, "BucketBusy"),
             MapRefusal::UserExists => (StatusCode::CONFLICT, "UserExists"),

@@ -59,7 +59,7 @@ impl S3Access for Gatekeeper {
         }
         let built = built.ok_or_else(|| s3_error!(NotImplemented))?;
         subresource::check(cx.uri().query(), built.taken).map_err(misplaced)?;
-        promise::check(cx.headers()).map_err(refused)?;
+        promise::check(cx.headers(), cx.s3_op().name()).map_err(refused)?;
         cx.extensions_mut().insert(access);
         Ok(())
     }

@@ -25,6 +25,10 @@ const ENCRYPTION: &[&str] = &[
     "x-amz-copy-source-server-side-encryption-customer-key-md5",
 ];
 
+/// The headers of locks that are built, of operations that make an object.
+const LOCKS: &[&str] =
+    &["x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold"];
+
 /// Headers that promise something by themselves.
 const HEADERS: &[&str] = &[
     "x-amz-annotation-directive",
@@ -41,17 +45,22 @@ const HEADERS: &[&str] = &[
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NotBuilt(pub String);
 
-/// Refuses headers that promise what is not built.
-pub fn check(headers: &HeaderMap) -> Result<(), NotBuilt> {
+/// The header that makes a bucket whose versions can be locked.
+const BUCKET_LOCK: &str = "x-amz-bucket-object-lock-enabled";
+
+/// Refuses headers that promise what is not built, or what this operation does not do.
+pub fn check(headers: &HeaderMap, operation: &str) -> Result<(), NotBuilt> {
+    let locks = matches!(operation, "PutObject" | "CopyObject" | "CreateMultipartUpload");
     for name in headers.keys().map(http::HeaderName::as_str).filter(|name| name.starts_with("x-amz-")) {
         let promises = PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || HEADERS.contains(&name);
-        if promises && !ENCRYPTION.contains(&name) {
+        let is_kept = ENCRYPTION.contains(&name) || (locks && LOCKS.contains(&name));
+        if promises && !is_kept {
             return Err(NotBuilt(name.to_owned()));
         }
     }
-    let locked = headers.get("x-amz-bucket-object-lock-enabled");
-    if locked.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"false")) {
-        return Err(NotBuilt("x-amz-bucket-object-lock-enabled".to_owned()));
+    let locked = headers.get(BUCKET_LOCK).is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"false"));
+    if locked && operation != "CreateBucket" {
+        return Err(NotBuilt(BUCKET_LOCK.to_owned()));
     }
     Ok(())
 }
@@ -65,7 +74,7 @@ mod tests {
     fn check_one(name: &'static str, value: &'static str) -> Result<(), NotBuilt> {
         let mut headers = HeaderMap::new();
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        check(&headers)
+        check(&headers, "UploadPart")
     }
 
     #[test]
@@ -74,6 +83,14 @@ mod tests {
             assert_eq!(check_one(name, "x"), Err(NotBuilt(name.to_owned())));
         }
         assert!(check_one("x-amz-bucket-object-lock-enabled", "true").is_err());
+    }
+
+    #[test]
+    fn a_lock_is_kept_by_what_makes_an_object() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amz-object-lock-mode", HeaderValue::from_static("GOVERNANCE"));
+        assert_eq!(check(&headers, "PutObject"), Ok(()));
+        assert!(check(&headers, "CompleteMultipartUpload").is_err());
     }
 
     #[test]

@@ -141,6 +141,11 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "PutBucketVersioning", taken: &["versioning"] },
     Built { operation: "PutBucketPolicy", taken: &["policy"] },
     Built { operation: "PutPublicAccessBlock", taken: &["publicAccessBlock"] },
+    Built { operation: "PutObjectLockConfiguration", taken: &["object-lock"] },
+    Built { operation: "GetObjectRetention", taken: &["retention", "versionId"] },
+    Built { operation: "PutObjectRetention", taken: &["retention", "versionId"] },
+    Built { operation: "GetObjectLegalHold", taken: &["legal-hold", "versionId"] },
+    Built { operation: "PutObjectLegalHold", taken: &["legal-hold", "versionId"] },
     Built { operation: "PutObjectAcl", taken: &["acl", "versionId"] },
 ];
 

@@ -116,13 +116,13 @@ impl S3Route for SecondPass {
 }
 
 /// Whether the operation's body is XML that is built: `DeleteObjects`, `CompleteMultipartUpload`, `CreateBucket`,
-/// `PutBucketAcl`, `PutObjectAcl`, `PutObjectTagging`.
+/// `PutBucketAcl`, `PutObjectAcl`, `PutObjectTagging`, `PutObjectRetention`, `PutObjectLegalHold`.
 fn has_xml_body(method: &Method, uri: &Uri, target: &Target) -> bool {
     let is_bucket = target.bucket.is_some() && target.key.is_empty();
     let asks = |wanted: &str| query_pairs(uri).any(|pair| pair.split('=').next() == Some(wanted));
     match *method {
         Method::POST => asks("delete") || asks("uploadId"),
-        Method::PUT => is_bucket || asks("acl") || asks("tagging"),
+        Method::PUT => is_bucket || ["acl", "tagging", "retention", "legal-hold"].into_iter().any(asks),
         _ => false,
     }
 }

@@ -3,7 +3,7 @@
 use annulus_common::acl::BucketAcl;
 use annulus_common::ids::{RequestId, ShardId};
 use annulus_common::map::change::{MapChange, MapRefusal, MapReply};
-use annulus_common::map::{Bucket, BucketChange, BucketState};
+use annulus_common::map::{Bucket, BucketChange, BucketConfig, BucketState};
 use annulus_common::object::UserId;
 use annulus_common::protocol::metadata::{Command, MetaReply};
 use futures::future::join_all;
@@ -38,8 +38,8 @@ impl Objects {
     }
 
     /// Makes a bucket. The name is already checked against the rules.
-    pub async fn create_bucket(&self, name: &str, owner: UserId, acl: BucketAcl) -> Result<Bucket, ObjectError> {
-        let change = MapChange::CreateBucket { name: name.to_owned(), owner, acl };
+    pub async fn create_bucket(&self, name: &str, owner: UserId, config: BucketConfig) -> Result<Bucket, ObjectError> {
+        let change = MapChange::CreateBucket { name: name.to_owned(), owner, config: Box::new(config) };
         match self.client.change_map(change).await? {
             Ok(MapReply::Bucket(bucket)) => Ok(bucket),
             Ok(_) => Err(ObjectError::Internal("the answer is not one to a new bucket".into())),
@@ -154,6 +154,7 @@ impl From<MapRefusal> for ObjectError {
         match refusal {
             MapRefusal::BucketExists(bucket) => ObjectError::BucketExists(bucket),
             MapRefusal::NoSuchBucket => ObjectError::NoSuchBucket,
+            MapRefusal::InvalidBucketState => ObjectError::InvalidBucketState,
             MapRefusal::BucketBusy(_) => ObjectError::Conflict,
             MapRefusal::TooManyBuckets => ObjectError::TooManyBuckets,
             other => ObjectError::Internal(other.to_string()),

@@ -35,6 +35,9 @@ pub enum ObjectError {
     /// The bucket's name is taken; the owner tells by whom.
     #[error("the bucket exists")]
     BucketExists(Box<Bucket>),
+    /// What is configured of the bucket stands in the way of what is asked.
+    #[error("the bucket is configured otherwise")]
+    InvalidBucketState,
     /// The account owns as many buckets as it may.
     #[error("too many buckets")]
     TooManyBuckets,

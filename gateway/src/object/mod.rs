@@ -32,8 +32,8 @@ use annulus_common::encryption::EncryptionMode;
 use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
 use annulus_common::object::{
-    ETag, ListedObject, ListedVersion, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Retention,
-    Upload, UploadedPart, UserId, VersionId,
+    ETag, ListedObject, ListedVersion, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Upload,
+    UploadedPart, UserId, VersionId,
 };
 use annulus_common::protocol::metadata::{Deletion, Entry, ListedUpload};
 use bytes::Bytes;
@@ -374,8 +374,6 @@ pub struct CompleteUpload<'a> {
     pub parts: Vec<CompletePart>,
     /// What must hold of the object that is there.
     pub conditions: Conditions,
-    /// The retention of the object, if the upload was begun with none.
-    pub default_retention: Option<Retention>,
     /// The object's checksum, where the client gives it (`x-amz-checksum-*`; a composite one without its `-N`).
     pub checksum: Option<ChecksumValue>,
     /// `x-amz-checksum-type`: must be the upload's.

@@ -14,6 +14,7 @@ use annulus_common::protocol::metadata::{Command, MetaReply};
 use bytes::Bytes;
 use futures::Stream;
 
+use super::attributes::default_retention;
 use super::body::{BodyLength, Destination, StoredBody, store};
 use super::crypt::{Place, Sealing, etag_of};
 use super::digest::{DEFAULT_ALGORITHM, Verified};
@@ -75,13 +76,14 @@ impl Objects {
         let verified = digest.verify(&stored.digests, algorithm)?;
         let etag = ETag::of_md5(etag_of(sealing.as_ref(), 1, verified.md5));
         let size = stored.length;
+        let retention = naming.attributes.retention.or_else(|| default_retention(naming.bucket, self.clock.now_ms()));
         let object = NewObject {
             owner: naming.owner,
             size,
             etag,
             checksum: Some(ObjectChecksum::FullObject(verified.stored)),
             headers: naming.headers,
-            attributes: naming.attributes,
+            attributes: ObjectAttributes { retention, ..naming.attributes },
             data: new_data(part, stored, sealing.as_ref(), &verified),
             encryption: sealing.map(|sealing| sealing.encryption),
         };

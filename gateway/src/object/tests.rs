@@ -9,10 +9,9 @@ mod whole;
 
 use std::sync::Arc;
 
-use annulus_common::acl::BucketAcl;
 use annulus_common::checksum::ChecksumAlgorithm;
 use annulus_common::condition::Conditions;
-use annulus_common::map::{Bucket, BucketChange};
+use annulus_common::map::{Bucket, BucketChange, BucketConfig};
 use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion, VersionId, Versioning};
 use annulus_common::protocol::metadata::Deletion;
 use bytes::Bytes;
@@ -41,7 +40,7 @@ impl Bench {
         let keys = MasterKeys::new(MasterKey::new(SecretKey::new([1; 32])), Vec::new());
         let keys = Arc::new(LocalKeys::new(client.clone(), keys, clock.clone()));
         let objects = Objects::new(client, keys, clock.clone());
-        let bucket = objects.create_bucket("b", OWNER, BucketAcl::Private).await.unwrap();
+        let bucket = objects.create_bucket("b", OWNER, BucketConfig::default()).await.unwrap();
         Self { cluster, clock, objects, bucket }
     }
 

@@ -5,7 +5,7 @@ use annulus_common::object::{ObjectAttributes, UserId};
 use http::HeaderMap;
 use s3s::S3Result;
 
-use super::{Gateway, grants, tags};
+use super::{Gateway, grants, lock, tags};
 
 /// Whose a new object that `writer` puts into `bucket` will be, and what the request says of its attributes.
 pub(super) async fn of_request(
@@ -17,5 +17,6 @@ pub(super) async fn of_request(
     let map = gateway.accounts.map().await?;
     let acl = grants::of_headers(headers, &map)?.object_acl(writer, bucket.owner)?;
     grants::check_public(acl.is_public(), bucket)?;
-    Ok((writer, ObjectAttributes { acl, tags: tags::of_request(headers)?, ..ObjectAttributes::default() }))
+    let lock::Locks { retention, legal_hold } = lock::of_request(headers, bucket, gateway.objects.now_ms())?;
+    Ok((writer, ObjectAttributes { acl, tags: tags::of_request(headers)?, retention, legal_hold }))
 }

@@ -20,7 +20,6 @@ use s3s::dto::{
     ListBucketInventoryConfigurationsOutput, ListBucketMetricsConfigurationsInput,
     ListBucketMetricsConfigurationsOutput,
 };
-use s3s::dto::{GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::Gateway;
@@ -67,8 +66,6 @@ absent! {
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
     get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput:
         "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
-    get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput:
-        "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket";
 }
 
 /// Listings of configurations of which there are none.

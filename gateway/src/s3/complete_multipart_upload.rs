@@ -89,7 +89,6 @@ impl Completion {
             path: UploadPath { bucket: &self.bucket, key: &self.key, upload: self.upload },
             parts: self.parts,
             conditions: self.conditions,
-            default_retention: None,
             checksum: self.checksum,
             checksum_type: self.checksum_type,
             size: self.size,

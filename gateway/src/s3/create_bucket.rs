@@ -1,8 +1,7 @@
 //! CreateBucket.
 
-use annulus_common::acl::BucketAcl;
-use annulus_common::map::Bucket;
-use annulus_common::object::UserId;
+use annulus_common::map::{Bucket, BucketConfig};
+use annulus_common::object::{ObjectLock, UserId, Versioning};
 use s3s::dto::{CreateBucketConfiguration, CreateBucketInput, CreateBucketOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
@@ -25,23 +24,29 @@ pub(super) async fn create_bucket(
     }
     check_configuration(req.input.create_bucket_configuration.as_ref(), &gateway.region)?;
     let acl = grants::of_headers(&req.headers, &*gateway.accounts.map().await?)?.bucket_acl(owner)?;
-    match gateway.objects.create_bucket(&name, owner, acl.clone()).await {
+    // What can be locked must be kept.
+    let (versioning, object_lock) = match req.input.object_lock_enabled_for_bucket {
+        Some(true) => (Versioning::Enabled, Some(ObjectLock::default())),
+        _ => (Versioning::default(), None),
+    };
+    let config = BucketConfig { acl, versioning, object_lock, ..BucketConfig::default() };
+    match gateway.objects.create_bucket(&name, owner, config.clone()).await {
         Ok(_) => {}
-        Err(ObjectError::BucketExists(bucket)) => may_repeat(&bucket, owner, &acl, &gateway.region)?,
+        Err(ObjectError::BucketExists(bucket)) => may_repeat(&bucket, owner, &config, &gateway.region)?,
         Err(error) => return Err(s3_error(error)),
     }
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{name}")), ..Default::default() }))
 }
 
 /// The classic region answers the owner who asks for the same bucket again as if it had just been made; the others do not.
-/// One who asks for another access control list means to make a bucket, and would otherwise close or open the one that is
-/// there.
-fn may_repeat(bucket: &Bucket, caller: UserId, acl: &BucketAcl, region: &str) -> S3Result {
+/// One who asks for another access control list, or for locks, means to make a bucket, and would otherwise close or open the
+/// one that is there.
+fn may_repeat(bucket: &Bucket, caller: UserId, config: &BucketConfig, region: &str) -> S3Result {
     if bucket.owner != caller {
         Err(s3_error!(BucketAlreadyExists))
     } else if region != CLASSIC_REGION {
         Err(s3_error!(BucketAlreadyOwnedByYou))
-    } else if bucket.config.acl != *acl {
+    } else if bucket.config.acl != config.acl || bucket.config.object_lock.is_some() != config.object_lock.is_some() {
         Err(s3_error!(BucketAlreadyExists))
     } else {
         Ok(())
@@ -97,7 +102,8 @@ mod tests {
     fn making_it_again_is_its_owners_right_in_the_classic_region() {
         let (mine, other) = (UserId([1; 32]), UserId([2; 32]));
         let code = |owner, acl: BucketAcl, region| {
-            may_repeat(&bucket(owner), mine, &acl, region).map_err(|error| error.code().as_str().to_owned())
+            let config = BucketConfig { acl, ..BucketConfig::default() };
+            may_repeat(&bucket(owner), mine, &config, region).map_err(|error| error.code().as_str().to_owned())
         };
         let private = BucketAcl::Private;
         assert_eq!(code(mine, private.clone(), "us-east-1"), Ok(()));

@@ -22,6 +22,11 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
         ObjectError::Locked => s3_error!(AccessDenied, "Access Denied because object protected by object lock."),
         ObjectError::NoSuchUpload => s3_error!(NoSuchUpload),
         ObjectError::BucketExists(_) => s3_error!(BucketAlreadyExists),
+        ObjectError::InvalidBucketState => with_status(
+            S3ErrorCode::Custom("InvalidBucketState".into()),
+            StatusCode::CONFLICT,
+            "The request is not valid with the current state of the bucket.",
+        ),
         ObjectError::TooManyBuckets => s3_error!(TooManyBuckets),
         ObjectError::BucketNotEmpty => s3_error!(BucketNotEmpty),
         ObjectError::PreconditionFailed => s3_error!(PreconditionFailed),

@@ -43,7 +43,11 @@ mod list_objects;
 mod list_objects_v2;
 mod list_parts;
 mod listing;
+mod lock;
 mod names;
+mod object_legal_hold;
+mod object_lock_configuration;
+mod object_retention;
 mod object_tagging;
 mod public_access_block;
 mod put_bucket_acl;
@@ -156,6 +160,13 @@ delegate! {
     bucket_versioning::get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput;
     bucket_versioning::put_bucket_versioning(PutBucketVersioningInput) -> PutBucketVersioningOutput;
 
+    object_lock_configuration::get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput;
+    object_lock_configuration::put_object_lock_configuration(PutObjectLockConfigurationInput) -> PutObjectLockConfigurationOutput;
+    object_retention::get_object_retention(GetObjectRetentionInput) -> GetObjectRetentionOutput;
+    object_retention::put_object_retention(PutObjectRetentionInput) -> PutObjectRetentionOutput;
+    object_legal_hold::get_object_legal_hold(GetObjectLegalHoldInput) -> GetObjectLegalHoldOutput;
+    object_legal_hold::put_object_legal_hold(PutObjectLegalHoldInput) -> PutObjectLegalHoldOutput;
+
     put_object::put_object(PutObjectInput) -> PutObjectOutput;
     get_object::get_object(GetObjectInput) -> GetObjectOutput;
     head_object::head_object(HeadObjectInput) -> HeadObjectOutput;
@@ -201,7 +212,6 @@ delegate! {
     bucket_request_payment::get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput;
     bucket_request_payment::put_bucket_request_payment(PutBucketRequestPaymentInput) -> PutBucketRequestPaymentOutput;
     bucket_facts::get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput;
-    bucket_facts::get_object_lock_configuration(GetObjectLockConfigurationInput) -> GetObjectLockConfigurationOutput;
 
     bucket_policy::get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput;
     bucket_policy::put_bucket_policy(PutBucketPolicyInput) -> PutBucketPolicyOutput;

@@ -7,7 +7,7 @@ use super::checksum::{dto_type, expected, set_checksum};
 use super::encryption::customer_of;
 use super::error::s3_error;
 use super::{
-    Gateway, attributes, body, caller, condition, dto_etag, encryption, expiry, headers, version, with_headers,
+    Gateway, attributes, body, caller, condition, dto_etag, encryption, expiry, headers, lock, version, with_headers,
 };
 use crate::object::{BODY_BYTES_MAX, PutObject};
 
@@ -22,6 +22,7 @@ pub(super) async fn put_object(
     let headers = headers::of_request(&req.headers, input.metadata)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, caller).await?;
+    lock::check_digest(&req.headers, &bucket, &attributes)?;
     let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;
     let customer = customer_of(encrypt.as_ref()).cloned();
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());

@@ -13,7 +13,7 @@ use super::find_object::{Place, find_object};
 use super::headers::latin_metadata;
 use super::range::{Selection, choose};
 use super::{Gateway, encryption, expiry, version as version_ids};
-use crate::auth::action::{GET_OBJECT, GET_OBJECT_TAGGING};
+use crate::auth::action::{GET_OBJECT, GET_OBJECT_LEGAL_HOLD, GET_OBJECT_RETENTION, GET_OBJECT_TAGGING};
 use crate::auth::{Access, Resource};
 use crate::kms::CustomerKey;
 
@@ -68,10 +68,13 @@ pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<Found> {
     let place = read.place;
     let (bucket, mut version) = find_object(gateway, read.access, place, GET_OBJECT).await?;
     let object = Resource::object(place.bucket, &bucket, place.key, &version).of_version(place.version_id.is_some());
-    if !read.access.may(GET_OBJECT_TAGGING, &object) {
-        // How many there are is told to those alone who may read them.
-        version.object.attributes.tags.clear();
-    }
+    // How many tags there are, and what locks, is told to those alone who may read them.
+    let [tags, retention, legal_hold] = [GET_OBJECT_TAGGING, GET_OBJECT_RETENTION, GET_OBJECT_LEGAL_HOLD]
+        .map(|action| read.access.may(action, &object));
+    let shown = &mut version.object.attributes;
+    shown.tags.retain(|_, _| tags);
+    shown.retention = shown.retention.filter(|_| retention);
+    shown.legal_hold = shown.legal_hold.filter(|_| legal_hold);
     condition::judge_read(&conditions, &version)?;
     let selection = choose(&version, read.range, read.part_number)?;
     // Last: a part that there is none of is said to be none, whether a key was sent or not.
@@ -112,6 +115,10 @@ macro_rules! fill {
         output.e_tag = Some($crate::s3::dto_etag(&found.object.etag));
         output.expires = headers.expires.clone();
         output.last_modified = Some($crate::s3::headers::timestamp(found.modified_ms));
+        output.object_lock_legal_hold_status = $crate::s3::lock::dto_legal_hold(&found.object.attributes);
+        output.object_lock_mode = $crate::s3::lock::dto_mode(&found.object.attributes);
+        output.object_lock_retain_until_date =
+            found.object.attributes.retention.map(|retention| $crate::s3::headers::timestamp(retention.until_ms));
         output.metadata = Some($crate::s3::headers::dto_metadata(found));
         output.parts_count = selection.parts_count.map(i32::from);
         output.tag_count = $crate::s3::tags::count(&found.object.attributes.tags);

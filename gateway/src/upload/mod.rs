@@ -10,9 +10,8 @@ mod receive;
 
 use std::sync::Arc;
 
-use annulus_common::acl::BucketAcl;
 use annulus_common::clock::SharedClock;
-use annulus_common::map::{Bucket, ClusterMap};
+use annulus_common::map::{Bucket, BucketConfig, ClusterMap};
 use annulus_common::object::UserId;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
@@ -119,7 +118,7 @@ impl Upload {
         };
         let bucket = match self.objects.bucket(&self.config.bucket).await {
             Err(ObjectError::NoSuchBucket) => {
-                match self.objects.create_bucket(&self.config.bucket, owner, BucketAcl::Private).await {
+                match self.objects.create_bucket(&self.config.bucket, owner, BucketConfig::default()).await {
                     Err(ObjectError::BucketExists(bucket)) => *bucket,
                     made => made?,
                 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_common::acl::BucketAcl;
 use annulus_common::chunk::{ChunkOwner, piece_crcs};
 use annulus_common::clock::{SharedClock, SystemClock};
 use annulus_common::ids::{BucketId, ChunkId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId};
@@ -194,7 +193,7 @@ fn map_of(node: &StorageNode) -> Arc<ClusterMap> {
 
 fn create_bucket(watch: &MapWatch, name: &str) -> MapEntry {
     let owner = *watch.latest().users.keys().next().unwrap();
-    let change = MapChange::CreateBucket { name: name.to_owned(), owner, acl: BucketAcl::Private };
+    let change = MapChange::CreateBucket { name: name.to_owned(), owner, config: Default::default() };
     MapEntry { request: RequestId(rand::random()), time_ms: 1, change }
 }
 

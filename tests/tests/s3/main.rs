@@ -18,6 +18,7 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod listings;
+mod locks;
 mod multipart;
 mod objects;
 mod operations;

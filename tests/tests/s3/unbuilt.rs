@@ -15,7 +15,6 @@ async fn operations_that_are_not_built() {
         s3.put(&format!("{bucket}?website")).body("<WebsiteConfiguration></WebsiteConfiguration>"),
         s3.delete(&format!("{bucket}?website")),
         s3.post(&format!("{target}?restore")).body("<RestoreRequest></RestoreRequest>"),
-        s3.put(&format!("{target}?legal-hold")).body("<LegalHold><Status>ON</Status></LegalHold>"),
     ];
     for call in unbuilt {
         call.refused(501, "NotImplemented").await;
@@ -28,12 +27,7 @@ async fn operations_that_are_not_built() {
 async fn headers_that_promise_what_is_not_built() {
     let s3 = shared().await.s3(0);
     let target = format!("{}/k", new_bucket(&s3).await);
-    let promises = [
-        ("x-amz-server-side-encryption", "aws:kms:dsse"),
-        ("x-amz-object-lock-mode", "GOVERNANCE"),
-        ("x-amz-object-lock-legal-hold", "ON"),
-        ("x-amz-write-offset-bytes", "0"),
-    ];
+    let promises = [("x-amz-server-side-encryption", "aws:kms:dsse"), ("x-amz-write-offset-bytes", "0")];
     for (name, value) in promises {
         s3.put(&target).header(name, value).body("x").refused(501, "NotImplemented").await;
         s3.post(&format!("{target}?uploads")).header(name, value).refused(501, "NotImplemented").await;

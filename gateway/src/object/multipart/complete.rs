@@ -4,6 +4,7 @@ use annulus_common::encryption::EncryptionMode;
 use annulus_common::object::Upload;
 use annulus_common::protocol::metadata::{Command, MetaReply};
 
+use super::super::attributes::default_retention;
 use super::super::put::{key_path, written};
 use super::super::{CompleteUpload, ObjectError, ObjectKey, Objects, UploadPath, Written};
 use super::assemble::{assemble, check_order};
@@ -26,7 +27,7 @@ impl Objects {
                 upload: complete.path.upload,
                 versioning: complete.path.bucket.config.versioning,
                 conditions: complete.conditions.clone(),
-                default_retention: complete.default_retention,
+                default_retention: default_retention(complete.path.bucket, self.clock.now_ms()),
                 parts: assembled.parts,
                 fingerprint: assembled.fingerprint,
                 etag: assembled.etag,

@@ -195,7 +195,6 @@ async fn an_upload_has_one_key_and_its_parts_one_each() {
         path,
         parts: [(1, &first.etag), (2, &second.etag)].map(listed).to_vec(),
         conditions: Default::default(),
-        default_retention: None,
         checksum: None,
         checksum_type: None,
         size: None,

@@ -48,7 +48,6 @@ impl Bench {
             path: self.path(upload),
             parts: parts.to_vec(),
             conditions: Conditions::default(),
-            default_retention: None,
             checksum: None,
             checksum_type: None,
             size: None,

@@ -63,8 +63,7 @@ fn change() -> impl Strategy<Value = MapChange> {
     let key = || (0..4u8).prop_map(|number| format!("key-{number}"));
     prop_oneof![
         (bucket(), 0..3u8).prop_map(|(name, owner)| {
-            let acl = BucketAcl::Private;
-            MapChange::CreateBucket { name, owner: user_id(owner), acl }
+            MapChange::CreateBucket { name, owner: user_id(owner), config: Default::default() }
         }),
         (bucket(), 0..6u64, any::<bool>()).prop_map(|(name, id, open)| {
             let acl = if open { BucketAcl::PublicRead } else { BucketAcl::Private };
@@ -171,7 +170,7 @@ impl Group {
 }
 
 fn create_bucket(request: u8, name: &str) -> MapEntry {
-    let change = MapChange::CreateBucket { name: name.to_owned(), owner: user_id(0), acl: BucketAcl::Private };
+    let change = MapChange::CreateBucket { name: name.to_owned(), owner: user_id(0), config: Default::default() };
     MapEntry { request: RequestId([request; 16]), time_ms: 5, change }
 }
 

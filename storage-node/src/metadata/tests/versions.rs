@@ -217,7 +217,9 @@ fn agree(bench: &Bench, model: &Model, limit: u32) {
     assert_eq!(list_all(bench, "", None, b"", limit), model.current());
     for (key, held) in &model.keys {
         let id = |version: Option<Version>| match version {
-            Some(Version::Object(object)) => Some((object.version, true, object.object.attributes.legal_hold)),
+            Some(Version::Object(object)) => {
+                Some((object.version, true, object.object.attributes.legal_hold == Some(true)))
+            }
             Some(Version::Marker(marker)) => Some((marker.version, false, false)),
             None => None,
         };
@@ -319,7 +321,7 @@ fn a_locked_version_is_not_removed_before_its_time() {
     }
     // A put or a plain delete only adds a version.
     let mut held = inline(1);
-    held.attributes.legal_hold = true;
+    held.attributes.legal_hold = Some(true);
     bench.run(put_in(Versioning::Enabled, "k", Conditions::default(), held));
     assert!(matches!(
         bench.run(put_in(Versioning::Enabled, "k", Conditions::default(), inline(2))),

@@ -1,0 +1,60 @@
+//! GetObjectRetention and PutObjectRetention.
+
+use annulus_common::object::{AttributeChange, Retention, RetentionMode};
+use s3s::dto::{
+    Date, GetObjectRetentionInput, GetObjectRetentionOutput, ObjectLockRetention, ObjectLockRetentionMode,
+    PutObjectRetentionInput, PutObjectRetentionOutput,
+};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
+
+use super::delete_object::bypasses;
+use super::error::s3_error;
+use super::find_object::{Place, find_object};
+use super::headers::timestamp;
+use super::{Gateway, access, lock};
+
+pub(super) async fn get_object_retention(
+    gateway: &Gateway,
+    req: S3Request<GetObjectRetentionInput>,
+) -> S3Result<S3Response<GetObjectRetentionOutput>> {
+    let (access, input) = (access(&req.extensions)?, &req.input);
+    let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
+    let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
+    lock::check_bucket(&bucket)?;
+    let retention = found.object.attributes.retention.ok_or_else(lock::none)?;
+    let retention = ObjectLockRetention {
+        mode: Some(ObjectLockRetentionMode::from_static(retention.mode.name())),
+        retain_until_date: Some(Date::from(timestamp(retention.until_ms))),
+    };
+    Ok(S3Response::new(GetObjectRetentionOutput { retention: Some(retention) }))
+}
+
+pub(super) async fn put_object_retention(
+    gateway: &Gateway,
+    req: S3Request<PutObjectRetentionInput>,
+) -> S3Result<S3Response<PutObjectRetentionOutput>> {
+    let access = access(&req.extensions)?;
+    let input = req.input;
+    let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
+    let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
+    lock::check_bucket(&bucket)?;
+    let retention = asked(input.retention.as_ref(), gateway.objects.now_ms())?;
+    let asks = input.bypass_governance_retention;
+    let bypass_governance = bypasses(access, (place.bucket, &bucket, place.key), asks);
+    let change = AttributeChange::Retention { retention, bypass_governance };
+    gateway.objects.set_attributes(&bucket, place.key, &found, change).await.map_err(s3_error)?;
+    Ok(S3Response::new(PutObjectRetentionOutput::default()))
+}
+
+/// A mode and a day; neither, to remove what is there.
+fn asked(retention: Option<&ObjectLockRetention>, now_ms: u64) -> S3Result<Option<Retention>> {
+    let retention = retention.ok_or_else(|| s3_error!(MalformedXML))?;
+    match (&retention.mode, &retention.retain_until_date) {
+        (None, None) => Ok(None),
+        (Some(mode), Some(until)) => {
+            let mode = RetentionMode::named(mode.as_str()).ok_or_else(|| s3_error!(MalformedXML))?;
+            Ok(Some(Retention { mode, until_ms: lock::future(until, now_ms)? }))
+        }
+        _ => Err(s3_error!(MalformedXML)),
+    }
+}
