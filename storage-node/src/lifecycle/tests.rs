@@ -6,7 +6,8 @@ use annulus_common::condition::Conditions;
 use annulus_common::ids::{BucketId, GroupId, PartitionId, RequestId, ShardId, UploadId};
 use annulus_common::lifecycle::{Calendar, Expiration, Filter, Lifecycle, NoncurrentExpiration, Rule};
 use annulus_common::object::{
-    Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Upload, UserId, Versioning,
+    AttributeChange, Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Retention, RetentionMode, Upload,
+    UserId, VersionId, Versioning,
 };
 use annulus_common::protocol::metadata::{
     Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, Query, QueryReply,
@@ -36,10 +37,9 @@ impl Bench {
 
     fn run(&mut self, time_ms: u64, command: Command) -> MetaReply {
         self.index += 1;
-        let request = RequestId(u128::from(self.index).to_be_bytes());
+        let mutation = Mutation { request: request(self.index), time_ms, command };
         let mut batch = Batch::default();
-        let reply =
-            self.partition.apply(self.index, &encode_command(&Mutation { request, time_ms, command }), &mut batch);
+        let reply = self.partition.apply(self.index, &encode_command(&mutation), &mut batch);
         self.kv.write(batch, Durability::Buffered).unwrap();
         decode_reply(&reply).unwrap()
     }
@@ -86,6 +86,13 @@ impl Bench {
         assert!(matches!(self.delete(time_ms, vec![deletion])[..], [DeleteOutcome::Marked(_)]));
     }
 
+    /// Changes the version of a key that entry `sequence` wrote.
+    fn change(&mut self, sequence: u64, key: &str, change: AttributeChange) {
+        let version = VersionId::new(sequence, request(sequence), key);
+        let command = Command::SetAttributes { path: path(key), version, sequence, change };
+        assert_eq!(self.run(0, command), MetaReply::Done);
+    }
+
     /// What is due, from all pages.
     fn due(&self, rule: &Rule, now_ms: u64) -> Vec<Deletion> {
         let mut scan = Scan::new(lifecycle(rule), Calendar::Short(DAY_MS), now_ms);
@@ -116,6 +123,11 @@ impl Bench {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// The name of the mutation that is entry `index`.
+fn request(index: u64) -> RequestId {
+    RequestId(u128::from(index).to_be_bytes())
 }
 
 fn path(key: &str) -> KeyPath {
@@ -182,6 +194,25 @@ fn noncurrent_versions_go_and_then_the_marker_that_hid_them() {
     let due = bench.due(&both, 30 + DAY_MS);
     assert_eq!(bench.delete(2_000, due), [DeleteOutcome::MarkerRemoved]);
     assert_eq!(bench.versions(), 1, "the other key's");
+}
+
+#[test]
+fn a_version_that_is_locked_stays_when_it_is_due() {
+    let mut bench = Bench::new();
+    for key in ["free", "held", "retained"] {
+        bench.put(0, key, &[]);
+        bench.mark(10, key);
+    }
+    let retention = Some(Retention { mode: RetentionMode::Governance, until_ms: 5 * DAY_MS });
+    bench.change(3, "held", AttributeChange::LegalHold(true));
+    bench.change(5, "retained", AttributeChange::Retention { retention, bypass_governance: false });
+    let days = Rule { noncurrent: Some(NoncurrentExpiration { days: 1, newer: None }), ..rule() };
+    let due = bench.due(&days, 2 * DAY_MS);
+    assert_eq!(keys(&due), ["free", "held", "retained"]);
+    let outcomes = bench.delete(2 * DAY_MS, due);
+    assert_eq!(outcomes, [DeleteOutcome::Deleted, DeleteOutcome::Locked, DeleteOutcome::Locked]);
+    let due = bench.due(&days, 6 * DAY_MS);
+    assert_eq!(bench.delete(6 * DAY_MS, due), [DeleteOutcome::Locked, DeleteOutcome::Deleted]);
 }
 
 #[test]
