@@ -35,9 +35,9 @@ impl Wire {
         Self { stream }
     }
 
-    /// Sends some of the body. A server that has already answered may have closed its side: that is its right.
-    pub async fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes).await;
+    /// Sends some of the body, and says whether the server still took it: one that answered long ago need not.
+    pub async fn send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
     }
 
     /// Goes away without a word.

@@ -76,6 +76,19 @@ async fn a_body_ends_where_it_was_announced_to_end() {
     assert_eq!(s3.get(&target).ok().await.text(), "hello");
 }
 
+/// Python's and Java's HTTP clients read no answer before they have sent everything.
+#[tokio::test]
+async fn who_reads_only_after_sending_everything_gets_a_refusal_whole() {
+    let cluster = shared().await;
+    let target = format!("{}/k", new_bucket(&cluster.s3(0)).await);
+    let stranger = S3::new(&cluster.endpoint(0), "nobody-has-this-key", "nor-this-secret");
+    let body = content(16 * CHUNK_BYTES, 3);
+    let mut wire = open(cluster, &stranger, &target, body.len()).await;
+    assert!(wire.send(&body).await, "the connection stays while the client sends");
+    let reply = wire.answer().await.expect("the refusal has not been lost");
+    assert_eq!((reply.status.as_u16(), reply.code().as_deref()), (403, Some("InvalidAccessKeyId")));
+}
+
 #[tokio::test]
 async fn an_object_has_a_largest_size() {
     let cluster = shared().await;
