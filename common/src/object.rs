@@ -140,6 +140,8 @@ pub struct Upload {
     /// The upload's id.
     pub id: UploadId,
     /// Who began it.
+    pub initiator: UserId,
+    /// Who will own the object.
     pub owner: UserId,
     /// When, Unix milliseconds.
     pub initiated_ms: u64,
@@ -218,6 +220,14 @@ pub enum ListedItem {
 }
 
 impl ListedItem {
+    /// Who owns it.
+    pub fn owner_mut(&mut self) -> &mut UserId {
+        match self {
+            Self::Object(object) => &mut object.owner,
+            Self::Marker { marker, .. } => &mut marker.owner,
+        }
+    }
+
     /// The key.
     pub fn key(&self) -> &str {
         match self {

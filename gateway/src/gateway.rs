@@ -26,6 +26,8 @@ pub struct GatewaySettings {
     pub region: String,
     /// The domains under which buckets have host names.
     pub domains: Vec<String>,
+    /// The domain of websites, if there are any.
+    pub website_domain: Option<String>,
     /// The route `/upload`.
     pub upload: UploadConfig,
     /// What wraps the keys of the key service.
@@ -68,6 +70,7 @@ impl GatewaySettings {
         Ok(Self {
             region: config.region.clone(),
             domains: config.domains.clone(),
+            website_domain: config.website_domain.clone(),
             upload: UploadConfig {
                 bucket: config.upload_bucket.clone(),
                 anonymous: config.upload_anonymous,
@@ -102,6 +105,7 @@ impl Gateway {
         let config = GatewayHttpConfig {
             region: settings.region,
             domains: settings.domains,
+            website_domain: settings.website_domain,
             drain_wait: settings.drain_wait,
             sse_c_without_tls: settings.sse_c_without_tls,
             ..GatewayHttpConfig::default()

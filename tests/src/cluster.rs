@@ -40,6 +40,9 @@ pub const DOMAINS: [&str; 2] = ["s3.test", "objects.example"];
 /// The region of every test.
 pub const REGION: &str = "us-east-1";
 
+/// The domain of every test's websites.
+pub const WEBSITE_DOMAIN: &str = "web.test";
+
 /// The e-mail address of the second account.
 pub const ALT_EMAIL: &str = "alt@example.org";
 
@@ -351,6 +354,7 @@ impl Site {
             drain_wait: std::time::Duration::from_secs(30),
             region: REGION.to_owned(),
             domains: DOMAINS.map(str::to_owned).to_vec(),
+            website_domain: Some(WEBSITE_DOMAIN.to_owned()),
             upload: UploadConfig {
                 bucket: "uploads".to_owned(),
                 anonymous: self.spec.upload_anonymous,

@@ -15,6 +15,7 @@ use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType, ChecksumValue, E
 use annulus_common::chunk::{ChunkOwner, Digest, piece_crcs};
 use annulus_common::clock::ManualClock;
 use annulus_common::condition::{Conditions, ETagCondition};
+use annulus_common::cors::{Cors, CorsMethod, CorsRule};
 use annulus_common::encryption::{BucketEncryption, DefaultEncryption, Encryption, EncryptionMode, KmsUse, WrappedKey};
 use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId, UploadId,
@@ -29,6 +30,7 @@ use annulus_common::object::{
     AttributeChange, Data, DefaultRetention, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, ObjectLock, Part,
     Retention, RetentionMode, RetentionPeriod, Upload, UserId, VersionId, Versioning,
 };
+use annulus_common::ownership::ObjectOwnership;
 use annulus_common::policy::{BucketPolicy, PublicAccessBlock};
 use annulus_common::protocol::metadata::{
     Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
@@ -37,6 +39,7 @@ use annulus_common::protocol::{
     Answer, ListedChunk, MoveProgress, PartitionUsage, Progress, Refusal, Request, Response, encode,
 };
 use annulus_common::tags::Tags;
+use annulus_common::website::{Condition, Pages, Protocol, Redirect, Replace, RoutingRule, Website};
 use annulus_storage_node::chunk::files::memory::MemoryFiles;
 use annulus_storage_node::chunk::files::{ExtentFiles, PAGE_BYTES};
 use annulus_storage_node::chunk::{ChunkStore, Execution};
@@ -182,6 +185,7 @@ fn set_attributes(change: AttributeChange) -> Command {
 fn upload(id: u8) -> Upload {
     Upload {
         id: UploadId([id; 16]),
+        initiator: UserId([0x0b; 32]),
         owner: UserId([0x0a; 32]),
         initiated_ms: TIME_MS,
         headers: headers(),
@@ -310,6 +314,34 @@ fn lifecycle() -> Lifecycle {
     Lifecycle { rules: vec![rule] }
 }
 
+fn website() -> Website {
+    let condition = Condition { key_prefix: Some("old/".to_owned()), error_status: Some(404) };
+    let redirect = Redirect {
+        protocol: Some(Protocol::Https),
+        host: Some("example.org".to_owned()),
+        replace: Some(Replace::Prefix("new/".to_owned())),
+        status: Some(302),
+    };
+    Website::Pages(Pages {
+        index_suffix: "index.html".to_owned(),
+        error_key: Some("error.html".to_owned()),
+        rules: vec![RoutingRule { condition: Some(condition), redirect }],
+    })
+}
+
+fn cors() -> Cors {
+    Cors {
+        rules: vec![CorsRule {
+            id: Some("pages".to_owned()),
+            allowed_headers: vec!["x-amz-*".to_owned()],
+            allowed_methods: vec![CorsMethod::Get, CorsMethod::Delete],
+            allowed_origins: vec!["https://*.example.org".to_owned()],
+            expose_headers: vec!["etag".to_owned()],
+            max_age_seconds: Some(300),
+        }],
+    }
+}
+
 fn map() -> ClusterMap {
     let owner = UserId([0x0a; 32]);
     let user = User {
@@ -334,6 +366,9 @@ fn map() -> ClusterMap {
                 ],
                 owner,
             ),
+            ownership: Some(ObjectOwnership::BucketOwnerPreferred),
+            cors: Some(Arc::new(cors())),
+            website: Some(Arc::new(website())),
             encryption: Some(Arc::new(BucketEncryption {
                 default: Some(DefaultEncryption::Kms(Some("k".to_owned()))),
                 bucket_key: Some(true),

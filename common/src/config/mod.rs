@@ -48,6 +48,7 @@ pub struct ServerConfig {
     pub upload_anonymous: bool,
     pub upload_token: Option<Secret>,
     pub domains: Vec<String>,
+    pub website_domain: Option<String>,
     pub internal_listen: Option<SocketAddr>,
     pub log_format: LogFormat,
     pub log_level: String,

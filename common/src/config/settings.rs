@@ -188,6 +188,13 @@ pub static SETTINGS: &[Setting] = &[
          `photos.s3.example.org` is the bucket `photos`. Paths name buckets too, whatever the host.",
     ),
     setting(
+        "website_domain",
+        Kind::Host,
+        Default::None,
+        "The domain under which buckets are served as websites: with `web.example.org`, `photos.web.example.org` is the \
+         website of the bucket `photos`. Without it there are none.",
+    ),
+    setting(
         "internal_listen",
         Kind::Address,
         Default::None,

@@ -6,14 +6,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::acl::BucketAcl;
+use crate::acl::{BucketAcl, ObjectAcl};
 use crate::attributes::ObjectLock;
+use crate::cors::Cors;
 use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
 use crate::lifecycle::Lifecycle;
 use crate::object::{UserId, Versioning};
+use crate::ownership::ObjectOwnership;
 use crate::policy::{BucketPolicy, PublicAccessBlock};
 use crate::tags::Tags;
+use crate::website::Website;
+
+/// The list of whatever is its owner's alone.
+static OWNERS_ALONE: (BucketAcl, ObjectAcl) = (BucketAcl::Private, ObjectAcl::Private);
 
 /// A bucket.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -55,6 +61,12 @@ pub struct BucketConfig {
     pub lifecycle: Option<Arc<Lifecycle>>,
     /// Whether its versions can be locked.
     pub object_lock: Option<ObjectLock>,
+    /// Whose its objects are; the writer's when nothing is set.
+    pub ownership: Option<ObjectOwnership>,
+    /// What pages of other origins may ask of it.
+    pub cors: Option<Arc<Cors>>,
+    /// How it is served as a website.
+    pub website: Option<Arc<Website>>,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -78,6 +90,12 @@ pub enum BucketChange {
     Lifecycle(Option<Arc<Lifecycle>>),
     /// From now on its versions can be locked.
     ObjectLock(ObjectLock),
+    /// Whose its objects are.
+    Ownership(Option<ObjectOwnership>),
+    /// What pages of other origins may ask of it.
+    Cors(Option<Arc<Cors>>),
+    /// How it is served as a website.
+    Website(Option<Arc<Website>>),
 }
 
 /// The life of a bucket.
@@ -92,6 +110,28 @@ pub enum BucketState {
         /// When it began, Unix milliseconds.
         since_ms: u64,
     },
+}
+
+impl Bucket {
+    /// Whether its access control list, and those of its objects, mean nothing.
+    pub fn ignores_acls(&self) -> bool {
+        self.config.ownership == Some(ObjectOwnership::BucketOwnerEnforced)
+    }
+
+    /// Who owns an object of it whose record names `writer`.
+    pub fn object_owner(&self, writer: UserId) -> UserId {
+        if self.ignores_acls() { self.owner } else { writer }
+    }
+
+    /// The list that is in force.
+    pub fn acl(&self) -> &BucketAcl {
+        if self.ignores_acls() { &OWNERS_ALONE.0 } else { &self.config.acl }
+    }
+
+    /// The list that is in force for an object of it whose record has this one.
+    pub fn object_acl<'a>(&self, acl: &'a ObjectAcl) -> &'a ObjectAcl {
+        if self.ignores_acls() { &OWNERS_ALONE.1 } else { acl }
+    }
 }
 
 impl BucketConfig {
@@ -117,6 +157,9 @@ impl BucketConfig {
             BucketChange::PublicAccessBlock(block) => self.public_access_block = *block,
             BucketChange::Lifecycle(lifecycle) => self.lifecycle = lifecycle.clone(),
             BucketChange::ObjectLock(object_lock) => self.object_lock = Some(*object_lock),
+            BucketChange::Ownership(ownership) => self.ownership = *ownership,
+            BucketChange::Cors(cors) => self.cors = cors.clone(),
+            BucketChange::Website(website) => self.website = website.clone(),
         }
     }
 }

@@ -352,6 +352,8 @@ pub struct ListedUpload {
     /// The upload's id.
     pub id: UploadId,
     /// Who began it.
+    pub initiator: UserId,
+    /// Who will own the object.
     pub owner: UserId,
     /// When, Unix milliseconds.
     pub initiated_ms: u64,

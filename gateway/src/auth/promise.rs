@@ -36,7 +36,6 @@ const HEADERS: &[&str] = &[
     "x-amz-checksum-md5",
     "x-amz-checksum-sha512",
     "x-amz-mfa",
-    "x-amz-object-ownership",
     "x-amz-rename-source",
     "x-amz-write-offset-bytes",
 ];

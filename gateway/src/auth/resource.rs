@@ -71,7 +71,7 @@ impl<'a> Resource<'a> {
     /// Who owns it.
     pub(super) fn owner(&self) -> UserId {
         match self.subject {
-            Subject::Object(found) => found.object.owner,
+            Subject::Object(found) => self.bucket.object_owner(found.object.owner),
             Subject::Bucket | Subject::Upload(_) | Subject::Made(_) => self.bucket.owner,
         }
     }
@@ -81,13 +81,16 @@ impl<'a> Resource<'a> {
         let in_list = |grants: &[Grant]| permission.is_some_and(|permission| permits(grants, permission, caller));
         let (owner, bucket_owner, ignores) = (self.owner(), self.bucket.owner, self.block().ignore_public_acls);
         match self.subject {
-            Subject::Bucket if ignores => in_list(&self.bucket.config.acl.without_public(owner).grants(owner)),
-            Subject::Bucket => in_list(&self.bucket.config.acl.grants(owner)),
-            Subject::Object(found) if ignores => {
-                let private = found.object.attributes.acl.without_public(owner, bucket_owner);
-                in_list(&private.grants(owner, bucket_owner))
+            Subject::Bucket if ignores => in_list(&self.bucket.acl().without_public(owner).grants(owner)),
+            Subject::Bucket => in_list(&self.bucket.acl().grants(owner)),
+            Subject::Object(found) => {
+                let acl = self.bucket.object_acl(&found.object.attributes.acl);
+                if ignores {
+                    in_list(&acl.without_public(owner, bucket_owner).grants(owner, bucket_owner))
+                } else {
+                    in_list(&acl.grants(owner, bucket_owner))
+                }
             }
-            Subject::Object(found) => in_list(&found.object.attributes.acl.grants(owner, bucket_owner)),
             Subject::Upload(initiator) => initiator == caller,
             Subject::Made(owner) => permission.is_some() && owner == caller,
         }

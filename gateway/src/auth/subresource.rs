@@ -124,6 +124,10 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "GetPublicAccessBlock", taken: &["publicAccessBlock"] },
     Built { operation: "DeleteBucketPolicy", taken: &["policy"] },
     Built { operation: "DeletePublicAccessBlock", taken: &["publicAccessBlock"] },
+    Built { operation: "DeleteBucketCors", taken: &["cors"] },
+    Built { operation: "DeleteBucketWebsite", taken: &["website"] },
+    Built { operation: "PutBucketWebsite", taken: &["website"] },
+    Built { operation: "DeleteBucketOwnershipControls", taken: &["ownershipControls"] },
     Built { operation: "PutBucketAcl", taken: &["acl"] },
     Built { operation: "GetBucketAnalyticsConfiguration", taken: &["analytics"] },
     Built { operation: "GetBucketIntelligentTieringConfiguration", taken: &["intelligent-tiering"] },
@@ -146,6 +150,8 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "PutObjectRetention", taken: &["retention", "versionId"] },
     Built { operation: "GetObjectLegalHold", taken: &["legal-hold", "versionId"] },
     Built { operation: "PutObjectLegalHold", taken: &["legal-hold", "versionId"] },
+    Built { operation: "PutBucketCors", taken: &["cors"] },
+    Built { operation: "PutBucketOwnershipControls", taken: &["ownershipControls"] },
     Built { operation: "PutObjectAcl", taken: &["acl", "versionId"] },
 ];
 

@@ -3,6 +3,7 @@
 //! mean is decided behind it.
 
 mod addressing;
+mod cors;
 mod errors;
 mod form;
 mod handler;
@@ -13,6 +14,7 @@ mod serve;
 mod service;
 #[cfg(test)]
 mod tests;
+mod website;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +41,8 @@ pub struct GatewayHttpConfig {
     pub region: String,
     /// The domains under which buckets have host names.
     pub domains: Vec<String>,
+    /// The domain under which buckets are websites, if there is one.
+    pub website_domain: Option<String>,
     /// How many connections are served at once; more wait to be accepted.
     pub connections_max: usize,
     /// Whether clients may send their own keys (SSE-C) over connections that are not encrypted here.
@@ -52,6 +56,7 @@ impl Default for GatewayHttpConfig {
         Self {
             region: "us-east-1".to_owned(),
             domains: Vec::new(),
+            website_domain: None,
             connections_max: 4_096,
             sse_c_without_tls: false,
             drain_wait: Duration::from_secs(30),
@@ -80,6 +85,6 @@ pub fn service(
     let accounts = Accounts::new(watch);
     let addressing = Addressing::new(&config.domains);
     let s3 = second_pass::s3_service(&config, objects, accounts.clone(), clock.clone(), &addressing);
-    let forms = Forms { s3: s3.clone(), accounts, region: config.region.clone(), clock };
-    GatewayService::new(config, addressing, s3, forms, handlers, metrics)
+    let forms = Forms { s3: s3.clone(), accounts: accounts.clone(), region: config.region.clone(), clock };
+    GatewayService::new(config, addressing, s3, accounts, forms, handlers, metrics)
 }

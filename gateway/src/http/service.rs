@@ -14,12 +14,14 @@ use s3s::service::S3Service;
 use tracing::{Instrument, error, info_span};
 
 use super::addressing::{Addressing, Target};
+use super::cors::CrossOrigin;
 use super::errors::{error_response, error_response_with};
 use super::form::{self, Forms};
 use super::handler::Peer;
 use super::reply::{Content, CountedBody, Exchange, InFlight, RequestId, finish};
+use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers};
-use crate::auth::{Operation, subresource};
+use crate::auth::{Accounts, Operation, subresource};
 use crate::s3::NamedByHost;
 
 /// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
@@ -42,7 +44,9 @@ struct Shared {
     config: GatewayHttpConfig,
     addressing: Addressing,
     s3: S3Service,
+    accounts: Accounts,
     forms: Forms,
+    websites: Websites,
     handlers: Handlers,
     metrics: Arc<Metrics>,
     /// `x-amz-id-2`: which gateway it was.
@@ -68,13 +72,17 @@ impl GatewayService {
         config: GatewayHttpConfig,
         addressing: Addressing,
         s3: S3Service,
+        accounts: Accounts,
         forms: Forms,
         handlers: Handlers,
         metrics: Arc<Metrics>,
     ) -> Self {
         let host_id = hex::encode(rand::random::<[u8; 16]>());
         let host_id = HeaderValue::from_str(&host_id).expect("hexadecimal digits are a header's value");
-        Self { shared: Arc::new(Shared { config, addressing, s3, forms, handlers, metrics, host_id }) }
+        let websites = Addressing::new(config.website_domain.as_slice());
+        let websites = Websites { s3: s3.clone(), accounts: accounts.clone(), addressing: websites };
+        let shared = Shared { config, addressing, s3, accounts, forms, websites, handlers, metrics, host_id };
+        Self { shared: Arc::new(shared) }
     }
 
     pub(super) fn connections_max(&self) -> usize {
@@ -128,11 +136,20 @@ impl Shared {
     }
 
     async fn answer(&self, request: Request<Incoming>, operation: &Operation) -> Response<Content> {
+        if let Some(target) = self.websites.target(&request) {
+            let cross_origin = CrossOrigin::of(&request, &target);
+            let host_id = self.host_id.to_str().unwrap_or_default();
+            let answer = self.websites.answer(request, &target, host_id);
+            return self.answer_any_origin(cross_origin, operation, answer).await;
+        }
         let target = self.addressing.target(request.headers(), request.uri());
         // A bucket that the host names has every path.
         let server = if target.by_host { Server::S3 } else { server(request.method(), request.uri().path()) };
         let (handler, name) = match server {
-            Server::S3 => return self.answer_s3(request, &target).await,
+            Server::S3 => {
+                let cross_origin = CrossOrigin::of(&request, &target);
+                return self.answer_any_origin(cross_origin, operation, self.answer_s3(request, &target)).await;
+            }
             Server::Operations => (&self.handlers.operations, "operations"),
             Server::Upload => (&self.handlers.upload, "upload"),
         };
@@ -141,6 +158,22 @@ impl Shared {
             Some(handler) => handler.handle(request).await.map(Content::Handler),
             None => error_response(StatusCode::NOT_FOUND, "NotFound", "Nothing is served here."),
         }
+    }
+
+    /// Answers what a browser asks in advance, or with what it may show of the answer.
+    async fn answer_any_origin(
+        &self,
+        cross_origin: CrossOrigin,
+        operation: &Operation,
+        answer: impl Future<Output = Response<Content>>,
+    ) -> Response<Content> {
+        if cross_origin.is_preflight() {
+            operation.name_it("Preflight");
+            return cross_origin.preflight(&self.accounts).await;
+        }
+        let mut response = answer.await;
+        cross_origin.dress(&mut response, &self.accounts).await;
+        response
     }
 
     async fn answer_s3(&self, request: Request<Incoming>, target: &Target) -> Response<Content> {
@@ -229,9 +262,6 @@ fn posted(request: &Request<Incoming>, target: &Target) -> Posted {
 
 /// Refuses what must not reach s3s.
 fn refuse(request: &Request<Incoming>, target: &Target) -> Option<Response<Content>> {
-    if *request.method() == Method::OPTIONS {
-        return Some(refuse_preflight(request.headers()));
-    }
     if !is_allowed(request.method(), target) {
         return Some(method_not_allowed());
     }
@@ -270,19 +300,6 @@ fn is_allowed(method: &Method, target: &Target) -> bool {
         Method::GET | Method::HEAD => true,
         Method::PUT | Method::POST | Method::DELETE => target.bucket.is_some(),
         _ => false,
-    }
-}
-
-/// No bucket has a CORS configuration, and S3 says so.
-fn refuse_preflight(headers: &HeaderMap) -> Response<Content> {
-    if headers.contains_key(http::header::ORIGIN) && headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD) {
-        error_response(StatusCode::FORBIDDEN, "AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.")
-    } else {
-        error_response(
-            StatusCode::BAD_REQUEST,
-            "BadRequest",
-            "Insufficient information. Origin and Access-Control-Request-Method request headers are needed.",
-        )
     }
 }
 

@@ -236,8 +236,7 @@ async fn what_is_not_built_is_refused() {
     let gateway = gateway().await;
     for (method, path) in [
         (Method::DELETE, "/bucket?notification"),
-        (Method::PUT, "/bucket?cors"),
-        (Method::DELETE, "/bucket?cors"),
+        (Method::DELETE, "/bucket?replication"),
         (Method::PUT, "/bucket/k?retention"),
     ] {
         assert_eq!(call(method, path).to(&gateway).await.code(), (501, "NotImplemented"), "{path}");

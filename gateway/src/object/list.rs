@@ -19,8 +19,13 @@ impl Objects {
     pub async fn list(&self, list: ListObjects<'_>) -> Result<ObjectPage, ObjectError> {
         let scope = Scope::new(list.bucket, list.prefix, list.delimiter, list.max_keys);
         let after = list.after.map(|after| (after, None));
-        let (entries, more) =
+        let (mut entries, more) =
             self.page(&scope, after, |shard, from, limit| scope.objects(shard, from, limit), objects_reply).await?;
+        for entry in &mut entries {
+            if let Entry::Item(object) = entry {
+                object.owner = list.bucket.object_owner(object.owner);
+            }
+        }
         let next = entries.last().filter(|_| more).map(name::<ListedObject>);
         Ok(ObjectPage { entries, next })
     }
@@ -36,8 +41,14 @@ impl Objects {
                 Some((key, Some(Amid::Version(sequence))))
             }
         };
-        let (entries, more) =
+        let (mut entries, more) =
             self.page(&scope, after, |shard, from, limit| scope.versions(shard, from, limit), versions_reply).await?;
+        for entry in &mut entries {
+            if let Entry::Item(version) = entry {
+                let owner = version.item.owner_mut();
+                *owner = list.bucket.object_owner(*owner);
+            }
+        }
         let next = entries.last().filter(|_| more).map(|last| match last {
             Entry::Item(version) => (version.key().to_owned(), Some(version.item.version())),
             Entry::Prefix(prefix) => (prefix.clone(), None),

@@ -269,6 +269,8 @@ pub struct CreateUpload<'a> {
     pub bucket: &'a Bucket,
     /// Its key.
     pub key: &'a str,
+    /// Who begins it.
+    pub initiator: UserId,
     /// Who will own it.
     pub owner: UserId,
     /// Its headers.

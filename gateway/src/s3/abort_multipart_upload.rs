@@ -22,7 +22,7 @@ pub(super) async fn abort_multipart_upload(
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
     let page = gateway.objects.list_parts(path, 0, 0).await.map_err(s3_error)?;
-    let upload = Resource::upload(&input.bucket, &bucket, &input.key, page.upload.owner);
+    let upload = Resource::upload(&input.bucket, &bucket, &input.key, page.upload.initiator);
     access.check(access.action(), &upload)?;
     gateway.objects.abort_upload(path).await.map_err(s3_error)?;
     Ok(S3Response::new(AbortMultipartUploadOutput::default()))

@@ -51,6 +51,16 @@ pub(crate) async fn read_whole(body: Body, bytes_max: usize) -> S3Result<Bytes> 
     Ok(whole.freeze())
 }
 
+/// Refuses a document that is longer than S3 takes of its kind, or that does not say how long it is.
+pub(super) fn check_document(headers: &HeaderMap, bytes_max: u64) -> S3Result {
+    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length <= bytes_max => Ok(()),
+        Some(_) => Err(s3_error!(MaxMessageLengthExceeded)),
+        None => Err(s3_error!(MissingContentLength)),
+    }
+}
+
 /// Compares a whole body with the checksums in its head and behind it.
 pub(crate) fn check_whole(bytes: &[u8], head: Option<&HeaderMap>, trailers: Option<&HeaderMap>) -> S3Result {
     for headers in head.into_iter().chain(trailers) {

@@ -5,10 +5,9 @@
 
 use http::StatusCode;
 use s3s::dto::{
-    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketCorsInput,
-    GetBucketCorsOutput, GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
-    GetBucketNotificationConfigurationOutput, GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput,
-    GetBucketReplicationInput, GetBucketReplicationOutput, GetBucketWebsiteInput, GetBucketWebsiteOutput,
+    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketLoggingInput,
+    GetBucketLoggingOutput, GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
+    GetBucketReplicationInput, GetBucketReplicationOutput,
 };
 use s3s::dto::{
     GetBucketAnalyticsConfigurationInput, GetBucketAnalyticsConfigurationOutput,
@@ -58,14 +57,8 @@ absent! {
         "NoSuchConfiguration", "The specified configuration does not exist.";
     get_bucket_metrics_configuration(GetBucketMetricsConfigurationInput) -> GetBucketMetricsConfigurationOutput:
         "NoSuchConfiguration", "The specified configuration does not exist.";
-    get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput:
-        "NoSuchCORSConfiguration", "The CORS configuration does not exist";
-    get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput:
-        "OwnershipControlsNotFoundError", "The bucket ownership controls were not found";
     get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput:
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
-    get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput:
-        "NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration";
 }
 
 /// Listings of configurations of which there are none.
@@ -84,7 +77,7 @@ none_listed! {
     list_bucket_metrics_configurations(ListBucketMetricsConfigurationsInput) -> ListBucketMetricsConfigurationsOutput;
 }
 
-fn none(code: &'static str, message: &'static str) -> S3Error {
+pub(super) fn none(code: &'static str, message: &'static str) -> S3Error {
     let code = S3ErrorCode::from_bytes(code.as_bytes()).unwrap_or(S3ErrorCode::InternalError);
     with_status(code, StatusCode::NOT_FOUND, message)
 }

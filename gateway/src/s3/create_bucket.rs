@@ -2,11 +2,13 @@
 
 use annulus_common::map::{Bucket, BucketConfig};
 use annulus_common::object::{ObjectLock, UserId, Versioning};
+use annulus_common::ownership::ObjectOwnership;
 use s3s::dto::{CreateBucketConfiguration, CreateBucketInput, CreateBucketOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::error::s3_error;
 use super::names::is_bucket_name;
+use super::put_bucket_ownership_controls::check_without_acls;
 use super::{Gateway, caller, grants};
 use crate::object::ObjectError;
 
@@ -24,12 +26,16 @@ pub(super) async fn create_bucket(
     }
     check_configuration(req.input.create_bucket_configuration.as_ref(), &gateway.region)?;
     let acl = grants::of_headers(&req.headers, &*gateway.accounts.map().await?)?.bucket_acl(owner)?;
+    let ownership = req.input.object_ownership.as_ref().map(|name| ownership(name.as_str())).transpose()?;
+    if ownership == Some(ObjectOwnership::BucketOwnerEnforced) {
+        check_without_acls(&acl, owner)?;
+    }
     // What can be locked must be kept.
     let (versioning, object_lock) = match req.input.object_lock_enabled_for_bucket {
         Some(true) => (Versioning::Enabled, Some(ObjectLock::default())),
         _ => (Versioning::default(), None),
     };
-    let config = BucketConfig { acl, versioning, object_lock, ..BucketConfig::default() };
+    let config = BucketConfig { acl, ownership, versioning, object_lock, ..BucketConfig::default() };
     match gateway.objects.create_bucket(&name, owner, config.clone()).await {
         Ok(_) => {}
         Err(ObjectError::BucketExists(bucket)) => may_repeat(&bucket, owner, &config, &gateway.region)?,
@@ -39,18 +45,29 @@ pub(super) async fn create_bucket(
 }
 
 /// The classic region answers the owner who asks for the same bucket again as if it had just been made; the others do not.
-/// One who asks for another access control list, or for locks, means to make a bucket, and would otherwise close or open the
-/// one that is there.
+/// One who asks for another access control list or ownership, or for locks, means to make a bucket, and would otherwise close
+/// or open the one that is there.
 fn may_repeat(bucket: &Bucket, caller: UserId, config: &BucketConfig, region: &str) -> S3Result {
     if bucket.owner != caller {
         Err(s3_error!(BucketAlreadyExists))
     } else if region != CLASSIC_REGION {
         Err(s3_error!(BucketAlreadyOwnedByYou))
-    } else if bucket.config.acl != config.acl || bucket.config.object_lock.is_some() != config.object_lock.is_some() {
+    } else if !is_as_asked(&bucket.config, config) {
         Err(s3_error!(BucketAlreadyExists))
     } else {
         Ok(())
     }
+}
+
+fn is_as_asked(config: &BucketConfig, asked: &BucketConfig) -> bool {
+    (&config.acl, config.ownership, config.object_lock.is_some())
+        == (&asked.acl, asked.ownership, asked.object_lock.is_some())
+}
+
+/// `x-amz-object-ownership`.
+fn ownership(name: &str) -> S3Result<ObjectOwnership> {
+    ObjectOwnership::named(name)
+        .ok_or_else(|| s3_error!(InvalidArgument, "Invalid x-amz-object-ownership header: {name}"))
 }
 
 /// A bucket is made where it is asked for, and that must be here.

@@ -24,7 +24,16 @@ pub(super) async fn create_multipart_upload(
     let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, caller).await?;
     let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;
     let customer = encryption::customer_of(encrypt.as_ref()).cloned();
-    let create = CreateUpload { bucket: &bucket, key: &input.key, owner, headers, attributes, checksum, encrypt };
+    let create = CreateUpload {
+        bucket: &bucket,
+        key: &input.key,
+        initiator: caller,
+        owner,
+        headers,
+        attributes,
+        checksum,
+        encrypt,
+    };
     let upload = gateway.objects.create_upload(create).await.map_err(s3_error)?;
     let mode = upload.encryption.as_ref().map(|encryption| &encryption.mode);
     let headers = encryption::answer_written(mode, customer.as_ref());

@@ -79,5 +79,5 @@ pub(super) async fn check_upload(gateway: &Gateway, caller: UserId, path: Upload
         return Ok(());
     }
     let page = gateway.objects.list_parts(path, 0, 0).await.map_err(s3_error)?;
-    if page.upload.owner == caller { Ok(()) } else { Err(s3_error!(AccessDenied)) }
+    if page.upload.initiator == caller { Ok(()) } else { Err(s3_error!(AccessDenied)) }
 }

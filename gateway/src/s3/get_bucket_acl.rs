@@ -13,6 +13,6 @@ pub(super) async fn get_bucket_acl(
 ) -> S3Result<S3Response<GetBucketAclOutput>> {
     let bucket = gateway.objects.bucket(&req.input.bucket).await.map_err(s3_error)?;
     let map = gateway.accounts.map().await?;
-    let grants = dto_grants(&map, &bucket.config.acl.grants(bucket.owner));
+    let grants = dto_grants(&map, &bucket.acl().grants(bucket.owner));
     Ok(S3Response::new(GetBucketAclOutput { grants: Some(grants), owner: Some(owner(&map, bucket.owner)) }))
 }

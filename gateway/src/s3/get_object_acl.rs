@@ -15,7 +15,11 @@ pub(super) async fn get_object_acl(
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
     let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
     let map = gateway.accounts.map().await?;
-    let grants = dto_grants(&map, &found.object.attributes.acl.grants(found.object.owner, bucket.owner));
-    let owner = Some(owner(&map, found.object.owner));
-    Ok(S3Response::new(GetObjectAclOutput { grants: Some(grants), owner, ..Default::default() }))
+    let owner_id = bucket.object_owner(found.object.owner);
+    let acl = bucket.object_acl(&found.object.attributes.acl);
+    Ok(S3Response::new(GetObjectAclOutput {
+        grants: Some(dto_grants(&map, &acl.grants(owner_id, bucket.owner))),
+        owner: Some(owner(&map, owner_id)),
+        ..Default::default()
+    }))
 }

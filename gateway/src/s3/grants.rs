@@ -77,6 +77,17 @@ pub(super) fn of_request(
 }
 
 impl Asked {
+    /// Whether it asks for nothing but that the bucket's owner has all rights: what may be said where lists mean nothing.
+    pub(super) fn leaves_all_to(&self, bucket_owner: UserId) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Canned(name) => ObjectAcl::named(name) == Some(ObjectAcl::BucketOwnerFullControl),
+            Self::Grants(grants) => {
+                ObjectAcl::of_grants(grants.clone(), bucket_owner, bucket_owner) == ObjectAcl::Private
+            }
+        }
+    }
+
     /// As the list of a bucket of `owner`.
     pub(super) fn bucket_acl(self, owner: UserId) -> S3Result<BucketAcl> {
         match self {
@@ -100,6 +111,11 @@ impl Asked {
 pub(super) fn check_public(is_public: bool, bucket: &Bucket) -> S3Result {
     let blocked = bucket.config.public_access_block.is_some_and(|block| block.block_public_acls);
     if is_public && blocked { Err(s3_error!(AccessDenied)) } else { Ok(()) }
+}
+
+/// The answer where access control lists mean nothing.
+pub(super) fn not_supported() -> s3s::S3Error {
+    s3_error!(AccessControlListNotSupported, "The bucket does not allow ACLs")
 }
 
 /// Grants as an output has them.

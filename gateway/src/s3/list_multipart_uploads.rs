@@ -86,7 +86,7 @@ fn dto_upload(upload: &ListedUpload, names: Names, map: &ClusterMap) -> Multipar
         checksum_algorithm: upload.checksum.map(|(algorithm, _)| dto_algorithm(algorithm)),
         checksum_type: upload.checksum.map(|(_, kind)| dto_type(kind)),
         initiated: Some(timestamp(upload.initiated_ms)),
-        initiator: Some(initiator(map, upload.owner)),
+        initiator: Some(initiator(map, upload.initiator)),
         key: Some(names.write(&upload.key)),
         owner: Some(owner(map, upload.owner)),
         storage_class: Some(StorageClass::from(class)),

@@ -33,7 +33,7 @@ pub(super) async fn list_parts(
     let after = u16::try_from(marker).unwrap_or(u16::MAX);
     let limit = u16::try_from(max_parts).unwrap_or(u16::MAX);
     let page = gateway.objects.list_parts(path, after, limit).await.map_err(s3_error)?;
-    let upload = Resource::upload(&input.bucket, &bucket, &input.key, page.upload.owner);
+    let upload = Resource::upload(&input.bucket, &bucket, &input.key, page.upload.initiator);
     access.check(access.action(), &upload)?;
     let map = gateway.accounts.map().await?;
     let algorithm = page.upload.checksum.map(|(algorithm, _)| algorithm);
@@ -46,7 +46,7 @@ pub(super) async fn list_parts(
         bucket: Some(input.bucket),
         checksum_algorithm: algorithm.map(dto_algorithm),
         checksum_type: page.upload.checksum.map(|(_, kind)| dto_type(kind)),
-        initiator: Some(initiator(&map, page.upload.owner)),
+        initiator: Some(initiator(&map, page.upload.initiator)),
         is_truncated: Some(page.truncated),
         key: Some(xml_text(&input.key)),
         max_parts: Some(max_parts),

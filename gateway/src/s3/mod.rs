@@ -20,6 +20,9 @@ mod copy_object;
 mod create_bucket;
 mod create_multipart_upload;
 mod delete_bucket;
+mod delete_bucket_cors;
+mod delete_bucket_ownership_controls;
+mod delete_bucket_website;
 mod delete_object;
 mod delete_objects;
 mod encryption;
@@ -27,7 +30,10 @@ mod error;
 mod expiry;
 mod find_object;
 mod get_bucket_acl;
+mod get_bucket_cors;
 mod get_bucket_location;
+mod get_bucket_ownership_controls;
+mod get_bucket_website;
 mod get_object;
 mod get_object_acl;
 mod get_object_attributes;
@@ -51,6 +57,9 @@ mod object_retention;
 mod object_tagging;
 mod public_access_block;
 mod put_bucket_acl;
+mod put_bucket_cors;
+mod put_bucket_ownership_controls;
+mod put_bucket_website;
 mod put_object;
 mod put_object_acl;
 pub(crate) mod range;
@@ -196,10 +205,10 @@ delegate! {
     bucket_encryption::delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
 
     bucket_facts::get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
-    bucket_facts::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
+    get_bucket_cors::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
     bucket_facts::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
     bucket_facts::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
-    bucket_facts::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
+    get_bucket_ownership_controls::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
     bucket_facts::get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;
     bucket_facts::get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput;
     bucket_facts::get_bucket_intelligent_tiering_configuration(GetBucketIntelligentTieringConfigurationInput) -> GetBucketIntelligentTieringConfigurationOutput;
@@ -211,7 +220,7 @@ delegate! {
     bucket_facts::list_bucket_metrics_configurations(ListBucketMetricsConfigurationsInput) -> ListBucketMetricsConfigurationsOutput;
     bucket_request_payment::get_bucket_request_payment(GetBucketRequestPaymentInput) -> GetBucketRequestPaymentOutput;
     bucket_request_payment::put_bucket_request_payment(PutBucketRequestPaymentInput) -> PutBucketRequestPaymentOutput;
-    bucket_facts::get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput;
+    get_bucket_website::get_bucket_website(GetBucketWebsiteInput) -> GetBucketWebsiteOutput;
 
     bucket_policy::get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput;
     bucket_policy::put_bucket_policy(PutBucketPolicyInput) -> PutBucketPolicyOutput;
@@ -232,6 +241,12 @@ delegate! {
 
     get_bucket_acl::get_bucket_acl(GetBucketAclInput) -> GetBucketAclOutput;
     put_bucket_acl::put_bucket_acl(PutBucketAclInput) -> PutBucketAclOutput;
+    put_bucket_cors::put_bucket_cors(PutBucketCorsInput) -> PutBucketCorsOutput;
+    put_bucket_website::put_bucket_website(PutBucketWebsiteInput) -> PutBucketWebsiteOutput;
+    delete_bucket_website::delete_bucket_website(DeleteBucketWebsiteInput) -> DeleteBucketWebsiteOutput;
+    delete_bucket_cors::delete_bucket_cors(DeleteBucketCorsInput) -> DeleteBucketCorsOutput;
+    put_bucket_ownership_controls::put_bucket_ownership_controls(PutBucketOwnershipControlsInput) -> PutBucketOwnershipControlsOutput;
+    delete_bucket_ownership_controls::delete_bucket_ownership_controls(DeleteBucketOwnershipControlsInput) -> DeleteBucketOwnershipControlsOutput;
     get_object_acl::get_object_acl(GetObjectAclInput) -> GetObjectAclOutput;
     put_object_acl::put_object_acl(PutObjectAclInput) -> PutObjectAclOutput;
 }

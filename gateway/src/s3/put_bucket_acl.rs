@@ -12,6 +12,9 @@ pub(super) async fn put_bucket_acl(
 ) -> S3Result<S3Response<PutBucketAclOutput>> {
     let input = req.input;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    if bucket.ignores_acls() {
+        return Err(grants::not_supported());
+    }
     let map = gateway.accounts.map().await?;
     let asked = grants::of_request(&req.headers, input.access_control_policy.as_ref(), &map, bucket.owner)?;
     let acl = asked.bucket_acl(bucket.owner)?;

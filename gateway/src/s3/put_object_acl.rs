@@ -16,6 +16,9 @@ pub(super) async fn put_object_acl(
     let access = access(&req.extensions)?;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
     let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
+    if bucket.ignores_acls() {
+        return Err(grants::not_supported());
+    }
     let map = gateway.accounts.map().await?;
     let owner = found.object.owner;
     let asked = grants::of_request(&req.headers, input.access_control_policy.as_ref(), &map, owner)?;

@@ -245,6 +245,7 @@ fn uploads_are_due_in_their_time() {
     for (key, initiated_ms) in [("a", 0), ("b", 500), ("c", 5_000)] {
         let upload = Upload {
             id: UploadId([key.as_bytes()[0]; 16]),
+            initiator: UserId([0; 32]),
             owner: UserId([0; 32]),
             initiated_ms,
             headers: ObjectHeaders::default(),

@@ -195,6 +195,7 @@ impl Walk for Uploads<'_> {
         Ok(ListedUpload {
             key,
             id: upload.id,
+            initiator: upload.initiator,
             owner: upload.owner,
             initiated_ms: upload.initiated_ms,
             checksum: upload.checksum,

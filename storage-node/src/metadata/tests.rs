@@ -88,6 +88,7 @@ impl Bench {
     fn begin_upload(&mut self, key: &str, id: u8) -> UploadId {
         let upload = Upload {
             id: UploadId([id; 16]),
+            initiator: UserId([0; 32]),
             owner: UserId([0; 32]),
             initiated_ms: 0,
             headers: ObjectHeaders::default(),

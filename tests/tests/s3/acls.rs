@@ -19,12 +19,12 @@ const PERMISSIONS: [(&str, &str); 5] = [
 ];
 
 /// The canonical id of a client's account.
-async fn id_of(s3: &S3) -> String {
+pub(crate) async fn id_of(s3: &S3) -> String {
     s3.get("/").ok().await.element("ID").expect("a list of buckets names their owner")
 }
 
 /// Grantee of the type that the name looks like, granted a permission.
-fn grant(grantee: &str, permission: &str) -> String {
+pub(crate) fn grant(grantee: &str, permission: &str) -> String {
     let (kind, element) = match grantee {
         uri if uri.starts_with("http") => ("Group", "URI"),
         email if email.contains('@') => ("AmazonCustomerByEmail", "EmailAddress"),
@@ -40,7 +40,7 @@ fn grant_of_type(kind: &str, grantee: &str, permission: &str) -> String {
     )
 }
 
-fn policy(owner: &str, grants: &[String]) -> String {
+pub(crate) fn policy(owner: &str, grants: &[String]) -> String {
     format!(
         "<AccessControlPolicy><Owner><ID>{owner}</ID></Owner><AccessControlList>{}</AccessControlList></AccessControlPolicy>",
         grants.concat()
@@ -48,7 +48,7 @@ fn policy(owner: &str, grants: &[String]) -> String {
 }
 
 /// What a list shows: each grantee by id or URI, with its permission.
-async fn shown(s3: &S3, target: &str) -> Vec<(String, String)> {
+pub(crate) async fn shown(s3: &S3, target: &str) -> Vec<(String, String)> {
     let text = s3.get(&format!("{target}?acl")).ok().await.text();
     let inner = |text: &str, name: &str| {
         let rest = text.split_once(&format!("<{name}>"))?.1;
@@ -62,12 +62,12 @@ async fn shown(s3: &S3, target: &str) -> Vec<(String, String)> {
     shown.collect()
 }
 
-fn pair(grantee: &str, permission: &str) -> (String, String) {
+pub(crate) fn pair(grantee: &str, permission: &str) -> (String, String) {
     (grantee.to_owned(), permission.to_owned())
 }
 
 /// Whether it is allowed; whatever else goes wrong is not expected.
-async fn is_allowed(call: Call<'_>) -> bool {
+pub(crate) async fn is_allowed(call: Call<'_>) -> bool {
     let reply = call.send().await;
     assert!(reply.status.is_success() || reply.status == 403, "{} {}", reply.status, reply.text());
     reply.status.is_success()

@@ -10,6 +10,7 @@ mod buckets;
 mod checksums;
 mod conditions;
 mod copies;
+mod cors;
 mod deletes;
 mod disturbances;
 mod encryption;
@@ -22,6 +23,7 @@ mod locks;
 mod multipart;
 mod objects;
 mod operations;
+mod ownership;
 mod policies;
 mod presigned;
 mod promises;
@@ -34,6 +36,7 @@ mod unbuilt;
 mod uploads;
 mod versions;
 mod virtual_hosts;
+mod website;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -12,8 +12,7 @@ async fn operations_that_are_not_built() {
     s3.put(&target).body("hello").ok().await;
     let unbuilt = [
         s3.put(&format!("{bucket}?replication")).body("<ReplicationConfiguration></ReplicationConfiguration>"),
-        s3.put(&format!("{bucket}?website")).body("<WebsiteConfiguration></WebsiteConfiguration>"),
-        s3.delete(&format!("{bucket}?website")),
+        s3.delete(&format!("{bucket}?replication")),
         s3.post(&format!("{target}?restore")).body("<RestoreRequest></RestoreRequest>"),
     ];
     for call in unbuilt {

@@ -361,6 +361,7 @@ fn listed_upload(key: &str, upload: &Upload) -> ListedUpload {
     ListedUpload {
         key: key.to_owned(),
         id: upload.id,
+        initiator: upload.initiator,
         owner: upload.owner,
         initiated_ms: upload.initiated_ms,
         checksum: upload.checksum,

@@ -25,6 +25,7 @@ impl Objects {
         let initiated_ms = self.clock.now_ms();
         let upload = Upload {
             id: UploadId::generate(initiated_ms),
+            initiator: create.initiator,
             owner: create.owner,
             initiated_ms,
             headers: create.headers,

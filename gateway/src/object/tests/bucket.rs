@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use annulus_common::ids::{RequestId, ShardId};
-use annulus_common::map::BucketState;
 use annulus_common::map::change::{MapChange, MapEntry};
+use annulus_common::map::{BucketConfig, BucketState};
 use annulus_common::object::UserId;
 use annulus_common::protocol::metadata::Command;
 
@@ -36,17 +36,17 @@ async fn buckets_come_and_go() {
     assert_eq!(bench.objects.bucket("b").await.unwrap(), bench.bucket);
     assert!(matches!(bench.objects.bucket("c").await, Err(ObjectError::NoSuchBucket)));
     let other = UserId([8; 32]);
-    let outcome = bench.objects.create_bucket("b", other, Default::default()).await;
+    let outcome = bench.objects.create_bucket("b", other, BucketConfig::default()).await;
     assert!(matches!(outcome, Err(ObjectError::BucketExists(bucket)) if bucket.owner == OWNER));
-    bench.objects.create_bucket("a", OWNER, Default::default()).await.unwrap();
-    bench.objects.create_bucket("z", other, Default::default()).await.unwrap();
+    bench.objects.create_bucket("a", OWNER, BucketConfig::default()).await.unwrap();
+    bench.objects.create_bucket("z", other, BucketConfig::default()).await.unwrap();
     let names = |buckets: Vec<(String, _)>| buckets.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     assert_eq!(names(bench.objects.list_buckets(OWNER).await.unwrap()), ["a", "b"]);
     bench.objects.delete_bucket("b").await.unwrap();
     assert!(matches!(bench.objects.bucket("b").await, Err(ObjectError::NoSuchBucket)));
     assert!(matches!(bench.objects.delete_bucket("b").await, Err(ObjectError::NoSuchBucket)));
     // A write that comes late never lands in the bucket's successor.
-    let successor = bench.objects.create_bucket("b", OWNER, Default::default()).await.unwrap();
+    let successor = bench.objects.create_bucket("b", OWNER, BucketConfig::default()).await.unwrap();
     assert_ne!(successor.id, bench.bucket.id);
     assert!(matches!(bench.put_bytes("k", b"late").await, Err(ObjectError::NoSuchBucket)));
 }

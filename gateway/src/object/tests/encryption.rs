@@ -151,6 +151,7 @@ async fn an_upload_has_one_key_and_its_parts_one_each() {
     let create = CreateUpload {
         bucket,
         key: "k",
+        initiator: OWNER,
         owner: OWNER,
         headers: ObjectHeaders::default(),
         attributes: Default::default(),
@@ -219,6 +220,7 @@ async fn a_part_that_is_believed_encrypted_is_not_stored_plain() {
     let create = CreateUpload {
         bucket: &bench.bucket,
         key: "k",
+        initiator: OWNER,
         owner: OWNER,
         headers: ObjectHeaders::default(),
         attributes: Default::default(),

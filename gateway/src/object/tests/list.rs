@@ -144,7 +144,7 @@ proptest! {
             let mut expected: BTreeSet<(String, Option<UploadId>)> = BTreeSet::new();
             for key in &keys {
                 let create =
-                    CreateUpload { bucket: &bench.bucket, key, owner: OWNER, headers: ObjectHeaders::default(), attributes: ObjectAttributes::default(), checksum: None, encrypt: None };
+                    CreateUpload { bucket: &bench.bucket, key, initiator: OWNER, owner: OWNER, headers: ObjectHeaders::default(), attributes: ObjectAttributes::default(), checksum: None, encrypt: None };
                 let upload = bench.objects.create_upload(create).await.unwrap();
                 match delimiter.as_ref().and_then(|_| key.find('/')) {
                     Some(at) => expected.insert((key[..=at].to_owned(), None)),

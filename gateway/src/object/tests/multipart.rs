@@ -22,8 +22,16 @@ impl Bench {
     async fn begin(&self, checksum: Option<(ChecksumAlgorithm, ChecksumType)>) -> UploadId {
         let headers = ObjectHeaders { content_type: Some("a/b".into()), ..ObjectHeaders::default() };
         let attributes = ObjectAttributes::default();
-        let create =
-            CreateUpload { bucket: &self.bucket, key: "k", owner: OWNER, headers, attributes, checksum, encrypt: None };
+        let create = CreateUpload {
+            bucket: &self.bucket,
+            key: "k",
+            initiator: OWNER,
+            owner: OWNER,
+            headers,
+            attributes,
+            checksum,
+            encrypt: None,
+        };
         self.objects.create_upload(create).await.unwrap().id
     }
 
@@ -174,6 +182,7 @@ async fn a_part_keeps_to_its_uploads_algorithm() {
     let unsupported = CreateUpload {
         bucket: &bench.bucket,
         key: "k",
+        initiator: OWNER,
         owner: OWNER,
         headers: ObjectHeaders::default(),
         attributes: ObjectAttributes::default(),
