@@ -30,6 +30,16 @@ class Cluster:
     main: Account
     other: Account | None
 
+    @property
+    def environment(self):
+        """The main account as most tools read it."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.main.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.main.secret_key,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_REGION": self.region,
+        }
+
     def client(self, gateway=0, account=None, **config):
         """A boto3 client of one gateway; -1 is the last, another one than 0 wherever there are several."""
         account = account or self.main

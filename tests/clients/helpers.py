@@ -4,8 +4,13 @@ import base64
 import contextlib
 import hashlib
 import os
+import pathlib
 import random
+import shutil
+import signal
+import socket
 import subprocess
+import sys
 import time
 import zlib
 
@@ -15,6 +20,18 @@ import pytest
 
 KIB = 1024
 MIB = 1024 * KIB
+
+
+def tool(name):
+    """Where a command is: among the Python clients, else on the PATH; nothing where it could not be had."""
+    ours = pathlib.Path(sys.executable).with_name(name)
+    return str(ours) if ours.exists() else shutil.which(name)
+
+
+def needs(*names):
+    """Skips a test, and says why, where one of these commands is missing."""
+    missing = [name for name in names if not tool(name)]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed, and not to be had here: {', '.join(missing)}")
 
 
 def body_of(size, seed=0):
@@ -95,3 +112,53 @@ def run(*command, env=None, timeout=300, check=True):
 def tree_of(directory):
     """{relative path: bytes} of every file below."""
     return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def free_address():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return "127.0.0.1:%d" % probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def server(*command, env=None, log):
+    """A process that runs beside the test; its last words go to the log."""
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [str(c) for c in command],
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        print(log.read_text(errors="replace"))
+
+
+@contextlib.contextmanager
+def mount(*command, point, env=None, log):
+    """A file system that a process serves in the foreground. Skips the test where mounting is impossible."""
+    if not (os.path.exists("/dev/fuse") and os.access("/dev/fuse", os.R_OK | os.W_OK)):
+        pytest.skip("no /dev/fuse to mount with")
+    if not shutil.which("fusermount3"):
+        pytest.skip("fusermount3 is not installed")
+    point.mkdir()
+    with server(*command, env=env, log=log) as process:
+        try:
+            wait_for(lambda: os.path.ismount(point) or process.poll() is not None)
+            said = log.read_text(errors="replace")
+            if process.poll() is not None and "Operation not permitted" in said:
+                pytest.skip("mounting is not permitted here")
+            assert process.poll() is None, said
+            yield process
+        finally:
+            if os.path.ismount(point):
+                subprocess.run(["fusermount3", "-uz", point], check=False)

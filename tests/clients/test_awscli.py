@@ -22,9 +22,7 @@ def aws(cluster, tmp_path):
 
     def command(*arguments, gateway=0, check=True):
         env = {
-            "AWS_ACCESS_KEY_ID": cluster.main.access_key,
-            "AWS_SECRET_ACCESS_KEY": cluster.main.secret_key,
-            "AWS_DEFAULT_REGION": cluster.region,
+            **cluster.environment,
             "AWS_DEFAULT_OUTPUT": "json",
             "AWS_PAGER": "",
             "AWS_CONFIG_FILE": str(config),
@@ -142,10 +140,6 @@ def test_a_stream_goes_through(aws, cluster, s3, bucket, tmp_path):
         cluster.endpoints[0],
         f"s3://{bucket}/stream",
         source,
-        env={
-            "AWS_ACCESS_KEY_ID": cluster.main.access_key,
-            "AWS_SECRET_ACCESS_KEY": cluster.main.secret_key,
-            "AWS_DEFAULT_REGION": cluster.region,
-        },
+        env=cluster.environment,
     )
     assert sha256_of_file(source) == sha256_of_file(f"{source}.back")

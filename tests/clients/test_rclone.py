@@ -3,15 +3,12 @@
 import json
 import os
 import shutil
-import signal
-import socket
-import subprocess
 
 import pytest
 
-from helpers import KIB, MIB, body_of, read, run, tree_of, wait_for
+from helpers import KIB, MIB, body_of, free_address, mount, needs, read, run, tree_of, wait_for
 
-pytestmark = pytest.mark.skipif(not shutil.which("rclone"), reason="rclone is not installed")
+pytestmark = needs("rclone")
 
 
 @pytest.fixture
@@ -65,48 +62,11 @@ def test_a_file_larger_than_one_part(rclone, s3, bucket, tmp_path):
     assert read(s3, bucket, "f") == body_of(40 * MIB)
 
 
-class Mount:
+class Mounted:
     """A bucket mounted by rclone. It writes back behind our back: `settle` waits until it has nothing left to do."""
 
-    def __init__(self, bucket, environment, directory):
-        self.point, self.log = directory / "mount", directory / "rclone.log"
-        self.point.mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.remote_control = "127.0.0.1:%d" % probe.getsockname()[1]
-        with open(self.log, "wb") as log:
-            self.server = subprocess.Popen(
-                [
-                    "rclone",
-                    "mount",
-                    f"a:{bucket}",
-                    self.point,
-                    "--vfs-cache-mode",
-                    "full",
-                    "--cache-dir",
-                    directory / "cache",
-                    "--vfs-write-back",
-                    "500ms",
-                    "--dir-cache-time",
-                    "1s",
-                    "--rc",
-                    "--rc-no-auth",
-                    "--rc-addr",
-                    self.remote_control,
-                    "-v",
-                ],
-                env={**os.environ, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    def wait(self):
-        wait_for(lambda: os.path.ismount(self.point) or self.server.poll() is not None)
-        said = self.log.read_text()
-        if self.server.poll() is not None and "Operation not permitted" in said:
-            pytest.skip("mounting is not permitted here")
-        assert self.server.poll() is None, said
+    def __init__(self, point, remote_control):
+        self.point, self.remote_control = point, remote_control
 
     def settle(self):
         def settled():
@@ -115,29 +75,21 @@ class Mount:
 
         wait_for(settled, seconds=60)
 
-    def end(self):
-        self.server.send_signal(signal.SIGINT)
-        try:
-            self.server.wait(20)
-        except subprocess.TimeoutExpired:
-            subprocess.run(["fusermount3", "-uz", self.point], check=False)
-            self.server.kill()
-            self.server.wait()
-        print(self.log.read_text(errors="replace"))
-
 
 @pytest.fixture
 def mounted(environment, bucket, tmp_path):
-    if not (os.path.exists("/dev/fuse") and os.access("/dev/fuse", os.R_OK | os.W_OK)):
-        pytest.skip("no /dev/fuse to mount with")
-    if not shutil.which("fusermount3"):
-        pytest.skip("fusermount3 is not installed")
-    mount = Mount(bucket, environment, tmp_path)
-    try:
-        mount.wait()
-        yield mount
-    finally:
-        mount.end()
+    point, remote_control = tmp_path / "mount", free_address()
+    settings = {
+        "vfs-cache-mode": "full",
+        "cache-dir": tmp_path / "cache",
+        "vfs-write-back": "500ms",
+        "dir-cache-time": "1s",
+        "rc-addr": remote_control,
+    }
+    options = [f"--{name}={value}" for name, value in settings.items()]
+    command = ["rclone", "mount", f"a:{bucket}", point, "--rc", "--rc-no-auth", "-v", *options]
+    with mount(*command, point=point, env=environment, log=tmp_path / "rclone.log"):
+        yield Mounted(point, remote_control)
 
 
 def test_a_bucket_is_a_file_system(mounted, s3, bucket):
