@@ -21,5 +21,6 @@ pub mod ring;
 pub mod rpc;
 pub mod tags;
 pub mod telemetry;
+pub mod usage;
 pub mod version;
 pub mod website;

@@ -9,6 +9,7 @@ use crate::object::{
     AttributeChange, ETag, KeyPath, ListedObject, ListedVersion, NewObject, ObjectChecksum, Part, Retention, Upload,
     UploadedPart, UserId, Version, VersionId, Versioning,
 };
+use crate::usage::Usage;
 
 /// Entries that one list query may return: what S3 returns in a page.
 pub const LIST_ENTRIES_MAX: u32 = 1_000;
@@ -281,6 +282,19 @@ pub enum Query {
         /// How many entries at most.
         limit: u32,
     },
+    /// How much one shard holds under a prefix, and under those below it.
+    Usage {
+        /// The bucket.
+        bucket: BucketId,
+        /// The shard.
+        shard: ShardId,
+        /// One that is counted: [`crate::usage::counted_depth`].
+        prefix: String,
+        /// Of those below it, only what comes after this one.
+        after: Option<String>,
+        /// How many of them at most.
+        limit: u32,
+    },
     /// Which of these parts an object or an upload refers to: the collector asks before it drops a chunk.
     References(Vec<PartId>),
     /// Parts that nothing refers to since before that time.
@@ -309,6 +323,8 @@ pub enum QueryReply {
     Parts(Option<(Upload, Vec<UploadedPart>, bool)>),
     /// To `Uploads`.
     Uploads(Page<ListedUpload>),
+    /// To `Usage`.
+    Usage(UsagePage),
     /// To `References`, in the order asked.
     References(Vec<bool>),
     /// To `Garbage`, oldest first.
@@ -342,6 +358,17 @@ pub enum Entry<T> {
     Item(T),
     /// A common prefix, which ends with the delimiter.
     Prefix(String),
+}
+
+/// How much is stored under a prefix.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UsagePage {
+    /// Under the prefix, all in all.
+    pub whole: Usage,
+    /// Under each prefix that is longer by one slash, in byte order.
+    pub below: Vec<(String, Usage)>,
+    /// Whether there are more of those.
+    pub more: bool,
 }
 
 /// What a listing says of an upload.

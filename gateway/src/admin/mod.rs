@@ -55,6 +55,8 @@ struct Call {
     method: Method,
     /// The path below the base, decoded.
     path: Vec<String>,
+    /// What follows it, as it came.
+    query: Option<String>,
     body: Bytes,
 }
 
@@ -95,6 +97,10 @@ impl Admin {
             ("POST", ["buckets"]) => {
                 json(StatusCode::CREATED, &self.create_bucket(&call.map, call.caller, call.parse()?).await?)
             }
+            ("GET", ["buckets", name, "usage"]) => {
+                let (prefix, after) = (call.parameter("prefix"), call.parameter("after"));
+                json(StatusCode::OK, &self.bucket_usage(name, prefix, after).await?)
+            }
             ("DELETE", ["buckets", name]) => self.delete_bucket(name).await.map(|()| done()),
             ("GET", ["kms"]) => json(StatusCode::OK, &kms::list(&call.map)),
             ("POST", ["kms"]) => json(StatusCode::CREATED, &self.create_kms_key(call.parse()?).await?),
@@ -126,11 +132,19 @@ impl Admin {
             .filter(|segment| !segment.is_empty())
             .map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned())
             .collect();
-        Ok(Call { map, caller: signed.user, method: head.method, path, body })
+        let query = head.uri.query().map(str::to_owned);
+        Ok(Call { map, caller: signed.user, method: head.method, path, query, body })
     }
 }
 
 impl Call {
+    /// A parameter of the query, decoded.
+    fn parameter(&self, name: &str) -> Option<String> {
+        let pairs = self.query.as_deref()?.split('&').filter_map(|pair| pair.split_once('='));
+        let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()?;
+        Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+    }
+
     fn parse<T: DeserializeOwned>(&self) -> Result<T, AdminProblem> {
         serde_json::from_slice(&self.body).map_err(|error| {
             AdminProblem::new(StatusCode::BAD_REQUEST, "BadBody", format!("the body is not valid: {error}"))

@@ -342,6 +342,28 @@ pub struct NewBucket {
     pub owner: Option<String>,
 }
 
+/// How much a bucket holds: objects, all their versions counted, and their bytes as clients sent them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageReport {
+    /// Under the prefix that was asked for.
+    pub whole: PrefixUsage,
+    /// Under each prefix that is longer by one slash, in byte order: what is left of the whole lies right under it.
+    pub below: Vec<PrefixUsage>,
+    /// Whether there are more of these: `after` the last one.
+    pub more: bool,
+}
+
+/// How much lies under a prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrefixUsage {
+    /// The prefix.
+    pub prefix: String,
+    /// Versions of objects. Delete markers are none.
+    pub objects: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
 /// A key of the key service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KmsKeyReport {

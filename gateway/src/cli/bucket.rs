@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{CliError, Target, output};
-use crate::admin::model::{BucketReport, NewBucket};
+use crate::admin::model::{BucketReport, NewBucket, PrefixUsage, UsageReport};
 
 #[derive(Debug, Args)]
 pub(super) struct BucketArgs {
@@ -28,6 +28,16 @@ enum BucketAction {
         #[command(flatten)]
         target: Target,
     },
+    /// Show how much a bucket holds, at once: every write counts.
+    Du {
+        /// The bucket.
+        name: String,
+        /// Only what lies under it: it ends with a slash, and has four at most.
+        #[arg(long, default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Delete an empty bucket.
     Delete {
         /// Its name.
@@ -47,11 +57,42 @@ pub(super) async fn execute(args: BucketArgs) -> Result<(), CliError> {
             let buckets: Vec<BucketReport> = target.client()?.get("/buckets").await?;
             if target.json { output::json(&buckets)? } else { print(&buckets)? }
         }
+        BucketAction::Du { name, prefix, target } => {
+            let usage = usage(&target, &name, &prefix).await?;
+            if target.json { output::json(&usage)? } else { print_usage(&usage)? }
+        }
         BucketAction::Delete { name, target } => {
             target.client()?.delete(&format!("/buckets/{}", super::segment(&name))).await?
         }
     }
     Ok(())
+}
+
+/// The usage with all prefixes right below, page by page.
+async fn usage(target: &Target, name: &str, prefix: &str) -> Result<UsageReport, CliError> {
+    let (client, name) = (target.client()?, super::segment(name));
+    let mut all: Option<UsageReport> = None;
+    loop {
+        let last = all.as_ref().and_then(|all| all.below.last());
+        let after = last.map(|last| format!("&after={}", super::segment(&last.prefix))).unwrap_or_default();
+        let path = format!("/buckets/{name}/usage?prefix={}{after}", super::segment(prefix));
+        let page: UsageReport = client.get(&path).await?;
+        let more = page.more;
+        match &mut all {
+            Some(all) => all.below.extend(page.below),
+            None => all = Some(UsageReport { more: false, ..page }),
+        }
+        if !more {
+            return Ok(all.expect("a page was just taken"));
+        }
+    }
+}
+
+fn print_usage(usage: &UsageReport) -> std::io::Result<()> {
+    let row = |usage: &PrefixUsage| [usage.prefix.clone(), usage.objects.to_string(), output::bytes(usage.bytes)];
+    let mut rows: Vec<[String; 3]> = usage.below.iter().map(row).collect();
+    rows.push(["(all)".to_owned(), usage.whole.objects.to_string(), output::bytes(usage.whole.bytes)]);
+    output::table(["PREFIX", "OBJECTS", "SIZE"], &rows)
 }
 
 fn print(buckets: &[BucketReport]) -> std::io::Result<()> {

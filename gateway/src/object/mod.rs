@@ -20,6 +20,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod unlock;
+mod usage;
 
 use std::ops::Range;
 use std::pin::Pin;

@@ -9,7 +9,7 @@ use super::schema::records::{Head, Record};
 use crate::kv::{Cursor, KvError, KvRead, Table};
 
 /// Keys and prefixes that one page may carry, in bytes: a request asks up to 16 shards, and all pages must fit one answer's header.
-const PAGE_BYTES_MAX: usize = 96 << 10;
+pub(super) const PAGE_BYTES_MAX: usize = 96 << 10;
 
 /// What an entry takes beside its key, at most: entity tag, owner, times, storage class.
 const ENTRY_BYTES: usize = 160;

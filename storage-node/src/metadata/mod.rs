@@ -10,6 +10,7 @@ mod query;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use apply::Partition;
 pub use query::{answer, tags};

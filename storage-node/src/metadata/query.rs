@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use annulus_common::ids::{GroupId, PartId, PartitionId, UploadId};
 use annulus_common::object::{KeyPath, ObjectAttributes, Upload, UploadedPart, Version, VersionId};
 use annulus_common::protocol::metadata::{Garbage, LIST_ENTRIES_MAX, PARTS_MAX, Query, QueryReply};
+use annulus_common::usage::USAGES_MAX;
 use bytes::Bytes;
 
 use super::schema::find::{Found, find};
 use super::schema::keys::Keys;
 use super::schema::records::{BodyKind, GarbageLength, Head, Other, Parcel, Record};
-use super::{list, list_versions};
+use super::{list, list_versions, usage};
 use crate::kv::{Cursor, KvError, KvRead, Table};
 
 /// How often an object that is being removed is read again: each time takes a mutation of it that was applied in between.
@@ -44,6 +45,11 @@ pub fn answer(kv: &dyn KvRead, partition: PartitionId, query: &Query) -> Result<
             let Some(found) = reader.upload(path, *upload)? else { return Ok(QueryReply::Parts(None)) };
             let (parts, more) = reader.parts(*upload, *after, (*limit).min(LIST_ENTRIES_MAX as u16))?;
             Ok(QueryReply::Parts(Some((found, parts, more))))
+        }
+        Query::Usage { bucket, shard, prefix, after, limit } => {
+            let limit = (*limit).min(USAGES_MAX);
+            let ask = usage::Ask { bucket: *bucket, shard: *shard, prefix, after: after.as_deref(), limit };
+            usage::usage(kv, reader.keys, &ask).map(QueryReply::Usage)
         }
         Query::References(parts) => reader.references(parts).map(QueryReply::References),
         Query::Garbage { before_ms, after, limit } => {

@@ -34,6 +34,7 @@ mod signatures;
 mod tagging;
 mod unbuilt;
 mod uploads;
+mod usage;
 mod versions;
 mod virtual_hosts;
 mod website;

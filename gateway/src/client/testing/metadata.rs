@@ -9,9 +9,10 @@ use annulus_common::object::{
     Upload, UploadedPart, UserId, Version, VersionId, Versioning,
 };
 use annulus_common::protocol::metadata::{
-    Command, DeleteOutcome, Deletion, Entry, ListedUpload, MetaReply, Mutation, Page, Query, QueryReply,
+    Command, DeleteOutcome, Deletion, Entry, ListedUpload, MetaReply, Mutation, Page, Query, QueryReply, UsagePage,
     parts_fingerprint,
 };
+use annulus_common::usage::Usage;
 
 type Shelf = (BucketId, ShardId);
 
@@ -279,6 +280,15 @@ impl Metadata {
                     let rest: Vec<_> = parts.range(after + 1..).map(|(_, part)| part.clone()).collect();
                     (upload.clone(), rest.iter().take(limit).cloned().collect(), rest.len() > limit)
                 }))
+            }
+            Query::Usage { bucket, shard, prefix, .. } => {
+                let held = self
+                    .versions
+                    .iter()
+                    .filter(|((shelf, key), _)| *shelf == (bucket, shard) && key.starts_with(&prefix));
+                let objects = held.flat_map(|(_, held)| held.iter().filter_map(object));
+                let whole = objects.fold(Usage::NONE, |whole, found| whole.plus(Usage::of_object(found.object.size)));
+                QueryReply::Usage(UsagePage { whole, ..UsagePage::default() })
             }
             other => panic!("gateways do not ask {other:?}"),
         }

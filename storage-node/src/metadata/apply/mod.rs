@@ -2,6 +2,7 @@
 
 mod attributes;
 mod bucket;
+mod count;
 mod delete;
 mod object;
 mod upload;

@@ -56,6 +56,7 @@ impl Step<'_> {
     pub(super) fn add_object(&mut self, path: &KeyPath, version: ObjectVersion) -> Result<Head, KvError> {
         self.make_room(path, version.version)?;
         let (head, parcel) = Head::split(version);
+        self.count(path, head.size)?;
         self.put(self.keys.object(path), &head);
         if let Some(body) = parcel.body {
             self.put_bytes(self.keys.body(path, head.sequence), body);
@@ -178,8 +179,9 @@ impl Step<'_> {
         newest.map(|(_, record)| Other::decode(record)).transpose()
     }
 
-    /// Discards what a version has beside its head.
+    /// Discards what a version has beside its head, which goes.
     fn discard_records(&mut self, path: &KeyPath, head: &Head) -> Result<(), KvError> {
+        self.discount(path, head.size)?;
         let body = self.keys.body(path, head.sequence);
         if head.body == BodyKind::Manifest {
             let manifest: Option<Manifest> = self.read(&body)?;

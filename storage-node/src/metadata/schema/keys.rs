@@ -15,6 +15,7 @@ const REFERENCE: u8 = b'r';
 const GARBAGE: u8 = b'g';
 const ANSWER: u8 = b'd';
 const SHARD: u8 = b's';
+const USAGE: u8 = b'c';
 
 /// The keys of one group.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +183,24 @@ impl Keys {
     /// What holds for a whole shard.
     pub(crate) fn shard(self, bucket: BucketId, shard: ShardId) -> Vec<u8> {
         self.in_shard(SHARD, bucket, shard, &[])
+    }
+
+    /// How much lies under a prefix of so many slashes: all of one depth lie side by side.
+    pub(crate) fn usage(self, bucket: BucketId, shard: ShardId, depth: u8, prefix: &str) -> Vec<u8> {
+        let mut key = self.usages(bucket, shard);
+        key.push(depth);
+        key.extend_from_slice(prefix.as_bytes());
+        key
+    }
+
+    /// Where the usages of a shard begin.
+    pub(crate) fn usages(self, bucket: BucketId, shard: ShardId) -> Vec<u8> {
+        self.in_shard(USAGE, bucket, shard, &[])
+    }
+
+    /// The prefix of a usage's key.
+    pub(crate) fn parse_usage(key: &[u8]) -> Option<&str> {
+        std::str::from_utf8(key.get(SHARD_PREFIX_BYTES + 1..)?).ok()
     }
 
     fn kind(self, kind: u8) -> Vec<u8> {

@@ -7,6 +7,7 @@ use annulus_common::object::{
     UploadedPart, UserId, VersionId,
 };
 use annulus_common::protocol::metadata::MetaReply;
+use annulus_common::usage::Usage;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -138,6 +139,10 @@ impl Record for NullVersion {
 
 impl Record for ObjectAttributes {
     const NAME: &'static str = "reading an object's attributes";
+}
+
+impl Record for Usage {
+    const NAME: &'static str = "reading how much is stored";
 }
 
 impl Record for GarbageLength {
