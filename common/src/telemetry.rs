@@ -83,6 +83,31 @@ pub struct Metrics {
     pub chunk_corruptions: Counter,
     /// Chunks held for nodes that were down.
     pub hints_pending: Gauge,
+    /// What repair does and finds.
+    pub repair: RepairMetrics,
+}
+
+/// What repair does, and what it knows to be wrong: states of the node that are brought up to date before they are shown.
+#[derive(Default)]
+pub struct RepairMetrics {
+    /// Bytes that the node moved.
+    pub moved_bytes: Counter,
+    /// Chunks that it found damaged and wrote anew.
+    pub mended: Counter,
+    /// Chunks that were found damaged and wait for it.
+    pub damaged: Gauge,
+    /// Chunks that other nodes have and this one lacks.
+    pub lacking: Gauge,
+    /// Their bytes.
+    pub lacking_bytes: Gauge,
+    /// Partitions that were not compared with the others of late: nothing is known of them.
+    pub unverified: Gauge,
+    /// Chunks that are here and belong elsewhere.
+    pub strays: Gauge,
+    /// How far the scrub is.
+    pub scrubbed_percent: Gauge,
+    /// When the last whole scrub ended, Unix seconds; 0 before the first.
+    pub scrub_completed_seconds: Gauge,
 }
 
 /// An operation and how it ended.
@@ -143,9 +168,11 @@ impl Metrics {
             chunk_read_bytes: Counter::default(),
             chunk_corruptions: Counter::default(),
             hints_pending: Gauge::default(),
+            repair: RepairMetrics::default(),
         };
         metrics.register_http();
         metrics.register_node();
+        metrics.register_repair();
         Arc::new(metrics)
     }
 
@@ -198,6 +225,22 @@ impl Metrics {
         chunk.register("corruptions", "Chunks that did not match their checksum", self.chunk_corruptions.clone());
         self.registry.register("hints_pending", "Chunks held for nodes that were down", self.hints_pending.clone());
     }
+
+    fn register_repair(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("repair");
+        let repair = &self.repair;
+        registry.register_with_unit("moved", "Chunks moved by repair", Unit::Bytes, repair.moved_bytes.clone());
+        registry.register("mended", "Damaged chunks written anew", repair.mended.clone());
+        registry.register("damaged", "Damaged chunks to be written anew", repair.damaged.clone());
+        registry.register("lacking", "Chunks that others have and this node lacks", repair.lacking.clone());
+        let lacking = repair.lacking_bytes.clone();
+        registry.register_with_unit("lacking", "Chunks that others have and this node lacks", Unit::Bytes, lacking);
+        registry.register("unverified", "Partitions not compared with others of late", repair.unverified.clone());
+        registry.register("strays", "Chunks here that belong elsewhere", repair.strays.clone());
+        registry.register("scrubbed_percent", "How far the scrub is", repair.scrubbed_percent.clone());
+        let completed = repair.scrub_completed_seconds.clone();
+        registry.register_with_unit("scrub_completed", "Unix time of the last whole scrub", Unit::Seconds, completed);
+    }
 }
 
 /// The content type of [`Metrics::render`].
@@ -233,6 +276,10 @@ mod tests {
             "annulus_raft_commit_seconds_count 0",
             "annulus_chunk_corruptions_total 0",
             "annulus_hints_pending 0",
+            "annulus_repair_moved_bytes_total 0",
+            "annulus_repair_lacking 0",
+            "annulus_repair_lacking_bytes 0",
+            "annulus_repair_scrub_completed_seconds 0",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

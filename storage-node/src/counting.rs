@@ -1,9 +1,11 @@
 //! Counts the requests that a node has carried out, and shows its state, for the metrics. It sees requests and replies and changes neither.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
+use annulus_common::protocol::repair::RepairStatus;
 use annulus_common::protocol::{NodeStatus, Refusal, Request};
 use annulus_common::telemetry::Metrics;
 use bytes::Bytes;
@@ -34,6 +36,21 @@ impl Counting {
         let led = status.groups.iter().filter(|group| group.leader == Some(status.node)).count();
         self.metrics.raft_leaders.set(led as i64);
         self.metrics.hints_pending.set(status.hints.iter().map(|(_, count)| *count as i64).sum());
+        self.show_repair(&status.repair);
+    }
+
+    fn show_repair(&self, status: &RepairStatus) {
+        let repair = &self.metrics.repair;
+        // They are counted where the work is done.
+        repair.moved_bytes.inner().store(status.moved_bytes, Ordering::Relaxed);
+        repair.mended.inner().store(status.mended, Ordering::Relaxed);
+        repair.damaged.set(status.damaged as i64);
+        repair.lacking.set(status.partitions.iter().map(|copy| copy.lacking_chunks as i64).sum());
+        repair.lacking_bytes.set(status.partitions.iter().map(|copy| copy.lacking_bytes as i64).sum());
+        repair.unverified.set(status.partitions.iter().filter(|copy| !copy.verified).count() as i64);
+        repair.strays.set(status.strays as i64);
+        repair.scrubbed_percent.set(status.scrubbed_percent.into());
+        repair.scrub_completed_seconds.set(status.scrub_completed_ms.unwrap_or(0) as i64 / 1_000);
     }
 
     pub(crate) fn begin(&self, request: &Request, payload: &Bytes) -> Ticket {

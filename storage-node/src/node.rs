@@ -110,6 +110,7 @@ impl StorageNode {
             clock,
             identity: data.identity,
             stage: ArcSwap::from_pointee(stage),
+            foreground: Arc::default(),
             counting: OnceLock::new(),
             failure: watch::Sender::new(None),
         });

@@ -1,40 +1,43 @@
 //! Every request to a node: decoded, given to the part that it is for, answered. What a request means is the part's; this
 //! file checks who may ask, what a request may carry, and that both sides know the same placement.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+mod answer;
+mod chunks;
+mod metadata;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_common::chunk::{ChunkOwner, crc32c};
+use annulus_common::chunk::crc32c;
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{ChunkId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
+use annulus_common::ids::{Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, NodeProfile};
-use annulus_common::protocol::metadata::{Mutation, Query, QueryReply};
 use annulus_common::protocol::{
-    self, Answer, CHUNKS_PER_REQUEST_MAX, DIGESTS_PER_REQUEST_MAX, JoinReply, MapUpdate, MoveProgress, PartitionUsage,
-    Progress, QUERIES_PER_REQUEST_MAX, Refusal, Request, Response,
+    self, JoinReply, MapUpdate, MoveProgress, PartitionUsage, Progress, Refusal, Request, Response,
 };
 use annulus_common::ring::positions_of;
-use annulus_common::rpc::{Envelope, HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, PeerIdentity};
+use annulus_common::rpc::{PAYLOAD_BYTES_MAX, PeerIdentity};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
 
-use crate::chunk::{ChunkError, ChunkInfo, ChunkRead, ChunkStore};
+pub(crate) use self::answer::envelope;
+use crate::chunk::ChunkStore;
 use crate::cluster::conduct::target;
 use crate::cluster::formation::name_taken;
 use crate::cluster::register::Register;
 use crate::cluster::watch::MapService;
-use crate::kv::{Kv, KvRead};
+use crate::kv::Kv;
+use crate::metadata::disk_bytes;
 use crate::raft::{RaftNode, Role};
+use crate::refusal;
+use crate::repair::audit;
 use crate::repair::hints::HintStore;
 use crate::repair::mend::Damage;
 use crate::repair::redundancy::Redundancy;
-use crate::{metadata, refusal};
 
 /// Threads that read metadata at once. The disk is busy with fewer; more would only take memory.
 const READERS_MAX: usize = 64;
@@ -91,20 +94,18 @@ impl Server {
             Request::PutChunk { id, owner, piece_crcs, hints } => {
                 self.put_chunk(id, owner, piece_crcs, hints, payload).await
             }
-            Request::AddHints { node, chunks } => {
-                check_count(chunks.len(), CHUNKS_PER_REQUEST_MAX)?;
-                self.keep_hints(chunks.into_iter().map(|chunk| (node, chunk)).collect()).await?;
-                Ok(bare(Response::Done))
-            }
+            Request::AddHints { node, chunks } => self.add_hints(node, chunks).await,
             Request::GetChunk { id, from, to } => self.get_chunk(id, from, to).await,
-            Request::DeleteChunks(chunks) => {
-                check_count(chunks.len(), CHUNKS_PER_REQUEST_MAX)?;
-                self.chunks.delete(chunks).await.map_err(refusal::of_chunk)?;
-                Ok(bare(Response::Done))
-            }
+            Request::DeleteChunks(chunks) => self.delete_chunks(chunks).await,
             Request::HasChunks(chunks) => self.has_chunks(chunks).await,
             Request::DigestChunks(parts) => self.digest_chunks(parts).await,
             Request::ListChunks { positions, after } => self.list_chunks(positions, after).await,
+            Request::VerifyChunks { positions, after } => self.verify_chunks(positions, after).await,
+            Request::VerifyMetadata { from } => {
+                let verified = self.on_disk(move |kv| audit::verify_metadata(kv, from)).await?;
+                let next = verified.map_err(refusal::of_storage)?;
+                Ok(bare(Response::MetadataVerified { next }))
+            }
             Request::Snapshot(request) => self.snapshot(peer, request).await,
             Request::Progress(partitions) => {
                 check_count(partitions.len(), GROUPS_PER_REQUEST_MAX)?;
@@ -156,97 +157,6 @@ impl Server {
         }
     }
 
-    async fn mutate(&self, partition: PartitionId, epoch: Epoch, mutation: &Mutation) -> Reply {
-        self.agree_on_epoch(epoch).await?;
-        let command = metadata::encode_command(mutation);
-        let reply = self.raft.propose(partition.into(), command).await.map_err(refusal::of_proposal)?;
-        let reply = metadata::decode_reply(&reply).map_err(|error| Refusal::Storage(error.to_string()))?;
-        Ok(bare(Response::Mutated(reply)))
-    }
-
-    /// One ReadIndex per partition, all at once, then all reads one after the other on one thread, from one moment.
-    async fn query(&self, epoch: Epoch, queries: Vec<(PartitionId, Query)>) -> Reply {
-        check_count(queries.len(), QUERIES_PER_REQUEST_MAX)?;
-        self.agree_on_epoch(epoch).await?;
-        let partitions: BTreeSet<PartitionId> = queries.iter().map(|(partition, _)| *partition).collect();
-        let ready = join_all(partitions.into_iter().map(|partition| self.read_index(partition))).await;
-        let readings = Readings { raft: self.raft.clone(), ready: ready.into_iter().collect() };
-        let answers = match queries.as_slice() {
-            [(_, query)] if is_point_read(query) => readings.answer(&*self.kv, &queries),
-            _ => self.on_disk(move |kv| readings.answer(kv, &queries)).await?,
-        };
-        Ok(bare(Response::Queried(answers)))
-    }
-
-    /// Makes sure that the partition's state here holds everything acknowledged, and says which life of that state it is.
-    async fn read_index(&self, partition: PartitionId) -> (PartitionId, Result<u64, Refusal>) {
-        let generation = self.raft.generation(partition.into());
-        let read = self.raft.read_index(partition.into()).await.map_err(refusal::of_read);
-        let incomplete = || Refusal::NotReady("the partition's state is not complete here".to_owned());
-        (partition, read.and_then(|()| generation.ok_or_else(incomplete)))
-    }
-
-    async fn put_chunk(
-        &self,
-        id: ChunkId,
-        owner: ChunkOwner,
-        piece_crcs: Vec<u32>,
-        hints: Vec<NodeId>,
-        data: Bytes,
-    ) -> Reply {
-        check_count(hints.len(), HINTS_PER_CHUNK_MAX)?;
-        self.chunks.put(id, owner, piece_crcs, data).await.map_err(refusal::of_chunk)?;
-        if !hints.is_empty() {
-            self.keep_hints(hints.into_iter().map(|node| (node, id)).collect()).await?;
-        }
-        Ok(bare(Response::Done))
-    }
-
-    async fn get_chunk(&self, id: ChunkId, from: u32, to: u32) -> Reply {
-        let read = self.chunks.get(id, from..to).await.map_err(|error| {
-            // Whoever asks a member of the chunk's partition expects it there.
-            if matches!(error, ChunkError::NotFound { .. }) && self.is_member_for(id) {
-                self.damage.report(id);
-            }
-            refusal::of_chunk(error)
-        })?;
-        let ChunkRead { owner, pieces_from, piece_crcs, data, length } = read;
-        Ok((Response::Chunk { owner, first_piece: pieces_from, piece_crcs, length }, data))
-    }
-
-    fn is_member_for(&self, chunk: ChunkId) -> bool {
-        let map = self.map.latest();
-        map.replicas(map.partition_of_chunk(chunk)).contains(&self.node)
-    }
-
-    async fn has_chunks(&self, chunks: Vec<ChunkId>) -> Reply {
-        check_count(chunks.len(), CHUNKS_PER_REQUEST_MAX)?;
-        let mut has = Vec::with_capacity(chunks.len());
-        for chunk in chunks {
-            has.push(match self.chunks.stat(chunk).await {
-                Ok(found) => found.is_some(),
-                // Whoever has a good copy may send it: it is written over the unreadable one.
-                Err(ChunkError::Corrupt { .. }) => false,
-                Err(error) => return Err(refusal::of_chunk(error)),
-            });
-        }
-        Ok(bare(Response::HasChunks(has)))
-    }
-
-    async fn digest_chunks(&self, parts: Vec<RangeInclusive<u64>>) -> Reply {
-        check_count(parts.len(), DIGESTS_PER_REQUEST_MAX)?;
-        let mut digests = Vec::with_capacity(parts.len());
-        for positions in parts {
-            digests.push(self.chunks.digest(positions).await.map_err(refusal::of_chunk)?);
-        }
-        Ok(bare(Response::ChunkDigests(digests)))
-    }
-
-    async fn list_chunks(&self, positions: RangeInclusive<u64>, after: Option<ChunkId>) -> Reply {
-        let page = self.chunks.iterate(positions, after, CHUNKS_PER_REQUEST_MAX).await.map_err(refusal::of_chunk)?;
-        Ok(bare(Response::ChunkList(page.iter().map(ChunkInfo::listed).collect())))
-    }
-
     async fn snapshot(&self, peer: &PeerIdentity, request: Bytes) -> Reply {
         let Some(from) = peer.node else {
             return Err(Refusal::Invalid("only members are given snapshots".to_owned()));
@@ -294,8 +204,7 @@ impl Server {
             return Err(Refusal::Invalid(format!("the ring has {of_ring} partitions")));
         }
         let asked = partitions.clone();
-        let metadata =
-            self.on_disk(move |kv| asked.iter().map(|partition| metadata::disk_bytes(kv, *partition)).collect());
+        let metadata = self.on_disk(move |kv| asked.iter().map(|partition| disk_bytes(kv, *partition)).collect());
         let metadata: Vec<u64> = metadata.await?;
         let mut usage = Vec::with_capacity(partitions.len());
         for (partition, metadata_bytes) in partitions.into_iter().zip(metadata) {
@@ -349,54 +258,6 @@ impl Server {
         });
         working.await.map_err(|_| stopping())
     }
-
-    async fn keep_hints(&self, owed: Vec<(NodeId, ChunkId)>) -> Result<(), Refusal> {
-        self.hints.add(owed).await.map_err(refusal::of_storage)
-    }
-}
-
-/// Nodes that one chunk may be owed to: more than the largest replication factor.
-const HINTS_PER_CHUNK_MAX: usize = 16;
-
-/// The partitions that a batch of queries reads, each with the life of its state that was found new enough.
-struct Readings {
-    raft: RaftNode,
-    ready: BTreeMap<PartitionId, Result<u64, Refusal>>,
-}
-
-impl Readings {
-    fn answer(&self, kv: &dyn Kv, queries: &[(PartitionId, Query)]) -> Vec<Result<QueryReply, Refusal>> {
-        let moment = kv.snapshot();
-        let answers: Vec<_> = queries.iter().map(|(partition, query)| self.read(&*moment, *partition, query)).collect();
-        // Looked at after the reading: a state that was replaced meanwhile may have been read half.
-        let replaced = self.replaced();
-        let still_true = |(partition, answer)| match replaced.contains(partition) {
-            true => Err(Refusal::NotReady("the partition's state was replaced meanwhile".to_owned())),
-            false => answer,
-        };
-        queries.iter().map(|(partition, _)| partition).zip(answers).map(still_true).collect()
-    }
-
-    fn read(&self, kv: &dyn KvRead, partition: PartitionId, query: &Query) -> Result<QueryReply, Refusal> {
-        match self.ready.get(&partition) {
-            Some(Ok(_)) => metadata::answer(kv, partition, query).map_err(refusal::of_storage),
-            Some(Err(refusal)) => Err(refusal.clone()),
-            None => Err(Refusal::NotHere),
-        }
-    }
-
-    fn replaced(&self) -> BTreeSet<PartitionId> {
-        let read = self.ready.iter().filter_map(|(partition, ready)| Some((*partition, ready.as_ref().ok()?)));
-        read.filter(|(partition, generation)| self.raft.generation((*partition).into()) != Some(**generation))
-            .map(|(partition, _)| partition)
-            .collect()
-    }
-}
-
-/// One object is read where the request is: microseconds from memory, and less than handing it to another thread from a
-/// warm disk. A batch or a page could take long.
-fn is_point_read(query: &Query) -> bool {
-    matches!(query, Query::Object { .. } | Query::Upload { .. })
 }
 
 fn check_count(count: usize, count_max: usize) -> Result<(), Refusal> {
@@ -417,76 +278,4 @@ fn whole(map: &ClusterMap) -> Reply {
         return Err(Refusal::Storage(format!("the cluster map has {} bytes, too many to send", payload.len())));
     }
     Ok((Response::Map(MapUpdate::Whole), payload))
-}
-
-/// An answer as it travels.
-pub(crate) fn envelope(reply: Reply) -> Envelope {
-    let (answer, payload): (Answer, Bytes) = match reply {
-        Ok((response, payload)) => (Ok(response), payload),
-        Err(refusal) => (Err(refusal), Bytes::new()),
-    };
-    let header = protocol::encode(&answer);
-    if header.len() <= HEADER_BYTES_MAX {
-        return Envelope { header, payload };
-    }
-    Envelope::from_header(protocol::encode(&shortened(answer, header.len())))
-}
-
-/// An answer that no header holds: of a batch of queries the first ones are answered, the others are to be asked again.
-fn shortened(answer: Answer, bytes: usize) -> Answer {
-    let too_large = || format!("an answer of {bytes} bytes is too large to send");
-    let Ok(Response::Queried(answers)) = answer else { return Err(Refusal::Storage(too_large())) };
-    let mut left = SHORTENED_BYTES_MAX;
-    let fits = |(at, answer): (usize, Result<QueryReply, Refusal>)| {
-        let bytes = protocol::encode(&answer).len();
-        match left.checked_sub(bytes) {
-            Some(rest) => {
-                left = rest;
-                answer
-            }
-            None if at == 0 => Err(Refusal::Storage(too_large())),
-            None => {
-                left = 0;
-                Err(Refusal::NotReady("too much was asked at once".to_owned()))
-            }
-        }
-    };
-    Ok(Response::Queried(answers.into_iter().enumerate().map(fits).collect()))
-}
-
-/// What the answers of a shortened batch take, so that the refusals of the others find room beside them.
-const SHORTENED_BYTES_MAX: usize = HEADER_BYTES_MAX - 64 * QUERIES_PER_REQUEST_MAX;
-
-#[cfg(test)]
-mod tests {
-    use annulus_common::protocol::metadata::QueryReply;
-    use annulus_common::protocol::{Answer, QUERIES_PER_REQUEST_MAX, Refusal, Response, decode};
-    use annulus_common::rpc::HEADER_BYTES_MAX;
-    use bytes::Bytes;
-
-    use super::envelope;
-
-    /// An answer of that many bytes, and a few.
-    fn large(bytes: usize) -> QueryReply {
-        QueryReply::References(vec![true; bytes])
-    }
-
-    #[test]
-    fn a_batch_that_is_too_large_is_answered_in_part() {
-        let answers = vec![Ok(large(HEADER_BYTES_MAX / 4)); QUERIES_PER_REQUEST_MAX];
-        let sent = envelope(Ok((Response::Queried(answers.clone()), Bytes::new())));
-        assert!(sent.header.len() <= HEADER_BYTES_MAX);
-        let Ok(Response::Queried(received)) = decode::<Answer>(&sent.header).unwrap() else { panic!("no answers") };
-        assert_eq!(received.len(), answers.len());
-        assert!(received[..2] == answers[..2]);
-        assert!(received[4..].iter().all(|answer| matches!(answer, Err(Refusal::NotReady(_)))));
-    }
-
-    #[test]
-    fn a_single_answer_that_is_too_large_is_refused() {
-        let answers = vec![Ok(large(HEADER_BYTES_MAX + 100))];
-        let sent = envelope(Ok((Response::Queried(answers), Bytes::new())));
-        let Ok(Response::Queried(received)) = decode::<Answer>(&sent.header).unwrap() else { panic!("no answers") };
-        assert!(matches!(received[..], [Err(Refusal::Storage(_))]));
-    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::ids::GroupId;
+use annulus_common::protocol::repair::RepairStatus;
 use annulus_common::protocol::{GroupStatus, NodeStatus, Refusal};
 
 use crate::kv::disk::{DiskSpace, disk_space};
@@ -28,7 +29,23 @@ pub(crate) async fn gather(server: &Arc<Server>, uptime: Duration, data_dir: &Pa
         disk_free_bytes: disk.available_bytes,
         hints: server.hints.pending(),
         corrupt_reads: usage.corrupt_reads,
+        repair: repair_status(server),
     })
+}
+
+fn repair_status(server: &Server) -> RepairStatus {
+    let work = server.redundancy.work();
+    let damaged = server.damage.by_partition(&server.map.latest());
+    RepairStatus {
+        partitions: server.redundancy.copies(&damaged),
+        damaged: server.damage.open_count(),
+        mended: server.damage.mended_count(),
+        strays: server.redundancy.strays(),
+        moved_bytes: work.moved_bytes,
+        moved_bytes_per_second: work.moved_bytes_per_second,
+        scrubbed_percent: work.scrubbed_percent,
+        scrub_completed_ms: work.scrub_completed_ms,
+    }
 }
 
 fn group_status(raft: &RaftNode, group: GroupId) -> Option<GroupStatus> {

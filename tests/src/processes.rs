@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use annulus_gateway::admin::audit::model::AuditReport;
 use annulus_gateway::admin::client::AdminClient;
 use annulus_gateway::admin::model::ClusterStatus;
 use tempfile::TempDir;
@@ -144,6 +145,21 @@ impl Processes {
     pub async fn status(&self, number: usize) -> Option<ClusterStatus> {
         let admin = AdminClient::new(&self.servers[number].endpoint(), self.root.signer());
         tokio::time::timeout(STATUS_WAIT, admin.get("/status")).await.ok()?.ok()
+    }
+}
+
+impl Processes {
+    /// What `annulus audit` finds, asked of a server, and whether it ends well.
+    pub fn audit(&self, number: usize) -> (AuditReport, bool) {
+        let audit = Command::new(binary("annulus"))
+            .args(["audit", "--json", "--endpoint", &self.servers[number].endpoint()])
+            .env("AWS_ACCESS_KEY_ID", &self.root.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &self.root.secret_key)
+            .output()
+            .expect("the binary starts");
+        let report = serde_json::from_slice(&audit.stdout);
+        let errors = String::from_utf8_lossy(&audit.stderr);
+        (report.unwrap_or_else(|error| panic!("no report: {error}\n{errors}")), audit.status.success())
     }
 }
 

@@ -91,12 +91,12 @@ async fn hints_are_delivered_when_a_node_returns() {
     }
     let status = processes.status(0).await.expect("two of three answer");
     assert!(!status.healthy, "a cluster that lacks copies says so");
-    assert!(!status.problems.is_empty() && status.redundancy.chunk_copies_missing > 0, "{status:?}");
+    assert!(!status.problems.is_empty() && status.redundancy.chunk_copies_owed > 0, "{status:?}");
     processes.server(2).start();
     processes.server(2).until_ready().await;
     healthy(&processes, 0).await;
     let status = processes.status(0).await.expect("all answer");
-    assert_eq!(status.redundancy.chunk_copies_missing, 0);
+    assert_eq!(status.redundancy.chunk_copies_owed, 0);
     // Now either of the others may go.
     processes.server(0).kill();
     let s3 = processes.s3(2);

@@ -35,6 +35,7 @@ use annulus_common::policy::{BucketPolicy, PublicAccessBlock};
 use annulus_common::protocol::metadata::{
     Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
 };
+use annulus_common::protocol::repair::VerifiedChunks;
 use annulus_common::protocol::{
     Answer, ListedChunk, MoveProgress, PartitionUsage, Progress, Refusal, Request, Response, encode,
 };
@@ -262,6 +263,7 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
         ),
         Command::AbortUpload { path: path("un\0finished"), upload: UploadId([0x2d; 16]) },
         Command::Unfence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
+        Command::Condemn(vec![PartId([7; 16])]),
         Command::Collected(vec![Garbage { since_ms: TIME_MS, part: PartId([8; 16]), length: 20_000 }]),
         set_attributes(AttributeChange::Acl(ObjectAcl::AuthenticatedRead)),
         set_attributes(AttributeChange::Acl(ObjectAcl::Grants(
@@ -485,6 +487,8 @@ fn requests_and_answers_as_they_travel() {
         Request::HasChunks(vec![id]),
         Request::DigestChunks(vec![0..=u64::MAX]),
         Request::ListChunks { positions: 1..=2, after: Some(id) },
+        Request::VerifyChunks { positions: 1..=2, after: Some(id) },
+        Request::VerifyMetadata { from: Some((2, vec![1])) },
         Request::Snapshot(Bytes::from_static(b"piece")),
         Request::NodeStatus,
         Request::Progress(vec![PartitionId(2)]),
@@ -496,7 +500,7 @@ fn requests_and_answers_as_they_travel() {
         groups: vec![GroupId(3)],
         moves: vec![MoveProgress { partition: PartitionId(2), epoch: Epoch(2), complete: true }],
     };
-    let answers: [Answer; 15] = [
+    let answers: [Answer; 17] = [
         Ok(Response::Done),
         Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
         Ok(Response::Queried(vec![Ok(QueryReply::Object(None)), Err(Refusal::NotHere)])),
@@ -504,6 +508,8 @@ fn requests_and_answers_as_they_travel() {
         Ok(Response::HasChunks(vec![true, false])),
         Ok(Response::ChunkDigests(vec![Digest { chunks: 1, bytes: 29, sum: 7 }])),
         Ok(Response::ChunkList(vec![ListedChunk { id, owner, length: 29, sum: 7 }])),
+        Ok(Response::ChunksVerified(VerifiedChunks { good: Digest::default(), damaged: vec![id], last: None })),
+        Ok(Response::MetadataVerified { next: None }),
         Ok(Response::Snapshot { crc: 0xdead_beef }),
         Ok(Response::Progress(progress)),
         Ok(Response::Usage(vec![PartitionUsage { chunk_bytes: 300, metadata_bytes: 7 }])),

@@ -57,6 +57,8 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
     pub disk_reserve_bytes: u64,
     pub dead_after: Duration,
+    pub repair_bandwidth: u64,
+    pub scrub_interval: Duration,
     pub collect_grace: Duration,
     pub lifecycle_day_seconds: u32,
     origins: BTreeMap<&'static str, Origin>,

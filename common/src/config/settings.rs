@@ -239,6 +239,19 @@ pub static SETTINGS: &[Setting] = &[
          on all nodes; when it comes back, it is a spare.",
     ),
     setting(
+        "repair_bandwidth",
+        Kind::Bytes,
+        Default::Value("64MiB"),
+        "How many bytes a second this node moves at most to repair and rebalance, as `64MiB`. It steps back by itself when \
+         clients wait.",
+    ),
+    setting(
+        "scrub_interval_days",
+        Kind::Count(1, 3650),
+        Default::Value("30"),
+        "How often everything on this node's disk is read and checked.",
+    ),
+    setting(
         "collect_grace_seconds",
         Kind::Seconds,
         Default::Value("900"),

@@ -192,6 +192,7 @@ fn wrong_values_are_refused_with_what_was_wanted() {
         ("domain", "not a host", "host name"),
         ("zone", "a/b", "not a name"),
         ("collect_grace_seconds", "soon", "not a duration"),
+        ("repair_bandwidth", "0", "nothing would ever be repaired"),
     ] {
         let message = message(with_flags(&[(name, value)]));
         assert!(message.contains(expected) && message.contains("command line"), "{name}={value}: {message}");

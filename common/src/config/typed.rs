@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::{ConfigError, Origin};
 use super::settings::{self, Default};
@@ -65,6 +66,8 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         shutdown_grace: values.required("shutdown_grace_seconds", parse_duration)?,
         disk_reserve_bytes: values.required("disk_reserve_bytes", parse_bytes)?,
         dead_after: values.required("dead_after_seconds", parse_duration)?,
+        repair_bandwidth: values.required("repair_bandwidth", parse_rate)?,
+        scrub_interval: days(values.count("scrub_interval_days")?.unwrap_or(30)),
         collect_grace: values.required("collect_grace_seconds", parse_duration)?,
         lifecycle_day_seconds: values.count("lifecycle_day_seconds")?.unwrap_or(86_400),
         origins: values.0.iter().map(|(name, given)| (*name, given.origin.clone())).collect(),
@@ -200,6 +203,17 @@ fn parse_access_key(text: &str) -> Result<String, String> {
 fn parse_capacity(text: &str) -> Result<u64, String> {
     match parse_bytes(text)? {
         0 => Err("a node without room is no storage node".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn days(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count) * 24 * 60 * 60)
+}
+
+fn parse_rate(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        0 => Err("nothing would ever be repaired; `annulus repair pause` stops it for a while".to_owned()),
         bytes => Ok(bytes),
     }
 }

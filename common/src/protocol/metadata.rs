@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::repair::Inventory;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::condition::Conditions;
 use crate::ids::{BucketId, PartId, RequestId, ShardId, UploadId};
@@ -122,6 +123,8 @@ pub enum Command {
     },
     /// Forgets garbage whose chunks have been removed everywhere.
     Collected(Vec<Garbage>),
+    /// From now on nothing can refer to those of these parts that nothing refers to: their chunks are about to be removed.
+    Condemn(Vec<PartId>),
     /// Changes what can be changed of a version, if it still is the one that the gateway judged the caller by.
     SetAttributes {
         /// The object's key.
@@ -180,6 +183,10 @@ pub enum MetaReply {
     NoSuchUpload,
     /// The parts are not those that the gateway saw.
     PartsChanged,
+    /// To `Condemn`, in the order asked: whether nothing refers to the part, for ever.
+    Condemned(Vec<bool>),
+    /// The upload took so long that its chunks were taken for orphans: they may be gone.
+    PartsCondemned,
     /// The shard holds objects, or old versions of them.
     NotEmpty,
     /// The shard is fenced by this deletion of its bucket.
@@ -297,6 +304,11 @@ pub enum Query {
     },
     /// Which of these parts an object or an upload refers to: the collector asks before it drops a chunk.
     References(Vec<PartId>),
+    /// What the partition names: a page, for an audit.
+    Inventory {
+        /// Where to go on: what the last answer said.
+        from: Option<Vec<u8>>,
+    },
     /// Parts that nothing refers to since before that time.
     Garbage {
         /// Unix milliseconds.
@@ -327,6 +339,8 @@ pub enum QueryReply {
     Usage(UsagePage),
     /// To `References`, in the order asked.
     References(Vec<bool>),
+    /// To `Inventory`.
+    Inventory(Inventory),
     /// To `Garbage`, oldest first.
     Garbage(Vec<Garbage>),
 }

@@ -3,6 +3,7 @@
 //! A header is one version byte and a postcard-encoded [`Request`] or [`Answer`]; bulk bytes travel beside it (see `rpc`).
 
 pub mod metadata;
+pub mod repair;
 
 use std::ops::RangeInclusive;
 
@@ -16,6 +17,7 @@ use crate::ids::{ChunkId, Epoch, GroupId, InstanceId, NodeId, PartitionId};
 use crate::map::change::{MapEntry, MapRefusal, MapReply};
 use crate::map::{ClusterMap, MapVersion, NodeProfile};
 use metadata::{MetaReply, Mutation, Query, QueryReply};
+use repair::{RepairStatus, VerifiedChunks};
 
 /// The version of every header.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -106,6 +108,18 @@ pub enum Request {
         /// Only what comes after this chunk.
         after: Option<ChunkId>,
     },
+    /// Reads and checks the next chunks of a part of the ring: for an audit.
+    VerifyChunks {
+        /// The part.
+        positions: RangeInclusive<u64>,
+        /// Only what comes after this chunk.
+        after: Option<ChunkId>,
+    },
+    /// Reads and checks the next metadata, of all partitions: for an audit.
+    VerifyMetadata {
+        /// Where to go on: what the last answer said.
+        from: Option<(u8, Vec<u8>)>,
+    },
     /// A piece of a Raft snapshot; the body is `storage_node::raft`'s own.
     Snapshot(Bytes),
     /// What the node knows of itself.
@@ -166,6 +180,13 @@ pub enum Response {
     ChunkDigests(Vec<Digest>),
     /// To `ListChunks`; nothing when there are no more.
     ChunkList(Vec<ListedChunk>),
+    /// To `VerifyChunks`.
+    ChunksVerified(VerifiedChunks),
+    /// To `VerifyMetadata`.
+    MetadataVerified {
+        /// Where to go on, when there is more.
+        next: Option<(u8, Vec<u8>)>,
+    },
     /// To `Snapshot`; the payload is `storage_node::raft`'s own.
     Snapshot {
         /// The CRC-32C of the payload, which travels without one on the bulk lane.
@@ -326,6 +347,8 @@ pub struct NodeStatus {
     pub hints: Vec<(NodeId, u64)>,
     /// Corrupt chunk reads since it started.
     pub corrupt_reads: u64,
+    /// How complete it is.
+    pub repair: RepairStatus,
 }
 
 /// A Raft group as one of its members sees it.

@@ -2,8 +2,10 @@
 //! commands' side; what is asked for is carried out by the object layer and the cluster map.
 
 mod accounts;
+pub mod audit;
 mod buckets;
 pub mod client;
+mod copies;
 mod error;
 mod kms;
 mod layout;
@@ -87,6 +89,11 @@ impl Admin {
             ("GET", ["status"]) => json(StatusCode::OK, &self.status(&call.map).await),
             ("POST", ["layout"]) => json(StatusCode::OK, &self.change_layout(call.parse()?).await?),
             ("POST", ["moves"]) => self.pause_moves(call.parse()?).await.map(|()| done()),
+            ("POST", ["audit", "copies"]) => json(StatusCode::OK, &self.audit_copy(&call.map, call.parse()?).await?),
+            ("POST", ["audit", "metadata"]) => {
+                json(StatusCode::OK, &self.audit_metadata(&call.map, call.parse()?).await?)
+            }
+            ("POST", ["audit", "names"]) => json(StatusCode::OK, &self.audit_names(&call.map, call.parse()?).await?),
             ("GET", ["users"]) => json(StatusCode::OK, &accounts::list_users(&call.map)),
             ("POST", ["users"]) => json(StatusCode::CREATED, &self.create_user(call.parse()?).await?),
             ("DELETE", ["users", name]) => self.delete_user(&call.map, name).await.map(|()| done()),

@@ -10,8 +10,11 @@ pub const BASE: &str = "/-/admin/v1";
 pub struct ClusterStatus {
     /// The cluster's id.
     pub cluster: String,
-    /// Everything that is stored has all its replicas, as far as the nodes that answered know, and every node answered.
+    /// Everything that is stored has all its replicas: every node answered, and all have compared what they hold with the others
+    /// and lack nothing.
     pub healthy: bool,
+    /// `healthy`, `degraded`, or `verifying`: nothing is known to be wrong, and not everything is known yet.
+    pub state: String,
     /// What keeps it from being healthy, in words.
     pub problems: Vec<String>,
     /// Replicas of each partition and chunk.
@@ -30,6 +33,8 @@ pub struct ClusterStatus {
     pub redundancy: Redundancy,
     /// What is on its way to other nodes.
     pub moves: MovesReport,
+    /// How many copies there are, and what would lose data now.
+    pub copies: CopiesReport,
 }
 
 /// A storage node.
@@ -80,6 +85,8 @@ pub struct NodeDetails {
     pub hints: u64,
     /// Corrupt reads since it started.
     pub corrupt_reads: u64,
+    /// Bytes that its repair moved since it started.
+    pub moved_bytes: u64,
 }
 
 /// A Raft group and its members.
@@ -106,8 +113,8 @@ pub struct Redundancy {
     pub partitions_below_target: u32,
     /// Partitions that have no leader: their keys cannot be read or written now.
     pub partitions_unavailable: u32,
-    /// Chunk copies that are known to be missing, remembered as hints.
-    pub chunk_copies_missing: u64,
+    /// Chunk copies that are owed to nodes, as others remember it.
+    pub chunk_copies_owed: u64,
     /// How many more nodes may fail, whichever they are, before some partition stops serving.
     pub node_failures_tolerated: u32,
     /// The nodes whose failure now would stop something, or lose it.
@@ -123,7 +130,7 @@ pub struct Risk {
     pub name: String,
     /// Partitions that would stop serving, for want of a majority.
     pub partitions_stopped: u32,
-    /// Partitions that no other node that answers has all of: their data would be lost if the node's disk were.
+    /// Partitions that no other node is known to have all of: their data would be lost if the node's disk were.
     pub partitions_lost: u32,
 }
 
@@ -263,6 +270,40 @@ pub struct MovesReport {
 pub struct PauseRequest {
     /// Nothing is moved until further notice.
     pub paused: bool,
+}
+
+/// How many copies there are now, by comparison of the nodes with each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiesReport {
+    /// Copies of partitions of which nothing is known now: their nodes do not answer, or have not compared them of late.
+    pub unverified: u32,
+    /// Copies of chunks that are missing.
+    pub chunks_missing: u64,
+    /// Their bytes.
+    pub bytes_missing: u64,
+    /// Copies of chunks that were found damaged and are not mended yet.
+    pub chunks_damaged: u64,
+    /// Chunks that are where they do not belong, until they are where they do.
+    pub strays: u64,
+    /// Replicas of partitions' metadata that are missing or behind.
+    pub metadata_replicas_missing: u32,
+    /// The zones whose loss would lose something now, where there is more than one.
+    pub zones_at_risk: Vec<ZoneRisk>,
+    /// Bytes that all nodes together moved in a second of late.
+    pub bytes_per_second: u64,
+    /// Seconds until nothing is missing, if it goes on like this.
+    pub eta_seconds: Option<u64>,
+    /// When every node had read and checked everything that it has, Unix milliseconds.
+    pub scrubbed_ms: Option<u64>,
+}
+
+/// What the loss of one zone would mean now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneRisk {
+    /// The zone.
+    pub zone: String,
+    /// Partitions of which it has the only good copies that are known.
+    pub partitions: u32,
 }
 
 /// An account.

@@ -8,9 +8,11 @@ use annulus_common::map::ClusterMap;
 use annulus_common::protocol::{GroupStatus, NodeStatus};
 use futures::future::join;
 
-use super::Admin;
 use super::layout::state_name;
-use super::model::{ClusterStatus, MovesReport, NodeDetails, NodeReport, PartitionReport, Redundancy, Risk};
+use super::model::{
+    ClusterStatus, CopiesReport, MovesReport, NodeDetails, NodeReport, PartitionReport, Redundancy, Risk,
+};
+use super::{Admin, copies};
 
 /// Log entries that a member may be behind its leader and still count as in sync: what is in flight under load.
 const IN_SYNC_LAG_ENTRIES: u64 = 1_000;
@@ -31,10 +33,19 @@ fn summarize(map: &ClusterMap, answers: &Answers, moves: MovesReport) -> Cluster
         .map(|number| group_report(Some(number), map.replicas(PartitionId(number)), answers))
         .collect();
     let redundancy = redundancy(map, &map_group, &partitions, answers);
-    let problems = problems(map, answers, &map_group, &redundancy);
+    let copies = copies::report(map, &partitions, answers);
+    let known = problems(map, answers, &map_group, &redundancy, &copies);
+    let unknown = unknown(&copies);
+    let state = match (known.is_empty(), unknown.is_empty()) {
+        (true, true) => "healthy",
+        (true, false) => "verifying",
+        (false, _) => "degraded",
+    };
+    let problems = [known, unknown].concat();
     ClusterStatus {
         cluster: map.cluster.to_string(),
         healthy: problems.is_empty(),
+        state: state.to_owned(),
         problems,
         replication_factor: map.replication_factor,
         map_version: map.version.0,
@@ -43,6 +54,7 @@ fn summarize(map: &ClusterMap, answers: &Answers, moves: MovesReport) -> Cluster
         partitions,
         map_group,
         redundancy,
+        copies,
         moves,
     }
 }
@@ -92,7 +104,7 @@ fn redundancy(
     Redundancy {
         partitions_below_target: partitions.iter().filter(|group| group.in_sync.len() < target).count() as u32,
         partitions_unavailable: partitions.iter().filter(|group| group.leader.is_none()).count() as u32,
-        chunk_copies_missing: answers.values().flatten().flat_map(|status| &status.hints).map(|(_, count)| count).sum(),
+        chunk_copies_owed: answers.values().flatten().flat_map(|status| &status.hints).map(|(_, count)| count).sum(),
         node_failures_tolerated: groups().map(spare).min().unwrap_or(0) as u32,
         risks: map.nodes.keys().filter_map(|node| risk(map, *node, partitions, answers)).collect(),
     }
@@ -105,21 +117,25 @@ fn risk(map: &ClusterMap, node: NodeId, partitions: &[PartitionReport], answers:
         let left = group.in_sync.iter().filter(|member| **member != node.0).count();
         group.leader.is_some() && group.voters.contains(&node.0) && left < group.voters.len() / 2 + 1
     };
-    let is_last = |partition: &PartitionId| {
-        let mut complete: Vec<NodeId> = map.complete_holders(*partition).filter(is_up).collect();
-        complete.dedup();
-        complete == [node]
+    let is_last = |(number, group): &(u32, &PartitionReport)| {
+        copies::of(map, answers, PartitionId(*number), group).into_iter().any(|copies| copies == [node].into())
     };
     let risk = Risk {
         node: node.0,
         name: map.nodes[&node].profile.name.clone(),
         partitions_stopped: partitions.iter().filter(stops).count() as u32,
-        partitions_lost: (0..map.partitions()).map(PartitionId).filter(is_last).count() as u32,
+        partitions_lost: (0..).zip(partitions).filter(is_last).count() as u32,
     };
     (is_up(&node) && risk.partitions_stopped + risk.partitions_lost > 0).then_some(risk)
 }
 
-fn problems(map: &ClusterMap, answers: &Answers, map_group: &PartitionReport, redundancy: &Redundancy) -> Vec<String> {
+fn problems(
+    map: &ClusterMap,
+    answers: &Answers,
+    map_group: &PartitionReport,
+    redundancy: &Redundancy,
+    copies: &CopiesReport,
+) -> Vec<String> {
     // A node without data is missed by nobody.
     let mut problems: Vec<String> = map
         .nodes
@@ -138,10 +154,17 @@ fn problems(map: &ClusterMap, answers: &Answers, map_group: &PartitionReport, re
     problems.extend(count(moving, "partitions are not yet on all the nodes that they should be on"));
     problems
         .extend(count(redundancy.partitions_below_target.into(), "partitions have fewer replicas than they should"));
-    problems.extend(count(redundancy.chunk_copies_missing, "chunk copies are owed to nodes that missed them"));
-    let corrupt = answers.values().flatten().map(|status| status.corrupt_reads).sum();
-    problems.extend(count(corrupt, "corrupt chunks were found by reads since the nodes started"));
+    problems.extend(count(redundancy.chunk_copies_owed, "chunk copies are owed to nodes that missed them"));
+    problems.extend(count(copies.chunks_missing, "copies of chunks are missing"));
+    problems.extend(count(copies.chunks_damaged, "copies of chunks are damaged and not mended yet"));
     problems
+}
+
+/// What keeps the cluster from being called healthy although nothing is known to be wrong.
+fn unknown(copies: &CopiesReport) -> Vec<String> {
+    let unverified =
+        |count| format!("{count} copies of partitions have not been compared with the others of late: unknown");
+    Some(copies.unverified).filter(|&count| count > 0).map(unverified).into_iter().collect()
 }
 
 fn node_report(map: &ClusterMap, id: NodeId, answers: &Answers) -> NodeReport {
@@ -173,20 +196,35 @@ fn details(id: NodeId, status: &NodeStatus) -> NodeDetails {
         disk_free_bytes: status.disk_free_bytes,
         hints: status.hints.iter().map(|(_, count)| count).sum(),
         corrupt_reads: status.corrupt_reads,
+        moved_bytes: status.repair.moved_bytes,
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use annulus_common::ids::{Epoch, GroupId, NodeId, PartitionId};
     use annulus_common::map::{ClusterMap, Move};
+    use annulus_common::protocol::repair::{PartitionCopy, RepairStatus};
     use annulus_common::protocol::{GroupStatus, NodeStatus};
 
     use super::super::model::{ClusterStatus, MovesReport, Risk};
     use super::{Answers, summarize};
     use crate::client::testing::map_of;
+
+    /// A node that has compared all that it should have, and lacks nothing.
+    pub(crate) fn complete_copies(map: &ClusterMap, node: NodeId) -> RepairStatus {
+        let copy = |partition| PartitionCopy {
+            partition,
+            verified: true,
+            lacking_chunks: 0,
+            lacking_bytes: 0,
+            damaged_chunks: 0,
+        };
+        let held = (0..map.partitions()).map(PartitionId).filter(|at| map.replicas(*at).contains(&node));
+        RepairStatus { partitions: held.map(copy).collect(), ..RepairStatus::default() }
+    }
 
     /// Each of these nodes answers; the first of them leads every group, in which all nodes of the placement vote.
     fn answers(map: &ClusterMap, up: &[u64]) -> Answers {
@@ -208,6 +246,7 @@ mod tests {
             disk_free_bytes: 0,
             hints: Vec::new(),
             corrupt_reads: 0,
+            repair: complete_copies(map, NodeId(node)),
         };
         map.nodes.keys().map(|node| (*node, up.contains(&node.0).then(|| status(node.0)))).collect()
     }

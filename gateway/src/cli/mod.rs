@@ -1,5 +1,6 @@
 //! The command line of `annulus`: what a person types. Parsing only; each command is a file.
 
+mod audit;
 mod bucket;
 mod key;
 mod kms;
@@ -38,6 +39,8 @@ enum Command {
     Cluster(node::ClusterArgs),
     /// Pause and resume the moving of data, and show how far it is.
     Repair(repair::RepairArgs),
+    /// Read everything on every node and look for everything that is named; fails when something is below target.
+    Audit(audit::AuditArgs),
     /// Create, list and delete accounts.
     User(user::UserArgs),
     /// Create, list and delete access keys.
@@ -80,6 +83,9 @@ pub enum CliError {
     /// Starting or running a server.
     #[error("{0}")]
     Run(String),
+    /// An audit found something.
+    #[error("the audit found {0} problems")]
+    Unsound(usize),
     /// Standard output is closed.
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
@@ -95,6 +101,7 @@ impl Cli {
             Command::Node(args) => ask(node::execute(args)),
             Command::Cluster(args) => ask(node::execute_cluster(args)),
             Command::Repair(args) => ask(repair::execute(args)),
+            Command::Audit(args) => ask(audit::execute(args)),
             Command::User(args) => ask(user::execute(args)),
             Command::Key(args) => ask(key::execute(args)),
             Command::Kms(args) => ask(kms::execute(args)),

@@ -25,7 +25,7 @@ pub(super) async fn show(args: StatusArgs) -> Result<(), CliError> {
 }
 
 fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
-    let health = if status.healthy { "healthy" } else { "degraded" };
+    let health = &status.state;
     output::line(&format!(
         "cluster {}  {health}  replication factor {}  {} partitions  map version {}, epoch {}",
         status.cluster,
@@ -37,26 +37,7 @@ fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
     for problem in &status.problems {
         output::line(&format!("  ! {problem}"))?;
     }
-    let redundancy = &status.redundancy;
-    output::line(&format!(
-        "below target: {} partitions, {} chunk copies; unavailable: {} partitions; any {} more node(s) may fail",
-        redundancy.partitions_below_target,
-        redundancy.chunk_copies_missing,
-        redundancy.partitions_unavailable,
-        redundancy.node_failures_tolerated
-    ))?;
-    for risk in &redundancy.risks {
-        output::line(&format!(
-            "if node {} ({}) fails now, {} partitions stop{}",
-            risk.node,
-            risk.name,
-            risk.partitions_stopped,
-            match risk.partitions_lost {
-                0 => String::new(),
-                lost => format!(", and {lost} are lost if its disk is: no other node that answers has all of them"),
-            }
-        ))?;
-    }
+    print_redundancy(status)?;
     if status.moves.partitions > 0 || status.moves.paused {
         output::line(&progress::describe(&status.moves))?;
     }
@@ -77,6 +58,46 @@ fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
         output::table(["PARTITION", "REPLICAS", "LEADER", "IN SYNC"], &rows)?;
     }
     Ok(())
+}
+
+/// What is below target now, what would lose data, and what is being done.
+fn print_redundancy(status: &ClusterStatus) -> std::io::Result<()> {
+    let (redundancy, copies) = (&status.redundancy, &status.copies);
+    output::line(&format!(
+        "below target: {} chunk copies, {} metadata replicas; unknown: {} copies of partitions; unavailable: {} partitions",
+        copies.chunks_missing + copies.chunks_damaged,
+        copies.metadata_replicas_missing,
+        copies.unverified,
+        redundancy.partitions_unavailable
+    ))?;
+    output::line(&format!(
+        "any {} more node(s) may fail and everything is served",
+        redundancy.node_failures_tolerated
+    ))?;
+    for risk in &redundancy.risks {
+        output::line(&format!(
+            "if node {} ({}) fails now, {} partitions stop{}",
+            risk.node,
+            risk.name,
+            risk.partitions_stopped,
+            match risk.partitions_lost {
+                0 => String::new(),
+                lost => format!(", and {lost} are lost if its disk is: no other node is known to have all of them"),
+            }
+        ))?;
+    }
+    for zone in &copies.zones_at_risk {
+        output::line(&format!("zone {} has the only good copies of {} partitions", zone.zone, zone.partitions))?;
+    }
+    if copies.bytes_missing > 0 {
+        let eta = copies.eta_seconds.map(|seconds| format!(", {seconds} s left")).unwrap_or_default();
+        let (missing, rate) = (output::bytes(copies.bytes_missing), output::bytes(copies.bytes_per_second));
+        output::line(&format!("being repaired: {missing} at {rate}/s{eta}"))?;
+    }
+    match copies.scrubbed_ms {
+        Some(ms) => output::line(&format!("everything was read and checked by {}", output::date(ms))),
+        None => output::line("not everything has been read and checked yet"),
+    }
 }
 
 fn node_row(node: &NodeReport) -> [String; 10] {

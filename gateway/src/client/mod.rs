@@ -3,6 +3,7 @@
 //! Here it is known which node to ask, when to ask another, what may be asked twice, and when a write is durable. What
 //! objects and buckets are is not known here; nothing is kept but guesses (leaders, health) that cost a detour when wrong.
 
+mod audit;
 mod error;
 mod health;
 mod holders;

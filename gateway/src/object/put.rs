@@ -148,7 +148,7 @@ pub(super) fn refused(reply: MetaReply) -> ObjectError {
         MetaReply::NoSuchVersion => ObjectError::NoSuchVersion,
         MetaReply::Locked => ObjectError::Locked,
         MetaReply::NoSuchUpload => ObjectError::NoSuchUpload,
-        MetaReply::PartsChanged => ObjectError::Conflict,
+        MetaReply::PartsChanged | MetaReply::PartsCondemned => ObjectError::Conflict,
         other => ObjectError::Internal(format!("unexpected answer to a mutation: {other:?}")),
     }
 }

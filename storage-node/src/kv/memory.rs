@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Batch, Cursor, Durability, Kv, KvError, KvRead, Op, Table};
+use super::{Batch, Cursor, Durability, Kv, KvError, KvRead, LAST_KEY, Op, Table, walk};
 
 /// The keys of one table. Shared with the snapshots and cursors that look at it, copied by the first write that would
 /// disturb them.
@@ -108,8 +108,9 @@ impl Kv for MemoryKv {
             .sum()
     }
 
-    fn compact(&self, _table: Table, _from: &[u8], _to: &[u8]) -> Result<(), KvError> {
-        Ok(())
+    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
+        let mut cursor = self.cursor(table, from, LAST_KEY)?;
+        walk(&mut *cursor, from, bytes_max)
     }
 }
 

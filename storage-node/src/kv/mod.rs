@@ -140,6 +140,24 @@ pub trait Kv: KvRead + 'static {
     /// About how many bytes of files `from..to` takes: for people. What was just written need not be in it.
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64;
 
-    /// Gives disk space of deleted keys in `from..to` back. Long; changes nothing that can be read.
-    fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError>;
+    /// Reads what lies from `from` on, about `bytes_max` of it, and checks it against its checksums, past the caches that serve
+    /// others. Returns where to go on; nothing at the end of the table.
+    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError>;
+}
+
+/// After every key that is ever written: none begins with as many of the highest byte.
+const LAST_KEY: &[u8] = &[u8::MAX; 256];
+
+/// Walks a table from a cursor's place, as [`Kv::verify`] does.
+fn walk(cursor: &mut dyn Cursor, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
+    let mut bytes = 0;
+    cursor.seek(from)?;
+    while let Some((key, value)) = cursor.entry() {
+        if bytes >= bytes_max {
+            return Ok(Some(key.to_vec()));
+        }
+        bytes += key.len() + value.len();
+        cursor.next()?;
+    }
+    Ok(None)
 }

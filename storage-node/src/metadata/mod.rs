@@ -4,6 +4,7 @@
 //! The caller has made sure that it is new enough (a ReadIndex). Keys and records are `schema`'s. No Raft, no network, no clock.
 
 mod apply;
+mod inventory;
 mod list;
 mod list_versions;
 mod query;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::schema::find::{Found, find};
 use super::schema::keys::Keys;
 use super::schema::records::{BodyKind, GarbageLength, Head, Other, Parcel, Record};
-use super::{list, list_versions, usage};
+use super::{inventory, list, list_versions, usage};
 use crate::kv::{Cursor, KvError, KvRead, Table};
 
 /// How often an object that is being removed is read again: each time takes a mutation of it that was applied in between.
@@ -52,6 +52,7 @@ pub fn answer(kv: &dyn KvRead, partition: PartitionId, query: &Query) -> Result<
             usage::usage(kv, reader.keys, &ask).map(QueryReply::Usage)
         }
         Query::References(parts) => reader.references(parts).map(QueryReply::References),
+        Query::Inventory { from } => inventory::page(kv, partition, from.as_deref()).map(QueryReply::Inventory),
         Query::Garbage { before_ms, after, limit } => {
             reader.garbage(*before_ms, *after, (*limit).min(LIST_ENTRIES_MAX)).map(QueryReply::Garbage)
         }
@@ -71,9 +72,10 @@ pub fn tags(
     Ok(attributes.map(|attributes| attributes.tags).unwrap_or_default())
 }
 
-struct Reader<'a> {
-    keys: Keys,
-    kv: &'a dyn KvRead,
+/// Reads the records of a partition.
+pub(super) struct Reader<'a> {
+    pub(super) keys: Keys,
+    pub(super) kv: &'a dyn KvRead,
 }
 
 impl Reader<'_> {
@@ -125,7 +127,7 @@ impl Reader<'_> {
     }
 
     /// What a version has beside its head.
-    fn parcel(&self, path: &KeyPath, head: &Head) -> Result<Parcel, KvError> {
+    pub(super) fn parcel(&self, path: &KeyPath, head: &Head) -> Result<Parcel, KvError> {
         let body = match head.body {
             BodyKind::None => None,
             BodyKind::Inline | BodyKind::Manifest => self.kv.get(Table::Meta, &self.keys.body(path, head.sequence))?,

@@ -242,6 +242,53 @@ fn a_refused_put_leaves_its_parts_to_the_collector() {
 }
 
 #[test]
+fn an_inventory_names_everything_in_pages() {
+    let mut bench = Bench::new();
+    bench.run(put("inline", Conditions::default(), inline(1)));
+    bench.run(put("large", Conditions::default(), object(1, Data::Parts(vec![part(1, 1), part(2, 2)]))));
+    let upload = bench.begin_upload("big", 1);
+    bench.run(Command::PutPart { path: path("big"), upload, part: part(3, 1) });
+    for number in 0..1_500 {
+        bench.run(put(&format!("many/{number:04}"), Conditions::default(), inline(2)));
+    }
+    let (mut named, mut from, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let QueryReply::Inventory(page) = bench.ask(&Query::Inventory { from }) else { panic!("no inventory") };
+        named.extend(page.named);
+        pages += 1;
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!((named.len(), pages), (1_503, 2));
+    let parts = |name: &str| {
+        let found = named.iter().find(|named| named.name == name).unwrap();
+        found.parts.iter().map(|(part, _)| part.0[0]).collect::<Vec<_>>()
+    };
+    assert_eq!((parts("inline"), parts("large"), parts("part 1")), (vec![], vec![1, 2], vec![3]));
+    assert!(named.iter().all(|named| named.bucket.is_none() == (named.name == "part 1")));
+    assert!(named[0].inline_bytes > 0);
+}
+
+#[test]
+fn what_is_condemned_can_never_be_referred_to() {
+    let mut bench = Bench::new();
+    let of_part = |id| put("k", Conditions::default(), object(1, Data::Parts(vec![part(id, 1)])));
+    bench.run(of_part(4));
+    let [named, unnamed] = [PartId([4; 16]), PartId([5; 16])];
+    let condemn = || Command::Condemn(vec![named, unnamed]);
+    assert_eq!(bench.run(condemn()), MetaReply::Condemned(vec![false, true]));
+    assert_eq!(bench.run(of_part(5)), MetaReply::PartsCondemned);
+    let upload = bench.begin_upload("big", 1);
+    let late = Command::PutPart { path: path("big"), upload, part: part(5, 1) };
+    assert_eq!(bench.run(late), MetaReply::PartsCondemned);
+    assert!(!bench.referenced(unnamed) && bench.referenced(named));
+    assert_eq!(bench.run(condemn()), MetaReply::Condemned(vec![false, true]));
+    assert!(matches!(bench.run(of_part(4)), MetaReply::Written { .. }));
+}
+
+#[test]
 fn an_upload_becomes_an_object_of_the_chosen_parts() {
     let mut bench = Bench::new();
     let upload = bench.begin_upload("big", 1);

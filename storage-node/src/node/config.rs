@@ -67,7 +67,12 @@ impl NodeConfig {
             disk_reserve_bytes: Some(config.disk_reserve_bytes),
             raft_workers: config.raft_workers as usize,
             dead_after: config.dead_after,
-            repair: RepairSettings { collect_grace: config.collect_grace, ..RepairSettings::default() },
+            repair: RepairSettings {
+                bandwidth_bytes_per_second: config.repair_bandwidth,
+                scrub_interval: config.scrub_interval,
+                collect_grace: config.collect_grace,
+                ..RepairSettings::default()
+            },
             calendar: Calendar::of_day(config.lifecycle_day_seconds),
         }
     }

@@ -31,6 +31,7 @@ use crate::peers::{self, PeerSnapshots};
 use crate::raft::{RaftConfig, RaftNode, RaftSeams};
 use crate::repair::hints::HintStore;
 use crate::repair::mend::Damage;
+use crate::repair::pressure::Foreground;
 use crate::repair::redundancy::Redundancy;
 use crate::repair::{Repair, RepairSeams};
 use crate::server::Server;
@@ -45,6 +46,8 @@ pub(super) struct Shared {
     pub(super) started_at: Duration,
     pub(super) identity: Arc<RwLock<NodeIdentity>>,
     pub(super) stage: ArcSwap<Stage>,
+    /// How long requests take, which repair gives way to.
+    pub(super) foreground: Arc<Foreground>,
     /// Where requests are counted, if anybody wants to know.
     pub(super) counting: OnceLock<Counting>,
     /// Why the node must end, once it must.
@@ -205,17 +208,12 @@ impl Shared {
         transport: &SharedTransport,
         map: &MapWatch,
     ) -> Result<RaftNode, StartError> {
-        let failing = Arc::downgrade(self);
         let seams = RaftSeams {
             kv: Arc::clone(kv),
             clock: Arc::clone(&self.clock),
             outbox: peers::outbox(Arc::clone(transport), map.clone()),
             snapshots: Arc::new(PeerSnapshots::new(Arc::clone(transport), map.clone())),
-            fatal: Arc::new(move |reason| {
-                if let Some(shared) = failing.upgrade() {
-                    shared.fail(reason);
-                }
-            }),
+            fatal: self.fatal(),
         };
         let config = RaftConfig { workers: self.config.raft_workers, ..RaftConfig::new(node) };
         Ok(RaftNode::start(config, seams)?)
@@ -231,18 +229,30 @@ impl Shared {
         }
     }
 
-    fn repair_seams(&self, server: &Server, transport: SharedTransport) -> RepairSeams {
+    /// What a part calls when the node cannot go on.
+    fn fatal(self: &Arc<Self>) -> Arc<dyn Fn(&str) + Send + Sync> {
+        let failing = Arc::downgrade(self);
+        Arc::new(move |reason| {
+            if let Some(shared) = failing.upgrade() {
+                shared.fail(reason);
+            }
+        })
+    }
+
+    fn repair_seams(self: &Arc<Self>, server: &Server, transport: SharedTransport) -> RepairSeams {
         RepairSeams {
             node: server.node,
             kv: Arc::clone(&server.kv),
             hints: Arc::clone(&server.hints),
             damage: Arc::clone(&server.damage),
+            foreground: Arc::clone(&self.foreground),
             redundancy: Arc::clone(&server.redundancy),
             chunks: Arc::clone(&server.chunks),
             raft: server.raft.clone(),
             map: server.map.clone(),
             transport,
             clock: Arc::clone(&self.clock),
+            fatal: self.fatal(),
             settings: self.config.repair.clone(),
         }
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tracing::warn;
 
 use super::life::{Shared, Stage};
+use crate::repair::pressure;
 use crate::server::{self, Server};
 use crate::status;
 
@@ -20,15 +21,7 @@ pub(super) struct NodeService(pub(super) Arc<Shared>);
 impl Service for NodeService {
     async fn call(&self, peer: &PeerIdentity, request: Envelope) -> Envelope {
         let reply = match protocol::decode::<Request>(&request.header) {
-            Ok(decoded) => match self.0.counting.get() {
-                Some(counting) => {
-                    let ticket = counting.begin(&decoded, &request.payload);
-                    let reply = self.0.answer(peer, decoded, request.payload).await;
-                    counting.end(ticket, &reply);
-                    reply
-                }
-                None => self.0.answer(peer, decoded, request.payload).await,
-            },
+            Ok(decoded) => self.0.measured(peer, decoded, request.payload).await,
             Err(error) => Err(Refusal::Invalid(error.to_string())),
         };
         server::envelope(reply)
@@ -50,6 +43,20 @@ impl Service for NodeService {
 }
 
 impl Shared {
+    /// Answers, and counts how long it took.
+    async fn measured(&self, peer: &PeerIdentity, request: Request, payload: Bytes) -> server::Reply {
+        let (kind, began) = (pressure::kind_of(&request), self.clock.monotonic());
+        let ticket = self.counting.get().map(|counting| (counting, counting.begin(&request, &payload)));
+        let reply = self.answer(peer, request, payload).await;
+        if let Some((counting, ticket)) = ticket {
+            counting.end(ticket, &reply);
+        }
+        if let Some(kind) = kind {
+            self.foreground.took(kind, self.clock.monotonic().saturating_sub(began));
+        }
+        reply
+    }
+
     async fn answer(&self, peer: &PeerIdentity, request: Request, payload: Bytes) -> server::Reply {
         match &*self.stage.load_full() {
             Stage::Member(server) => match request {

@@ -66,8 +66,8 @@ impl Kv for Handle {
         self.0.disk_bytes(table, from, to)
     }
 
-    fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
-        self.0.compact(table, from, to)
+    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
+        self.0.verify(table, from, bytes_max)
     }
 }
 

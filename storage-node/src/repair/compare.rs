@@ -30,7 +30,7 @@ use super::fetch::{CHUNKS_AT_ONCE, FetchError, Fetcher};
 use super::owners::{OwnedPart, Owners};
 use super::peers::{PeerError, Peers};
 use super::redundancy::{Lacking, Redundancy, partitions_of};
-use super::{Next, RepairSeams, Tools, Worker};
+use super::{Fatal, Next, RepairSeams, Tools, Worker, end_if_corrupt};
 use crate::chunk::{ChunkError, ChunkStore};
 
 /// How often it is looked whether a comparison is due: a change of the map makes it so at once.
@@ -60,6 +60,7 @@ pub(super) struct Comparison {
     owners: Arc<Owners>,
     fetcher: Arc<Fetcher>,
     redundancy: Arc<Redundancy>,
+    fatal: Fatal,
     interval: Duration,
     /// The epoch of the last turn, and when the next one is due.
     last: Option<Epoch>,
@@ -114,6 +115,9 @@ impl Worker for Comparison {
             Ok(survey) => (survey.took, self.level_all(&survey).await || survey.incomplete || moving),
             Err(error) => {
                 tracing::warn!(%error, "what is here cannot be compared");
+                if let ChunkError::Failed(failed) = &error {
+                    end_if_corrupt(&self.fatal, failed);
+                }
                 (Duration::ZERO, true)
             }
         };
@@ -139,6 +143,7 @@ impl Comparison {
             owners: Arc::clone(&tools.owners),
             fetcher: Arc::clone(&tools.fetcher),
             redundancy: Arc::clone(&seams.redundancy),
+            fatal: Arc::clone(&seams.fatal),
             interval: seams.settings.compare_interval,
             last: None,
             due_at: Duration::ZERO,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::chunk::CHUNK_BYTES;
-use annulus_common::ids::{ChunkId, NodeId};
+use annulus_common::ids::{ChunkId, NodeId, PartitionId};
 use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
 use futures::StreamExt;
@@ -88,6 +88,15 @@ impl Damage {
         state.open.len() as u64 + u64::from(state.overflowed)
     }
 
+    /// How many wait to be mended of each partition.
+    pub fn by_partition(&self, map: &ClusterMap) -> BTreeMap<PartitionId, u64> {
+        let mut damaged = BTreeMap::new();
+        for chunk in self.state.lock().open.keys() {
+            *damaged.entry(map.partition_of_chunk(*chunk)).or_default() += 1;
+        }
+        damaged
+    }
+
     /// How many were mended since the start.
     pub fn mended_count(&self) -> u64 {
         self.state.lock().mended
@@ -128,7 +137,7 @@ impl Damage {
     }
 }
 
-fn key(chunk: ChunkId) -> Vec<u8> {
+pub(super) fn key(chunk: ChunkId) -> Vec<u8> {
     [KEY_PREFIX, &chunk.to_bytes()].concat()
 }
 

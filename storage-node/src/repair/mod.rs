@@ -6,24 +6,30 @@
 //!   alone decides how redundant the data is, and writes it down in `redundancy`.
 //! - `deliver` is the quick way: what was remembered to be owed to a node that was down (`hints`) is sent to it.
 //! - `strays` copies what is here and belongs elsewhere to where it belongs, has that confirmed, and drops it.
-//! - `mend` writes chunks anew that were found damaged, from a good copy.
-//! - `collect` removes known garbage from the whole cluster, and `reclaim` gives the disk space of what was removed back.
+//! - `scrub` reads everything on the disk once in a while, and `mend` writes chunks anew that it or anybody else found damaged.
+//! - `collect` removes known garbage from the whole cluster, `orphans` what nothing knows of, and `reclaim` gives the disk space
+//!   of what was removed back.
+//! - `audit` reads everything at once, when somebody asks.
 //!
 //! Each is a [`Worker`]: a loop over decisions that are plain functions. They share `peers`, the calls to other nodes, `fetch`,
-//! which gets a good copy from whoever has one, `owners`, which asks whether a chunk is still referred to, and `throttle`. Every
-//! step can be repeated, and what is done lies on the disk: a worker that begins anew after a crash goes on where it was.
+//! which gets a good copy from whoever has one, `owners`, which asks whether a chunk is still referred to, and `throttle`, which
+//! steps back when clients wait (`pressure`). Every step can be repeated, and what is done lies on the disk: a worker that begins anew after a crash goes on where it was.
 //! Nothing here makes a cluster map or judges a mutation.
 
+pub(crate) mod audit;
 mod collect;
 mod compare;
 mod deliver;
 mod fetch;
 pub mod hints;
 pub mod mend;
+mod orphans;
 mod owners;
 mod peers;
+pub mod pressure;
 mod reclaim;
 pub mod redundancy;
+mod scrub;
 mod strays;
 #[cfg(test)]
 mod tests;
@@ -45,12 +51,15 @@ use self::deliver::Delivery;
 use self::fetch::Fetcher;
 use self::hints::HintStore;
 use self::mend::{Damage, Mending};
+use self::orphans::Orphans;
 use self::owners::Owners;
 use self::peers::Peers;
+use self::pressure::Foreground;
 use self::reclaim::Reclaiming;
 use self::redundancy::Redundancy;
+use self::scrub::Scrub;
 use self::strays::Strays;
-use self::throttle::Throttle;
+use self::throttle::{Adapting, Throttle};
 use crate::chunk::ChunkStore;
 use crate::kv::{Kv, KvError};
 use crate::raft::RaftNode;
@@ -77,6 +86,12 @@ pub struct RepairSettings {
     pub collect_pause: Duration,
     /// The most chunks that this node asks others to remove in a second, each from all its holders.
     pub collect_chunks_per_second: u64,
+    /// How long a chunk is kept that nothing refers to and that is no known garbage: an upload that takes longer is refused.
+    pub orphan_grace: Duration,
+    /// The pause before the next look for orphans.
+    pub orphans_pause: Duration,
+    /// How often everything is read and checked.
+    pub scrub_interval: Duration,
     /// How often the removed bytes are looked at.
     pub reclaim_check: Duration,
 }
@@ -92,6 +107,9 @@ impl Default for RepairSettings {
             collect_grace: Duration::from_secs(900),
             collect_pause: Duration::from_secs(10),
             collect_chunks_per_second: 2_000,
+            orphan_grace: Duration::from_secs(24 * 60 * 60),
+            orphans_pause: Duration::from_secs(10 * 60),
+            scrub_interval: Duration::from_secs(30 * 24 * 60 * 60),
             reclaim_check: Duration::from_secs(60),
         }
     }
@@ -112,6 +130,8 @@ pub struct RepairSeams {
     pub raft: RaftNode,
     /// What is damaged here.
     pub damage: Arc<Damage>,
+    /// How long clients wait.
+    pub foreground: Arc<Foreground>,
     /// How complete this node is.
     pub redundancy: Arc<Redundancy>,
     /// Who holds what.
@@ -120,9 +140,14 @@ pub struct RepairSeams {
     pub transport: SharedTransport,
     /// The time.
     pub clock: SharedClock,
+    /// Called when the node must not go on.
+    pub fatal: Fatal,
     /// How fast.
     pub settings: RepairSettings,
 }
+
+/// Ends the node, with the reason.
+pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What the workers share.
 struct Tools {
@@ -179,6 +204,9 @@ impl Repair {
             tokio::spawn(work(Delivery::new(&seams, &tools))),
             tokio::spawn(work(Strays::new(&seams, &tools))),
             tokio::spawn(work(Mending::new(&seams, &tools))),
+            tokio::spawn(work(Scrub::new(&seams))),
+            tokio::spawn(work(Orphans::new(&seams, &tools))),
+            tokio::spawn(work(Adapting::new(&seams, &tools))),
             tokio::spawn(work(Collection::new(&seams, &tools))),
             tokio::spawn(work(Reclaiming::new(&seams))),
         ];
@@ -201,6 +229,17 @@ impl Drop for Repair {
     fn drop(&mut self) {
         self.abort();
     }
+}
+
+/// A database that is corrupt cannot say what is here: the node ends, and says which file it is and what to do.
+fn end_if_corrupt(fatal: &Fatal, error: &KvError) -> bool {
+    let is_corrupt = matches!(error, KvError::Corrupt { .. });
+    if is_corrupt {
+        fatal(&format!(
+            "{error}; move this data directory away and let the node join again under a new id, its replicas have the data"
+        ));
+    }
+    is_corrupt
 }
 
 /// Uses the database on a thread that may block.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use annulus_common::chunk::ChunkOwner;
-use annulus_common::ids::{NodeId, PartId, PartitionId};
+use annulus_common::ids::{NodeId, PartId, PartitionId, RequestId};
 use annulus_common::map::ClusterMap;
-use annulus_common::protocol::metadata::{Query, QueryReply};
+use annulus_common::protocol::metadata::{Command, MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{QUERIES_PER_REQUEST_MAX, Refusal};
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -63,6 +63,32 @@ impl Owners {
             }
         }
         known
+    }
+
+    /// Makes sure that nothing will ever refer to these parts. Returns those for which that is so; for the others their owner
+    /// did not answer, or something refers to them by now.
+    pub(super) async fn condemn(&self, map: &ClusterMap, parts: &[OwnedPart], now_ms: u64) -> BTreeSet<PartId> {
+        let mut by_partition: BTreeMap<PartitionId, Vec<PartId>> = BTreeMap::new();
+        for OwnedPart { owner, part } in parts {
+            by_partition.entry(map.partition_of_shard(owner.bucket, owner.shard)).or_default().push(*part);
+        }
+        let asked = by_partition.into_iter().map(|(partition, parts)| async move {
+            // Its leader has just said what is referred to: who is not it any more is asked in the next turn.
+            let leader = self.leaders.lock().get(&partition).copied()?;
+            let command = Command::Condemn(parts.clone());
+            let mutation = Mutation { request: RequestId::generate(now_ms), time_ms: now_ms, command };
+            match self.peers.mutate(map, leader, partition, mutation).await {
+                Ok(MetaReply::Condemned(condemned)) if condemned.len() == parts.len() => {
+                    Some(parts.into_iter().zip(condemned).filter_map(|(part, condemned)| condemned.then_some(part)))
+                }
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::debug!(partition = partition.0, %error, "parts are not condemned now");
+                    None
+                }
+            }
+        });
+        join_all(asked).await.into_iter().flatten().flatten().collect()
     }
 
     /// Whom to ask about which partitions: who was the leader last, or else one member after the other.

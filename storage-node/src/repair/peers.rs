@@ -7,7 +7,7 @@ use std::time::Duration;
 use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner, Digest, verify_pieces};
 use annulus_common::ids::{ChunkId, NodeId, PartitionId};
 use annulus_common::map::ClusterMap;
-use annulus_common::protocol::metadata::{Query, QueryReply};
+use annulus_common::protocol::metadata::{MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{
     self, Answer, CHUNKS_PER_REQUEST_MAX, DIGESTS_PER_REQUEST_MAX, ListedChunk, Refusal, Request, Response,
 };
@@ -156,6 +156,21 @@ impl Peers {
         match self.ask(map, node, Lane::Control, &request, Bytes::new(), ASK_DEADLINE).await? {
             (Response::Queried(answers), _) if answers.len() == asked => Ok(answers),
             _ => Err(unexpected("queries")),
+        }
+    }
+
+    /// Has a mutation carried out there, if the node is the partition's leader.
+    pub(super) async fn mutate(
+        &self,
+        map: &ClusterMap,
+        node: NodeId,
+        partition: PartitionId,
+        mutation: Mutation,
+    ) -> Result<MetaReply, PeerError> {
+        let request = Request::Mutate { partition, epoch: map.epoch, mutation };
+        match self.ask(map, node, Lane::Control, &request, Bytes::new(), ASK_DEADLINE).await? {
+            (Response::Mutated(reply), _) => Ok(reply),
+            _ => Err(unexpected("a mutation")),
         }
     }
 

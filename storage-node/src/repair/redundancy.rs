@@ -11,11 +11,16 @@ use std::time::Duration;
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::{NodeId, PartitionId};
 use annulus_common::map::{ClusterMap, Move};
+use annulus_common::protocol::repair::PartitionCopy;
 use parking_lot::Mutex;
 
 /// What gateways may still write to the former holders after a change of placement: a write's own deadline and the lease
 /// under which they hold the map, with room. A comparison that begins earlier does not count for a move.
 pub(super) const MOVE_SETTLES: Duration = Duration::from_secs(10);
+
+/// A comparison is believed for so many intervals, and so long beside: what a turn takes that fetches something.
+const BELIEVED_INTERVALS: u32 = 3;
+const BELIEVED_BESIDE: Duration = Duration::from_secs(60);
 
 /// What this node lacks of a partition, by comparison with one other holder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,6 +55,20 @@ pub struct Redundancy {
     partitions: Mutex<BTreeMap<PartitionId, Standing>>,
     interval: Mutex<Duration>,
     strays: AtomicU64,
+    work: Mutex<Work>,
+}
+
+/// What the workers are doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Work {
+    /// Bytes that were moved since the start.
+    pub moved_bytes: u64,
+    /// Bytes that were moved in a second of late.
+    pub moved_bytes_per_second: u64,
+    /// How far the scrub is.
+    pub scrubbed_percent: u8,
+    /// When the last scrub that came to its end did, Unix milliseconds.
+    pub scrub_completed_ms: Option<u64>,
 }
 
 /// What is known of one partition.
@@ -75,17 +94,6 @@ struct Holders {
 struct Compared {
     began: Duration,
     lacking: Lacking,
-}
-
-/// A partition as this node's status tells it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PartitionStanding {
-    /// Which.
-    pub partition: PartitionId,
-    /// The oldest comparison with one of the other members; nothing when one of them was never compared with.
-    pub compared_before: Option<Duration>,
-    /// What is lacking, by the worst of the comparisons.
-    pub lacking: Lacking,
 }
 
 impl Holders {
@@ -123,6 +131,7 @@ impl Redundancy {
             partitions: Mutex::new(BTreeMap::new()),
             interval: Mutex::new(Duration::ZERO),
             strays: AtomicU64::new(0),
+            work: Mutex::default(),
         }
     }
 
@@ -181,7 +190,7 @@ impl Redundancy {
         }
     }
 
-    /// Says how often partitions are compared: for three times as long a result is believed.
+    /// Says how often partitions are compared, which is how long a result is believed.
     pub(super) fn compares_every(&self, interval: Duration) {
         *self.interval.lock() = interval;
     }
@@ -189,6 +198,28 @@ impl Redundancy {
     /// Writes down how many chunks are here that belong elsewhere.
     pub(super) fn strays_left(&self, chunks: u64) {
         self.strays.store(chunks, Ordering::Relaxed);
+    }
+
+    /// Writes down what was moved: in all, and in a second of late.
+    pub(super) fn moved(&self, bytes: u64, per_second: u64) {
+        let mut work = self.work.lock();
+        (work.moved_bytes, work.moved_bytes_per_second) = (bytes, per_second);
+    }
+
+    /// Writes down how far the scrub is, and when the last one was over.
+    pub(super) fn scrubbed(&self, percent: u8, completed_ms: Option<u64>) {
+        let mut work = self.work.lock();
+        (work.scrubbed_percent, work.scrub_completed_ms) = (percent, completed_ms);
+    }
+
+    /// What the workers are doing.
+    pub fn work(&self) -> Work {
+        *self.work.lock()
+    }
+
+    /// Chunks here that belong elsewhere, as the last look found them.
+    pub fn strays(&self) -> u64 {
+        self.strays.load(Ordering::Relaxed)
     }
 
     /// Whether this node, a member of the partition's replica set in `map`, has every chunk of it that was acknowledged before
@@ -201,10 +232,29 @@ impl Redundancy {
         standing.holders == Holders::of(map, partition) && standing.is_complete(self.me, left_out)
     }
 
-    /// What is known of each partition that this node should have.
-    pub fn standings(&self) -> Vec<PartitionStanding> {
+    /// Bytes of a partition that this node lacks, once it has compared itself with some other holder.
+    pub fn lacking_bytes(&self, map: &ClusterMap, partition: PartitionId) -> Option<u64> {
         let partitions = self.partitions.lock();
-        partitions.iter().map(|(partition, standing)| standing.shown(*partition, self.me)).collect()
+        let standing = partitions.get(&partition).filter(|standing| standing.holders == Holders::of(map, partition))?;
+        standing.compared.values().map(|compared| compared.lacking.bytes).max()
+    }
+
+    /// What is known of each partition that this node should have, and how many of its chunks are damaged.
+    pub fn copies(&self, damaged: &BTreeMap<PartitionId, u64>) -> Vec<PartitionCopy> {
+        let believed = *self.interval.lock() * BELIEVED_INTERVALS + BELIEVED_BESIDE;
+        let oldest = self.clock.monotonic().saturating_sub(believed);
+        let partitions = self.partitions.lock();
+        let copy = |(partition, standing): (&PartitionId, &Standing)| {
+            let lacking = standing.worst();
+            PartitionCopy {
+                partition: *partition,
+                verified: standing.is_verified(self.me, oldest),
+                lacking_chunks: lacking.chunks,
+                lacking_bytes: lacking.bytes,
+                damaged_chunks: damaged.get(partition).copied().unwrap_or_default(),
+            }
+        };
+        partitions.iter().map(copy).collect()
     }
 }
 
@@ -217,14 +267,15 @@ impl Standing {
         left_out <= may_be_left_out && self.compared.values().all(|compared| compared.lacking == Lacking::NOTHING)
     }
 
-    fn shown(&self, partition: PartitionId, me: NodeId) -> PartitionStanding {
-        let others = self.holders.members.iter().filter(|&&node| node != me);
-        let compared: Option<Vec<Duration>> =
-            others.map(|other| self.compared.get(other).map(|compared| compared.began)).collect();
-        // Without others there is nothing to compare with, and nothing that it could prove.
-        let compared_before = compared.map(|began| began.into_iter().min().unwrap_or(self.since));
-        let worst = self.compared.values().map(|compared| compared.lacking).max_by_key(|lacking| lacking.chunks);
-        PartitionStanding { partition, compared_before, lacking: worst.unwrap_or_default() }
+    /// Whether the comparisons with all other members began after `oldest`.
+    fn is_verified(&self, me: NodeId, oldest: Duration) -> bool {
+        let mut others = self.holders.members.iter().filter(|&&node| node != me);
+        others.all(|other| self.compared.get(other).is_some_and(|compared| compared.began >= oldest))
+    }
+
+    fn worst(&self) -> Lacking {
+        let lacking = self.compared.values().map(|compared| compared.lacking);
+        lacking.max_by_key(|lacking| lacking.chunks).unwrap_or_default()
     }
 }
 
@@ -253,22 +304,26 @@ mod tests {
         let clock = ManualClock::at(Duration::from_secs(5));
         let redundancy = Redundancy::new(NodeId(1), clock.clone());
         redundancy.follow(&map);
-        let shown = || redundancy.standings();
+        let shown = || redundancy.copies(&[(P, 4)].into());
         assert_eq!(shown().len(), 1);
         let began = Duration::from_secs(5);
         redundancy.found(&map, P, NodeId(2), began, Lacking::NOTHING);
-        assert_eq!(shown()[0].compared_before, None);
+        assert!(!shown()[0].verified);
         assert!(!redundancy.chunks_complete(&map, P));
         redundancy.found(&map, P, NodeId(3), Duration::from_secs(4), ONE);
-        assert_eq!((shown()[0].compared_before, shown()[0].lacking), (Some(Duration::from_secs(4)), ONE));
+        let copy = shown()[0];
+        assert_eq!((copy.verified, copy.lacking_chunks, copy.lacking_bytes, copy.damaged_chunks), (true, 1, 5, 4));
         assert!(!redundancy.chunks_complete(&map, P));
         redundancy.found(&map, P, NodeId(3), began, Lacking::NOTHING);
         assert!(redundancy.chunks_complete(&map, P));
+        // Long ago: nothing is known any more.
+        clock.advance(Duration::from_secs(3_600));
+        assert!(!shown()[0].verified);
         // Other holders: nothing is known.
         let moved = map_of(4, &[&[1, 2, 4], &[2, 3]]);
         assert!(!redundancy.chunks_complete(&moved, P));
         redundancy.follow(&moved);
-        assert_eq!(shown()[0].compared_before, None);
+        assert!(!shown()[0].verified);
         redundancy.follow(&map_of(4, &[&[2, 3, 4], &[2, 3]]));
         assert_eq!(shown(), []);
     }

@@ -15,6 +15,7 @@ use annulus_common::object::{
     Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, UserId, Versioning,
 };
 use annulus_common::protocol::metadata::{Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply};
+use annulus_common::protocol::repair::RepairStatus;
 use annulus_common::protocol::{Answer, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::{Envelope, Lane, PeerIdentity, Service};
@@ -29,6 +30,7 @@ use crate::chunk::files::{ExtentFiles, PAGE_BYTES};
 use crate::cluster::formation::FormationSettings;
 use crate::kv::identity::NodeIdentity;
 use crate::kv::memory::MemoryKv;
+use crate::kv::{KvRead, Table};
 use crate::node::{NodeConfig, NodeData, StorageNode};
 
 /// Longer than everything here takes, elections included.
@@ -248,6 +250,10 @@ impl Site {
         self.machines[self.place(node)].node.as_ref().unwrap().status().await.unwrap().hints
     }
 
+    async fn repair(&self, node: NodeId) -> RepairStatus {
+        self.machines[self.place(node)].node.as_ref().unwrap().status().await.unwrap().repair
+    }
+
     /// Asks whoever leads the partition.
     async fn of_leader(&self, partition: PartitionId, request: impl Fn(Epoch) -> Request) -> Response {
         soon(async {
@@ -441,6 +447,85 @@ async fn a_chunk_that_rotted_here_is_sent_from_another_copy_and_mended() {
     until(async || site.hints(keeper).await.is_empty()).await;
     for node in [keeper, late] {
         until(async || site.ask(node, &get, Bytes::new()).await.is_ok()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scrub_finds_what_rotted_and_nobody_reads() {
+    let frequent = RepairSettings { scrub_interval: Duration::from_secs(1), ..quick() };
+    let site = Site::form_with(3, frequent).await;
+    let part = small_part(&site.map(), 1);
+    site.put_object("key", &part).await;
+    let node = NodeId(2);
+    rot(&site.machines[site.place(node)].extents);
+    until(async || site.repair(node).await.mended == 1).await;
+    let get = Request::GetChunk { id: ChunkId { part: part.id, index: 0 }, from: 0, to: 10 };
+    assert!(site.ask(node, &get, Bytes::new()).await.is_ok());
+    assert_eq!(site.repair(node).await.damaged, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_rotted_is_mended_after_a_restart_when_a_good_copy_comes_back() {
+    let mut site = Site::form(3).await;
+    let part = small_part(&site.map(), 1);
+    let id = ChunkId { part: part.id, index: 0 };
+    let [rotten, good, other] = [1, 2, 3].map(NodeId);
+    site.put_chunk(rotten, id, &bytes(1), &[]).await;
+    site.put_chunk(good, id, &bytes(1), &[]).await;
+    let (good, other) = (site.place(good), site.place(other));
+    site.stop(good).await;
+    site.stop(other).await;
+    let place = site.place(rotten);
+    rot(&site.machines[place].extents);
+    let get = Request::GetChunk { id, from: 0, to: 10 };
+    assert_eq!(site.ask(rotten, &get, Bytes::new()).await, Err(Refusal::CorruptChunk));
+    let damaged = |site: &Site| site.machines[place].meta.get(Table::System, &super::mend::key(id)).unwrap();
+    until(async || damaged(&site).is_some()).await;
+    site.stop(place).await;
+    site.start(place);
+    site.start(other);
+    site.start(good);
+    until(async || damaged(&site).is_none()).await;
+    soon(site.machines[place].node.as_ref().unwrap().ready()).await;
+    assert!(site.ask(rotten, &get, Bytes::new()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_misses_a_chunk_brings_it_back() {
+    // Nobody compares for two minutes.
+    let rare = RepairSettings { compare_interval: Duration::from_secs(120), ..quick() };
+    let site = Site::form_with(3, rare).await;
+    until(async || site.map().nodes.keys().all(|node| site.is_complete(*node))).await;
+    let part = small_part(&site.map(), 0);
+    let id = ChunkId { part: part.id, index: 0 };
+    site.put_object("key", &part).await;
+    let node = NodeId(3);
+    site.ask(node, &Request::DeleteChunks(vec![id]), Bytes::new()).await.unwrap();
+    let get = Request::GetChunk { id, from: 0, to: 10 };
+    assert_eq!(site.ask(node, &get, Bytes::new()).await, Err(Refusal::NoSuchChunk));
+    until(async || site.has(node, id).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orphans_go_and_cannot_be_named_any_more_and_what_is_named_stays() {
+    let impatient = RepairSettings {
+        orphan_grace: Duration::from_millis(500),
+        orphans_pause: Duration::from_millis(20),
+        ..quick()
+    };
+    let site = Site::form_with(3, impatient).await;
+    let [named, orphan] = [1, 2].map(part);
+    site.name("key", &named).await;
+    site.put_part(&named).await;
+    site.put_part(&orphan).await;
+    let nodes: Vec<NodeId> = site.map().nodes.keys().copied().collect();
+    for &node in &nodes {
+        until(async || site.count(node, std::slice::from_ref(&orphan)).await == 0).await;
+    }
+    let late = site.mutate(site.clock.now_ms(), put("late", Conditions::default(), &orphan)).await;
+    assert_eq!(late, MetaReply::PartsCondemned);
+    for &node in &nodes {
+        assert_eq!(site.count(node, std::slice::from_ref(&named)).await, 2);
     }
 }
 

@@ -1,7 +1,7 @@
 //! How fast repair may go. [`Throttle`] is what everything that moves bytes between nodes shares; [`Pacer`] and [`BackOff`]
 //! are the arithmetic, over a clock that is passed in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,26 +9,112 @@ use annulus_common::clock::SharedClock;
 use annulus_common::ids::NodeId;
 use parking_lot::Mutex;
 
+use super::pressure::{Foreground, Share};
+use super::redundancy::Redundancy;
+use super::{Next, RepairSeams, Tools, Worker};
+
 /// The pause after a first failure, and the longest one: a node that comes back is noticed within half a minute.
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
+/// What the rate that is shown is measured over: long enough for whole chunks at a low rate.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// How often it is looked at how requests are doing.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The bytes that this node moves, whichever worker moves them.
 pub(super) struct Throttle {
     clock: SharedClock,
-    pacer: Mutex<Pacer>,
+    state: Mutex<State>,
+}
+
+struct State {
+    pacer: Pacer,
+    share: Share,
+    moved: Moved,
 }
 
 impl Throttle {
     pub(super) fn new(bytes_per_second: u64, clock: SharedClock) -> Arc<Self> {
-        Arc::new(Self { clock, pacer: Mutex::new(Pacer::new(bytes_per_second)) })
+        let (pacer, share, moved) = (Pacer::new(bytes_per_second), Share::default(), Moved::default());
+        Arc::new(Self { clock, state: Mutex::new(State { pacer, share, moved }) })
     }
 
     /// Returns when so many bytes may be moved.
     pub(super) async fn take(&self, bytes: u64) {
-        let wait = self.pacer.lock().take(self.clock.monotonic(), bytes);
+        let wait = {
+            let now = self.clock.monotonic();
+            let mut state = self.state.lock();
+            state.moved.add(now, bytes);
+            let weighed = state.share.weigh(bytes);
+            state.pacer.take(now, weighed)
+        };
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Bytes that were moved since the start, and in a second of late.
+    pub(super) fn moved(&self) -> (u64, u64) {
+        let now = self.clock.monotonic();
+        let mut state = self.state.lock();
+        (state.moved.total, state.moved.per_second(now))
+    }
+}
+
+/// Adapts a throttle to how the requests of clients are doing.
+pub(super) struct Adapting {
+    throttle: Arc<Throttle>,
+    foreground: Arc<Foreground>,
+    redundancy: Arc<Redundancy>,
+    moved_before: u64,
+}
+
+impl Adapting {
+    pub(super) fn new(seams: &RepairSeams, tools: &Tools) -> Self {
+        let throttle = Arc::clone(&tools.throttle);
+        let (foreground, redundancy) = (Arc::clone(&seams.foreground), Arc::clone(&seams.redundancy));
+        Self { throttle, foreground, redundancy, moved_before: 0 }
+    }
+}
+
+impl Worker for Adapting {
+    async fn turn(&mut self) -> Next {
+        let (moved, rate) = self.throttle.moved();
+        self.throttle.state.lock().share.second(&self.foreground, moved > self.moved_before);
+        self.moved_before = moved;
+        self.redundancy.moved(moved, rate);
+        Next::After(LOOK)
+    }
+}
+
+/// What was moved, in all and of late.
+#[derive(Debug, Default)]
+struct Moved {
+    total: u64,
+    late: VecDeque<(Duration, u64)>,
+}
+
+impl Moved {
+    fn add(&mut self, now: Duration, bytes: u64) {
+        self.total += bytes;
+        match self.late.back_mut() {
+            // One entry a second, however small the chunks are.
+            Some((at, sum)) if at.as_secs() == now.as_secs() => *sum += bytes,
+            _ => self.late.push_back((now, bytes)),
+        }
+        self.forget(now);
+    }
+
+    fn per_second(&mut self, now: Duration) -> u64 {
+        self.forget(now);
+        self.late.iter().map(|(_, bytes)| bytes).sum::<u64>() / RATE_WINDOW.as_secs()
+    }
+
+    fn forget(&mut self, now: Duration) {
+        while self.late.front().is_some_and(|(at, _)| *at + RATE_WINDOW < now) {
+            self.late.pop_front();
         }
     }
 }
@@ -44,6 +130,11 @@ pub(super) struct Pacer {
 impl Pacer {
     pub(super) fn new(per_second: u64) -> Self {
         Self { per_second: per_second.max(1), free_at: Duration::ZERO }
+    }
+
+    /// From now on so fast; what was taken before is paid for as it was.
+    pub(super) fn set_rate(&mut self, per_second: u64) {
+        self.per_second = per_second.max(1);
     }
 
     /// Takes `amount` and returns how long to wait before it is used.
@@ -88,7 +179,7 @@ mod tests {
 
     use annulus_common::ids::NodeId;
 
-    use super::{BackOff, Pacer};
+    use super::{BackOff, Moved, Pacer};
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -102,6 +193,17 @@ mod tests {
         assert_eq!(pacer.take(ms(550), 1), ms(150));
         assert_eq!(pacer.take(ms(9_000), 100), ms(0));
         assert_eq!(pacer.take(ms(9_000), 100), ms(100));
+    }
+
+    #[test]
+    fn the_rate_is_what_was_moved_of_late() {
+        let mut moved = Moved::default();
+        moved.add(ms(1_000), 40);
+        moved.add(ms(1_500), 60);
+        moved.add(ms(5_000), 900);
+        assert_eq!((moved.total, moved.per_second(ms(6_000))), (1_000, 100));
+        assert_eq!((moved.total, moved.per_second(ms(12_000))), (1_000, 90));
+        assert_eq!((moved.total, moved.per_second(ms(60_000))), (1_000, 0));
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Metadata {
                 }
                 MetaReply::Done
             }
-            Command::Collected(_) => MetaReply::Done,
+            Command::Collected(_) | Command::Condemn(_) => MetaReply::Done,
             Command::SetAttributes { path, version, sequence, change } => {
                 let held = self.versions.entry((shelf(&path), path.key)).or_default();
                 match held.iter_mut().find(|held| id(held) == version) {

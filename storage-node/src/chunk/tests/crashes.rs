@@ -61,16 +61,16 @@ impl Kv for FaultyKv {
         if *self.fault.lock() == Some(Fault::IndexAnswers) { Err(failed) } else { Ok(()) }
     }
 
+    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
+        self.kv.verify(table, from, bytes_max)
+    }
+
     fn snapshot(&self) -> Box<dyn KvRead + '_> {
         self.kv.snapshot()
     }
 
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
         self.kv.disk_bytes(table, from, to)
-    }
-
-    fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
-        self.kv.compact(table, from, to)
     }
 }
 

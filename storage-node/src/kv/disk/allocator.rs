@@ -1,9 +1,9 @@
-//! Tells the C library's allocator, which the engine uses, to keep blocks of a chunk's size for the next one.
+//! Tells the C library's allocator, which the engine uses, to keep large blocks (batches of many small objects) for the next one.
 //!
 //! By itself it gives each of them back to the kernel, which hands out zeroed pages for the next, one fault for every 4 KiB:
-//! measured with chunks of 1 MiB, up to half of the CPU of a put. Rust's own allocations are not concerned.
+//! measured with batches of 1 MiB, up to half of the CPU of a write. Rust's own allocations are not concerned.
 
-/// The largest block that is kept, the most that the C library accepts: a batch of chunks is below it.
+/// The largest block that is kept, the most that the C library accepts.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const BLOCK_BYTES_MAX: libc::c_int = 32 * 1024 * 1024;
 

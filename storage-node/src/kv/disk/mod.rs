@@ -15,15 +15,14 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rocksdb::{
-    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, DBRawIteratorWithThreadMode, Env, ErrorKind,
-    ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    Cache, ColumnFamily, DB, DBRawIteratorWithThreadMode, Env, ErrorKind, ReadOptions, SnapshotWithThreadMode,
+    WriteBatch, WriteOptions,
 };
 
 pub(crate) use self::space::SpaceGuard;
 pub use self::space::{DiskSpace, disk_space};
-use super::{Batch, Cursor, Durability, Kv, KvError, KvRead, Op, Table};
+use super::{Batch, Cursor, Durability, Kv, KvError, KvRead, LAST_KEY, Op, Table, walk};
 
 /// Whether there may be no database yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,8 +109,6 @@ const FLUSH_THREADS: i32 = 2;
 pub struct DiskKv {
     db: DB,
     space: SpaceGuard,
-    /// One compaction by hand at a time: each changes a setting of its table while it runs.
-    compacting: Mutex<()>,
 }
 
 impl DiskKv {
@@ -129,7 +126,7 @@ impl DiskKv {
         let db = DB::open_cf_descriptors(&db_options, path, families).map_err(|error| open_error(path, error))?;
         let space = SpaceGuard::new(path, options.reserve_bytes, options.reserve_share)
             .map_err(|error| io_error("measuring free space", path, &error))?;
-        Ok(Self { db, space, compacting: Mutex::new(()) })
+        Ok(Self { db, space })
     }
 
     /// Whether `path` holds a database.
@@ -174,22 +171,10 @@ impl DiskKv {
         }
         Ok(encoded)
     }
-
-    fn set_blob_collection(&self, table: Table, by_hand: bool) -> Result<(), KvError> {
-        let Some(options) = tuning::blob_collection(table, by_hand) else { return Ok(()) };
-        let options = options.each_ref().map(|(name, value)| (*name, value.as_str()));
-        self.db.set_options_cf(self.family(table)?, &options).map_err(|error| kv_error(COMPACTING, error))
-    }
-
-    /// Failures of flushes and compactions so far.
-    fn background_errors(&self) -> u64 {
-        self.db.property_int_value(rocksdb::properties::BACKGROUND_ERRORS).ok().flatten().unwrap_or(0)
-    }
 }
 
 const READING: &str = "reading";
 const WRITING: &str = "writing";
-const COMPACTING: &str = "compacting";
 const OPENING: &str = "opening a database";
 
 impl Kv for DiskKv {
@@ -210,23 +195,12 @@ impl Kv for DiskKv {
         self.db.get_approximate_sizes_cf(family, &[rocksdb::Range::new(from, to)]).iter().sum()
     }
 
-    /// In tables with blob files every one of them is open to collection while it runs: by themselves compactions touch
-    /// only the oldest, or none.
-    fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
-        let _one_at_a_time = self.compacting.lock();
-        let family = self.family(table)?;
-        let failures_before = self.background_errors();
-        self.set_blob_collection(table, true)?;
-        let mut options = CompactOptions::default();
-        options.set_exclusive_manual_compaction(false);
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        self.db.compact_range_cf_opt(family, Some(from), Some(to), &options);
-        self.set_blob_collection(table, false)?;
-        if self.background_errors() > failures_before {
-            let reason = "a background job failed; the LOG beside the database says why".to_owned();
-            return Err(KvError::Failed { during: COMPACTING, reason });
-        }
-        Ok(())
+    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
+        let mut options = bounds(from, LAST_KEY);
+        options.fill_cache(false);
+        options.set_verify_checksums(true);
+        let iterator = self.db.raw_iterator_cf_opt(self.family(table)?, options);
+        walk(&mut *DiskCursor::within(iterator, from, LAST_KEY), from, bytes_max)
     }
 }
 

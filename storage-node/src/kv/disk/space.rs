@@ -2,11 +2,8 @@
 //!
 //! Decides whether a write may happen; does not measure how much a database holds.
 
-use std::ffi::CString;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -29,11 +26,6 @@ pub struct DiskSpace {
     pub available_bytes: u64,
 }
 
-/// How full the file system of `path` is.
-pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
-    measure(&CString::new(path.as_os_str().as_bytes())?)
-}
-
 /// 1 GiB or 2 % of the disk, whichever is smaller.
 fn default_reserve_bytes(space: DiskSpace) -> u64 {
     RESERVE_BYTES_MAX.min(space.total_bytes / RESERVE_PARTS_OF_DISK)
@@ -41,7 +33,7 @@ fn default_reserve_bytes(space: DiskSpace) -> u64 {
 
 /// Admits writes until only the reserve is left.
 pub(crate) struct SpaceGuard {
-    path: CString,
+    path: PathBuf,
     reserve_bytes: u64,
     budget: Mutex<Budget>,
 }
@@ -55,11 +47,14 @@ struct Budget {
 impl SpaceGuard {
     /// Guards the file system of `path`, by default with [`default_reserve_bytes`] divided by `share`.
     pub(crate) fn new(path: &Path, reserve_bytes: Option<u64>, share: u64) -> io::Result<Self> {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        let space = measure(&path)?;
+        let space = disk_space(path)?;
         let reserve_bytes = reserve_bytes.unwrap_or_else(|| default_reserve_bytes(space) / share.max(1));
         let left_bytes = space.available_bytes.saturating_sub(reserve_bytes);
-        Ok(Self { path, reserve_bytes, budget: Mutex::new(Budget { measured: Instant::now(), left_bytes }) })
+        Ok(Self {
+            path: path.to_owned(),
+            reserve_bytes,
+            budget: Mutex::new(Budget { measured: Instant::now(), left_bytes }),
+        })
     }
 
     /// Whether `bytes` more may be written. Between two measurements it counts along, so that a burst cannot eat the
@@ -67,7 +62,7 @@ impl SpaceGuard {
     pub(crate) fn admit(&self, bytes: u64) -> io::Result<bool> {
         let mut budget = self.budget.lock();
         if budget.measured.elapsed() >= MEASURE_EVERY {
-            let space = measure(&self.path)?;
+            let space = disk_space(&self.path)?;
             *budget = Budget {
                 measured: Instant::now(),
                 left_bytes: space.available_bytes.saturating_sub(self.reserve_bytes),
@@ -83,17 +78,9 @@ impl SpaceGuard {
     }
 }
 
-/// Asks the file system that holds `path`.
-#[allow(unsafe_code)] // statvfs has no safe wrapper in the standard library
-fn measure(path: &CString) -> io::Result<DiskSpace> {
-    let mut answer = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `path` ends in NUL and outlives the call; `answer` has room for one statvfs.
-    let failed = unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) } != 0;
-    if failed {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: statvfs succeeded, so it filled the struct.
-    let answer = unsafe { answer.assume_init() };
+/// How full the file system of `path` is.
+pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
+    let answer = rustix::fs::statvfs(path)?;
     let unit = answer.f_frsize;
     Ok(DiskSpace {
         total_bytes: answer.f_blocks.saturating_mul(unit),

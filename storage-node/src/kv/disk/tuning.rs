@@ -121,20 +121,6 @@ pub(super) fn name(table: Table) -> &'static str {
     }
 }
 
-/// How blob files are collected, as the engine's changeable options: in a compaction by hand all of them, otherwise as
-/// [`column_family`] says. Nothing for a table without blob files.
-pub(super) fn blob_collection(table: Table, by_hand: bool) -> Option<[(&'static str, String); 2]> {
-    let (enabled, age_cutoff) = match table {
-        Table::Meta if by_hand => (true, 1.0),
-        Table::Meta => (true, META_BLOB_AGE_CUTOFF),
-        Table::System | Table::Log | Table::ChunkIndex | Table::Extent | Table::Hint => return None,
-    };
-    Some([
-        ("enable_blob_garbage_collection", enabled.to_string()),
-        ("blob_garbage_collection_age_cutoff", age_cutoff.to_string()),
-    ])
-}
-
 /// Index and filter blocks live in the cache too, or memory would grow with the data.
 fn blocks(cache: &Cache) -> BlockBasedOptions {
     let mut blocks = BlockBasedOptions::default();

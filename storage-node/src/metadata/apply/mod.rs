@@ -2,6 +2,7 @@
 
 mod attributes;
 mod bucket;
+mod condemn;
 mod count;
 mod delete;
 mod object;
@@ -136,6 +137,7 @@ impl Step<'_> {
             Command::Fence { bucket, shard, token } => self.fence(bucket, shard, token),
             Command::Unfence { bucket, shard, token } => self.unfence(bucket, shard, token),
             Command::Collected(garbage) => Ok(self.forget_garbage(&garbage)),
+            Command::Condemn(parts) => self.condemn(&parts),
             Command::SetAttributes { path, version, sequence, change } => {
                 self.set_attributes(&path, version, sequence, change)
             }

@@ -18,6 +18,9 @@ impl Step<'_> {
         conditions: &Conditions,
         object: NewObject,
     ) -> Result<MetaReply, KvError> {
+        if self.is_condemned(&object.data)? {
+            return Ok(MetaReply::PartsCondemned);
+        }
         let id = self.new_id(versioning, &path.key);
         let refusal = match self.shard(path.bucket, path.shard)?.fence {
             Some(token) => Some(MetaReply::Fenced(token)),

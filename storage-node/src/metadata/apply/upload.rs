@@ -45,6 +45,9 @@ impl Step<'_> {
             self.discard(&part);
             return Ok(MetaReply::NoSuchUpload);
         }
+        if self.is_part_condemned(&part)? {
+            return Ok(MetaReply::PartsCondemned);
+        }
         let key = self.keys.part(upload, part.number);
         if let Some(UploadedPart { part: replaced, .. }) = self.read(&key)? {
             self.discard(&replaced);

@@ -16,6 +16,7 @@ const GARBAGE: u8 = b'g';
 const ANSWER: u8 = b'd';
 const SHARD: u8 = b's';
 const USAGE: u8 = b'c';
+const CONDEMNED: u8 = b'x';
 
 /// The keys of one group.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,16 @@ pub(crate) struct Keys {
 /// A range of keys: from the first, up to but without the second.
 pub(crate) type Range = (Vec<u8>, Vec<u8>);
 
+/// What a record that names parts is of.
+pub(crate) enum Naming {
+    /// The object that is there under a key.
+    Object(KeyPath),
+    /// Another version of a key.
+    Version(KeyPath),
+    /// A part of an upload.
+    UploadedPart,
+}
+
 impl Keys {
     pub(crate) fn of(group: GroupId) -> Self {
         Self { group }
@@ -34,6 +45,28 @@ impl Keys {
     /// Everything of the group.
     pub(crate) fn all(self) -> Range {
         (self.group.0.to_be_bytes().to_vec(), (self.group.0 + 1).to_be_bytes().to_vec())
+    }
+
+    /// The records that name parts, in order: the heads of objects, uploaded parts, and old versions.
+    pub(crate) fn naming(self) -> [Range; 3] {
+        [OBJECT, PART, VERSION].map(|kind| (self.kind(kind), self.kind(kind + 1)))
+    }
+
+    /// What the key of a naming record is of.
+    pub(crate) fn parse_naming(key: &[u8]) -> Option<Naming> {
+        let (kind, rest) = key.get(KIND_PREFIX_BYTES - 1..)?.split_first()?;
+        let path = |object_key: String| {
+            let (bucket, rest) = rest.split_first_chunk()?;
+            let (shard, _) = rest.split_first_chunk()?;
+            let (bucket, shard) = (BucketId(u64::from_be_bytes(*bucket)), ShardId(u16::from_be_bytes(*shard)));
+            Some(KeyPath { bucket, shard, key: object_key })
+        };
+        match *kind {
+            OBJECT => path(Keys::parse_object(key)?.to_owned()).map(Naming::Object),
+            VERSION => path(Keys::parse_version(key)?.0).map(Naming::Version),
+            PART => Some(Naming::UploadedPart),
+            _ => None,
+        }
     }
 
     /// The head of the object that is there under a key.
@@ -164,6 +197,20 @@ impl Keys {
         let rest = key.get(KIND_PREFIX_BYTES..)?;
         let (since, part) = rest.split_at_checked(8)?;
         Some((u64::from_be_bytes(since.try_into().ok()?), PartId(part.try_into().ok()?)))
+    }
+
+    /// That nothing can refer to a part any more.
+    pub(crate) fn condemned(self, part: PartId) -> Vec<u8> {
+        let mut key = self.kind(CONDEMNED);
+        key.extend_from_slice(&part.0);
+        key
+    }
+
+    /// Where the condemned parts begin whose ids were drawn at or after that time: ids sort by age.
+    pub(crate) fn condemned_from(self, drawn_ms: u64) -> Vec<u8> {
+        let mut key = self.kind(CONDEMNED);
+        key.extend_from_slice(&drawn_ms.to_be_bytes()[2..]);
+        key
     }
 
     /// The answer that a mutation was given.

@@ -101,6 +101,10 @@ pub(crate) struct Manifest {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Answered(pub(crate) MetaReply);
 
+/// When a part was condemned, Unix milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct CondemnedSince(pub(crate) u64);
+
 /// The bytes of a part that is garbage.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct GarbageLength(pub(crate) u64);
@@ -143,6 +147,10 @@ impl Record for ObjectAttributes {
 
 impl Record for Usage {
     const NAME: &'static str = "reading how much is stored";
+}
+
+impl Record for CondemnedSince {
+    const NAME: &'static str = "reading a condemned part";
 }
 
 impl Record for GarbageLength {

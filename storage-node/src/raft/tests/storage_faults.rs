@@ -39,8 +39,8 @@ impl Kv for FailingKv {
         self.inner.disk_bytes(table, from, to)
     }
 
-    fn compact(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), KvError> {
-        self.inner.compact(table, from, to)
+    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
+        self.inner.verify(table, from, bytes_max)
     }
 }
 

@@ -1,0 +1,184 @@
+//! How many good copies there are now, and what would be lost with which failure. A copy counts when its node answers and has
+//! compared it of late with the others: what is not known is not good.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use annulus_common::ids::{NodeId, PartitionId};
+use annulus_common::map::ClusterMap;
+use annulus_common::protocol::NodeStatus;
+use annulus_common::protocol::repair::{PartitionCopy, RepairStatus};
+
+use super::model::{CopiesReport, PartitionReport, ZoneRisk};
+
+type Answers = BTreeMap<NodeId, Option<NodeStatus>>;
+
+pub(super) fn report(map: &ClusterMap, partitions: &[PartitionReport], answers: &Answers) -> CopiesReport {
+    let copies: Vec<Option<&PartitionCopy>> =
+        wanted(map).map(|(partition, node)| copy(answers, partition, node)).collect();
+    let known = || copies.iter().flatten();
+    let repairs = || answers.values().flatten().map(|status| &status.repair);
+    let bytes_missing = known().map(|copy| copy.lacking_bytes).sum();
+    let bytes_per_second = repairs().map(|repair| repair.moved_bytes_per_second).sum();
+    let replicas_behind = partitions.iter().map(|group| group.replicas.len().saturating_sub(group.in_sync.len()));
+    CopiesReport {
+        unverified: copies.iter().filter(|copy| copy.is_none_or(|copy| !copy.verified)).count() as u32,
+        chunks_missing: known().map(|copy| copy.lacking_chunks).sum(),
+        bytes_missing,
+        chunks_damaged: repairs().map(|repair| repair.damaged).sum(),
+        strays: repairs().map(|repair| repair.strays).sum(),
+        metadata_replicas_missing: replicas_behind.sum::<usize>() as u32,
+        zones_at_risk: zones_at_risk(map, partitions, answers),
+        bytes_per_second,
+        eta_seconds: u64::checked_div(bytes_missing, bytes_per_second),
+        scrubbed_ms: oldest_scrub(repairs()),
+    }
+}
+
+/// The copies that there should be.
+fn wanted(map: &ClusterMap) -> impl Iterator<Item = (PartitionId, NodeId)> + '_ {
+    let numbered = (0..).map(PartitionId).zip(&map.placement);
+    numbered.flat_map(|(partition, set)| set.iter().map(move |node| (partition, *node)))
+}
+
+fn copy(answers: &Answers, partition: PartitionId, node: NodeId) -> Option<&PartitionCopy> {
+    let status = answers.get(&node)?.as_ref()?;
+    status.repair.partitions.iter().find(|copy| copy.partition == partition)
+}
+
+/// The nodes that have all chunks of a partition, as far as anybody knows. Who has just joined is none before the move is over.
+fn good(map: &ClusterMap, answers: &Answers, partition: PartitionId) -> BTreeSet<NodeId> {
+    let is_good = |node: &NodeId| match copy(answers, partition, *node) {
+        Some(copy) => copy.verified && copy.lacking_chunks == 0 && copy.damaged_chunks == 0,
+        // Who leaves had all of it, and gives nothing up before the others have it.
+        None => map.leaving(partition).contains(node) && answers.get(node).is_some_and(Option::is_some),
+    };
+    map.complete_holders(partition).filter(is_good).collect()
+}
+
+/// The nodes that have good copies of a partition: of its chunks, and of its metadata.
+pub(super) fn of(
+    map: &ClusterMap,
+    answers: &Answers,
+    partition: PartitionId,
+    group: &PartitionReport,
+) -> [BTreeSet<NodeId>; 2] {
+    [good(map, answers, partition), group.in_sync.iter().map(|node| NodeId(*node)).collect()]
+}
+
+/// The zones whose loss would lose something now.
+fn zones_at_risk(map: &ClusterMap, partitions: &[PartitionReport], answers: &Answers) -> Vec<ZoneRisk> {
+    let zones: BTreeSet<&str> = map.nodes.values().map(|node| node.zone()).collect();
+    if zones.len() < 2 {
+        return Vec::new();
+    }
+    let mut at_risk: BTreeMap<&str, u32> = BTreeMap::new();
+    let zone_of = |node: &NodeId| map.nodes.get(node).map(|node| node.zone());
+    for (partition, group) in (0..).map(PartitionId).zip(partitions) {
+        let in_one_zone = of(map, answers, partition, group).iter().find_map(|copies| {
+            let of_copies: BTreeSet<&str> = copies.iter().filter_map(zone_of).collect();
+            of_copies.first().copied().filter(|_| of_copies.len() == 1)
+        });
+        if let Some(zone) = in_one_zone {
+            *at_risk.entry(zone).or_default() += 1;
+        }
+    }
+    at_risk.into_iter().map(|(zone, partitions)| ZoneRisk { zone: zone.to_owned(), partitions }).collect()
+}
+
+/// When everything on every node had been read, if that was ever so.
+fn oldest_scrub<'a>(repairs: impl Iterator<Item = &'a RepairStatus>) -> Option<u64> {
+    let completed: Option<Vec<u64>> = repairs.map(|repair| repair.scrub_completed_ms).collect();
+    completed?.into_iter().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus_common::ids::NodeId;
+    use annulus_common::map::ClusterMap;
+    use annulus_common::protocol::NodeStatus;
+    use annulus_common::protocol::repair::PartitionCopy;
+
+    use super::super::model::{CopiesReport, PartitionReport, ZoneRisk};
+    use super::super::status::tests::complete_copies;
+    use super::{Answers, report};
+    use crate::client::testing::map_of;
+
+    /// Every node answers and has complete copies.
+    fn complete(map: &ClusterMap) -> Answers {
+        let status = |node: NodeId| NodeStatus {
+            node,
+            software: String::new(),
+            uptime_seconds: 1,
+            groups: Vec::new(),
+            chunks: 0,
+            chunk_bytes: 0,
+            disk_bytes: 0,
+            disk_free_bytes: 0,
+            hints: Vec::new(),
+            corrupt_reads: 0,
+            repair: complete_copies(map, node),
+        };
+        map.nodes.keys().map(|node| (*node, Some(status(*node)))).collect()
+    }
+
+    /// Groups whose members are all in sync.
+    fn groups(map: &ClusterMap) -> Vec<PartitionReport> {
+        let report = |(number, set): (u32, &Vec<NodeId>)| {
+            let replicas: Vec<u64> = set.iter().map(|node| node.0).collect();
+            PartitionReport {
+                partition: Some(number),
+                leader: Some(replicas[0]),
+                voters: replicas.clone(),
+                is_as_planned: true,
+                in_sync: replicas.clone(),
+                replicas,
+            }
+        };
+        (0..).zip(&map.placement).map(report).collect()
+    }
+
+    fn copies_of(answers: &mut Answers, node: u64) -> &mut Vec<PartitionCopy> {
+        &mut answers.get_mut(&NodeId(node)).unwrap().as_mut().unwrap().repair.partitions
+    }
+
+    #[test]
+    fn complete_copies_everywhere_are_nothing_to_report() {
+        let map = map_of(3, 3);
+        assert_eq!(report(&map, &groups(&map), &complete(&map)), CopiesReport::default());
+    }
+
+    #[test]
+    fn what_no_comparison_has_shown_is_unknown_and_no_good_copy() {
+        let map = map_of(3, 3);
+        let mut answers = complete(&map);
+        answers.insert(NodeId(1), None);
+        copies_of(&mut answers, 2)[0].verified = false;
+        let report = report(&map, &groups(&map), &answers);
+        assert_eq!(report.unverified, map.partitions() + 1);
+        assert_eq!(report.zones_at_risk, [ZoneRisk { zone: "z3".to_owned(), partitions: 1 }]);
+    }
+
+    #[test]
+    fn what_is_missing_is_added_up_with_when_it_is_there() {
+        let map = map_of(3, 3);
+        let mut answers = complete(&map);
+        for (node, chunks) in [(1, 2), (2, 3)] {
+            let copy = &mut copies_of(&mut answers, node)[0];
+            (copy.lacking_chunks, copy.lacking_bytes) = (chunks, chunks * 1_000);
+        }
+        answers.get_mut(&NodeId(1)).unwrap().as_mut().unwrap().repair.moved_bytes_per_second = 500;
+        let report = report(&map, &groups(&map), &answers);
+        assert_eq!((report.chunks_missing, report.bytes_missing, report.eta_seconds), (5, 5_000, Some(10)));
+        assert_eq!(report.zones_at_risk[0].partitions, 1, "one good copy is left of one partition");
+    }
+
+    #[test]
+    fn a_replica_of_the_metadata_that_is_behind_is_missing() {
+        let map = map_of(3, 3);
+        let mut groups = groups(&map);
+        groups[0].in_sync.truncate(1);
+        let report = report(&map, &groups, &complete(&map));
+        assert_eq!(report.metadata_replicas_missing, 2);
+        assert_eq!(report.zones_at_risk.len(), 1);
+    }
+}
