@@ -22,6 +22,7 @@ pub mod promise;
 mod resource;
 pub mod sigv4;
 pub(crate) mod subresource;
+pub mod supported;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -31,11 +31,13 @@ const LOCKS: &[&str] =
 
 /// Headers that promise something by themselves.
 const HEADERS: &[&str] = &[
-    "x-amz-annotation-directive",
     "x-amz-bucket-namespace",
+    "x-amz-bucket-object-lock-token",
     "x-amz-checksum-md5",
     "x-amz-checksum-sha512",
+    "x-amz-if-match-initiated-time",
     "x-amz-mfa",
+    "x-amz-object-annotation-directive",
     "x-amz-rename-source",
     "x-amz-write-offset-bytes",
 ];

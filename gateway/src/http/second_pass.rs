@@ -21,7 +21,7 @@ use super::addressing::{Addressing, Target};
 use crate::auth::access::Gatekeeper;
 use crate::auth::{Accounts, Signature};
 use crate::object::{BODY_BYTES_MAX, Objects};
-use crate::s3::{BucketNames, Gateway, body};
+use crate::s3::{BucketNames, Gateway, body, check_named};
 
 /// The largest XML body: `DeleteObjects` of 1,000 keys of 1,024 bytes, all of them escaped, stays below.
 const XML_BYTES_MAX: usize = 8 << 20;
@@ -147,6 +147,9 @@ async fn take_xml(request: &mut S3Request<Body>) -> S3Result<()> {
     // The checksums in the head of CompleteMultipartUpload are the object's.
     let in_head = !query_pairs(&request.uri).any(|pair| pair.starts_with("uploadId"));
     let trailers = request.trailing_headers.take().and_then(|trailers| trailers.take());
+    if in_head {
+        check_named(&request.headers, trailers.as_ref())?;
+    }
     body::check_whole(&bytes, in_head.then_some(&request.headers), trailers.as_ref())?;
     body::check_content_md5(&bytes, &request.headers)?;
     request.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));

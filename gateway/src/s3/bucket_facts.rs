@@ -23,6 +23,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::Gateway;
 use super::error::with_status;
+use super::listing::{foreign_token, non_empty};
 
 /// Operations whose true answer is an output that says nothing.
 macro_rules! empty {
@@ -61,10 +62,13 @@ absent! {
         "ReplicationConfigurationNotFoundError", "The replication configuration was not found";
 }
 
-/// Listings of configurations of which there are none.
+/// Listings of configurations of which there are none. No page of them has ever said where the next one goes on.
 macro_rules! none_listed {
     ($($operation:ident($input:ident) -> $output:ident;)*) => {
-        $(pub(super) async fn $operation(_: &Gateway, _: S3Request<$input>) -> S3Result<S3Response<$output>> {
+        $(pub(super) async fn $operation(_: &Gateway, req: S3Request<$input>) -> S3Result<S3Response<$output>> {
+            if non_empty(req.input.continuation_token.as_ref()).is_some() {
+                return Err(foreign_token());
+            }
             Ok(S3Response::new($output { is_truncated: Some(false), ..Default::default() }))
         })*
     };

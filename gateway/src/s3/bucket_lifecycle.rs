@@ -14,7 +14,7 @@ use s3s::dto::{
     AbortIncompleteMultipartUpload, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput, ExpirationStatus,
     GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput, LifecycleExpiration, LifecycleRule,
     LifecycleRuleAndOperator, LifecycleRuleFilter, NoncurrentVersionExpiration, PutBucketLifecycleConfigurationInput,
-    PutBucketLifecycleConfigurationOutput, Tag, Timestamp,
+    PutBucketLifecycleConfigurationOutput, Tag, Timestamp, TransitionDefaultMinimumObjectSize,
 };
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use time::OffsetDateTime;
@@ -28,6 +28,9 @@ const PREFIX_BYTES_MAX: usize = 1_024;
 
 /// The longest document as it is kept: every copy of the cluster map has it, and it goes through one entry of a log.
 const STORED_BYTES_MAX: usize = 128 << 10;
+
+/// Nothing below 128 KiB is moved to another class, as nothing is moved at all.
+const LEAST_SIZE: &str = TransitionDefaultMinimumObjectSize::ALL_STORAGE_CLASSES_128K;
 
 const DAY_MS: i128 = 24 * 3_600 * 1_000;
 
@@ -44,7 +47,11 @@ pub(super) async fn get_bucket_lifecycle_configuration(
         )
     })?;
     let rules = lifecycle.rules.iter().map(dto_rule).collect();
-    Ok(S3Response::new(GetBucketLifecycleConfigurationOutput { rules: Some(rules), ..Default::default() }))
+    let least = TransitionDefaultMinimumObjectSize::from_static(LEAST_SIZE);
+    Ok(S3Response::new(GetBucketLifecycleConfigurationOutput {
+        rules: Some(rules),
+        transition_default_minimum_object_size: Some(least),
+    }))
 }
 
 pub(super) async fn put_bucket_lifecycle_configuration(
@@ -52,12 +59,24 @@ pub(super) async fn put_bucket_lifecycle_configuration(
     req: S3Request<PutBucketLifecycleConfigurationInput>,
 ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
     let input = req.input;
+    let least = check_least_size(input.transition_default_minimum_object_size)?;
     let document = input.lifecycle_configuration.ok_or_else(|| s3_error!(MalformedXML))?;
     let lifecycle = lifecycle_of(document.rules)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let change = BucketChange::Lifecycle(Some(Arc::new(lifecycle)));
     gateway.objects.configure_bucket(&input.bucket, &bucket, change).await.map_err(s3_error)?;
-    Ok(S3Response::new(PutBucketLifecycleConfigurationOutput::default()))
+    Ok(S3Response::new(PutBucketLifecycleConfigurationOutput { transition_default_minimum_object_size: Some(least) }))
+}
+
+/// The size below which nothing is moved: S3's default, which is answered whoever asks, as clients compare it.
+fn check_least_size(asked: Option<TransitionDefaultMinimumObjectSize>) -> S3Result<TransitionDefaultMinimumObjectSize> {
+    match asked.as_ref().map_or(LEAST_SIZE, TransitionDefaultMinimumObjectSize::as_str) {
+        LEAST_SIZE => Ok(TransitionDefaultMinimumObjectSize::from_static(LEAST_SIZE)),
+        TransitionDefaultMinimumObjectSize::VARIES_BY_STORAGE_CLASS => {
+            Err(s3_error!(NotImplemented, "Transitions are not implemented: all storage classes store alike"))
+        }
+        _ => Err(s3_error!(InvalidRequest, "Invalid TransitionDefaultMinimumObjectSize found")),
+    }
 }
 
 pub(super) async fn delete_bucket_lifecycle(
@@ -88,11 +107,7 @@ fn lifecycle_of(rules: Vec<LifecycleRule>) -> S3Result<Lifecycle> {
 }
 
 fn rule_of(rule: LifecycleRule) -> S3Result<Rule> {
-    let moves = rule.transitions.is_some_and(|moves| !moves.is_empty())
-        || rule.noncurrent_version_transitions.is_some_and(|moves| !moves.is_empty());
-    if moves {
-        return Err(s3_error!(NotImplemented, "Transitions are not implemented: all storage classes store alike"));
-    }
+    let moves = refuse_mistaken_transitions(&rule)?;
     let id = rule.id.filter(|id| !id.is_empty()).unwrap_or_else(|| hex::encode(rand::random::<[u8; 16]>()));
     if id.chars().count() > RULE_ID_CHARS_MAX {
         return Err(s3_error!(InvalidArgument, "ID length should not exceed allowed limit of {RULE_ID_CHARS_MAX}"));
@@ -110,8 +125,30 @@ fn rule_of(rule: LifecycleRule) -> S3Result<Rule> {
         noncurrent: rule.noncurrent_version_expiration.map(|noncurrent| noncurrent_of(&noncurrent)).transpose()?,
         abort_upload_days: rule.abort_incomplete_multipart_upload.map(|abort| abort_days(&abort)).transpose()?,
     };
+    if moves {
+        return Err(s3_error!(NotImplemented, "Transitions are not implemented: all storage classes store alike"));
+    }
     check_actions(&rule)?;
     Ok(rule)
+}
+
+/// Whether the rule has transitions. Their mistakes are told as mistakes: no other server would take such a document either.
+fn refuse_mistaken_transitions(rule: &LifecycleRule) -> S3Result<bool> {
+    let moves = rule.transitions.as_deref().unwrap_or_default();
+    let noncurrent = rule.noncurrent_version_transitions.as_deref().unwrap_or_default();
+    for to in moves {
+        if to.storage_class.is_none() || to.days.is_some() == to.date.is_some() {
+            return Err(s3_error!(MalformedXML));
+        }
+        to.date.as_ref().map(midnight).transpose()?;
+        if to.days.is_some_and(|days| days < 0) {
+            return Err(s3_error!(InvalidArgument, "'Days' for Transition action must be nonnegative"));
+        }
+    }
+    if noncurrent.iter().any(|to| to.storage_class.is_none() || to.noncurrent_days.is_none()) {
+        return Err(s3_error!(MalformedXML));
+    }
+    Ok(!moves.is_empty() || !noncurrent.is_empty())
 }
 
 fn check_actions(rule: &Rule) -> S3Result {

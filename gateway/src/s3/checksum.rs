@@ -27,10 +27,7 @@ fn request(headers: &HeaderMap, trailers: Option<TrailingHeaders>) -> S3Result<C
             ChecksumRequest::Trailer { algorithm, read: Box::new(move || read_trailer(algorithm, &trailers)) }
         }
         (None, None) if named.is_some() => {
-            return Err(s3_error!(
-                InvalidRequest,
-                "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found."
-            ));
+            return Err(named_alone());
         }
         (None, None) => ChecksumRequest::Default,
     };
@@ -43,6 +40,14 @@ fn request(headers: &HeaderMap, trailers: Option<TrailingHeaders>) -> S3Result<C
         return Err(s3_error!(InvalidRequest, "Value for x-amz-sdk-checksum-algorithm header is invalid."));
     }
     Ok(found)
+}
+
+/// What `x-amz-sdk-checksum-algorithm` names must come with the body, before or behind it.
+pub(crate) fn check_named(head: &HeaderMap, trailers: Option<&HeaderMap>) -> S3Result {
+    let Some(named) = text(head, "x-amz-sdk-checksum-algorithm") else { return Ok(()) };
+    let name = algorithm(named)?.header_name();
+    let comes = head.contains_key(name) || trailers.is_some_and(|trailers| trailers.contains_key(name));
+    if comes { Ok(()) } else { Err(named_alone()) }
 }
 
 /// The one checksum in a request's head. One of a multipart object may end with the number of its parts.
@@ -141,6 +146,13 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+fn named_alone() -> s3s::S3Error {
+    s3_error!(
+        InvalidRequest,
+        "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found."
+    )
+}
+
 fn more_than_one() -> s3s::S3Error {
     s3_error!(InvalidRequest, "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
 }
@@ -150,12 +162,25 @@ mod tests {
     use annulus_common::checksum::ChecksumAlgorithm;
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{announced, given, request};
+    use super::{announced, check_named, given, request};
     use crate::object::{ChecksumRequest, ChecksumValue};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pairs = pairs.iter();
         pairs.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn what_is_named_of_a_whole_body_comes_with_it() {
+        let named = |more: &[(&'static str, &'static str)]| {
+            headers(&[&[("x-amz-sdk-checksum-algorithm", "crc32")], more].concat())
+        };
+        let checksum = [("x-amz-checksum-crc32", "y/Q5Jg==")];
+        assert!(check_named(&headers(&[]), None).is_ok());
+        assert!(check_named(&named(&checksum), None).is_ok());
+        assert!(check_named(&named(&[]), Some(&headers(&checksum))).is_ok());
+        assert!(check_named(&named(&[]), None).is_err());
+        assert!(check_named(&named(&[("x-amz-checksum-sha1", "x")]), None).is_err());
     }
 
     fn code(pairs: &[(&'static str, &'static str)]) -> String {

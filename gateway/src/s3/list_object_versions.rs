@@ -12,7 +12,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::checksum::{dto_algorithm, dto_type};
 use super::error::s3_error;
 use super::headers::{STANDARD, timestamp};
-use super::listing::{Names, non_empty, page_size};
+use super::listing::{Names, check_optional_attributes, non_empty, page_size};
 use super::version::asked;
 use super::{Gateway, dto_etag, dto_size, owner};
 use crate::object::{ListVersions, VersionPage};
@@ -21,6 +21,7 @@ pub(super) async fn list_object_versions(
     gateway: &Gateway,
     req: S3Request<ListObjectVersionsInput>,
 ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+    check_optional_attributes(&req.headers)?;
     let input = req.input;
     let max_keys = page_size(input.max_keys, "max-keys")?;
     let prefix = input.prefix.unwrap_or_default();

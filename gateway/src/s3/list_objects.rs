@@ -9,7 +9,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::checksum::{dto_algorithm, dto_type};
 use super::error::s3_error;
 use super::headers::{STANDARD, timestamp};
-use super::listing::{Names, fits_xml, non_empty, page_size};
+use super::listing::{Names, check_optional_attributes, fits_xml, non_empty, page_size};
 use super::{Gateway, dto_etag, dto_size, owner};
 use crate::object::{ListObjects, ObjectPage};
 
@@ -17,6 +17,7 @@ pub(super) async fn list_objects(
     gateway: &Gateway,
     req: S3Request<ListObjectsInput>,
 ) -> S3Result<S3Response<ListObjectsOutput>> {
+    check_optional_attributes(&req.headers)?;
     let input = req.input;
     let max_keys = page_size(input.max_keys, "max-keys")?;
     let prefix = input.prefix.unwrap_or_default();

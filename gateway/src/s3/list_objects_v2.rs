@@ -6,13 +6,14 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::Gateway;
 use super::error::s3_error;
 use super::list_objects::{page_names, split};
-use super::listing::{Names, non_empty, page_size, parse_token, token};
+use super::listing::{Names, check_optional_attributes, non_empty, page_size, parse_token, token};
 use crate::object::ListObjects;
 
 pub(super) async fn list_objects_v2(
     gateway: &Gateway,
     req: S3Request<ListObjectsV2Input>,
 ) -> S3Result<S3Response<ListObjectsV2Output>> {
+    check_optional_attributes(&req.headers)?;
     let input = req.input;
     let max_keys = page_size(input.max_keys, "max-keys")?;
     let prefix = input.prefix.unwrap_or_default();

@@ -10,7 +10,7 @@ use super::error::s3_error;
 use super::headers::{STANDARD, timestamp};
 use super::listing::{page_size, xml_text};
 use super::upload_part::upload_id;
-use super::{Gateway, access, dto_etag, dto_size, expiry, initiator, owner};
+use super::{Gateway, access, dto_etag, dto_size, encryption, expiry, initiator, owner};
 use crate::auth::Resource;
 use crate::object::UploadPath;
 
@@ -19,6 +19,7 @@ pub(super) async fn list_parts(
     req: S3Request<ListPartsInput>,
 ) -> S3Result<S3Response<ListPartsOutput>> {
     let access = access(&req.extensions)?;
+    let customer = encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?;
     let input = req.input;
     let max_parts = page_size(input.max_parts, "max-parts")?;
     let marker = input.part_number_marker.unwrap_or(0);
@@ -35,6 +36,8 @@ pub(super) async fn list_parts(
     let page = gateway.objects.list_parts(path, after, limit).await.map_err(s3_error)?;
     let upload = Resource::upload(&input.bucket, &bucket, &input.key, page.upload.initiator);
     access.check(access.action(), &upload)?;
+    // What is listed lies in clear: a key is not needed, and must be the upload's where it is sent.
+    gateway.objects.check_upload_key(&bucket, &page.upload, customer.as_ref()).await.map_err(s3_error)?;
     let map = gateway.accounts.map().await?;
     let algorithm = page.upload.checksum.map(|(algorithm, _)| algorithm);
     let last = page.parts.last().map_or(marker, |last| i32::from(last.part.number));

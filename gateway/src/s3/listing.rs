@@ -2,9 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use s3s::dto::EncodingType;
-use s3s::{S3Result, s3_error};
+use s3s::dto::{EncodingType, OptionalObjectAttributes};
+use s3s::{S3Error, S3Result, s3_error};
 
 /// Entries of a page, as S3 says.
 const ENTRIES_MAX: i32 = 1_000;
@@ -84,7 +85,23 @@ pub(super) fn parse_token(token: &str) -> S3Result<String> {
         Some((&TOKEN_VERSION, name)) => String::from_utf8(name.to_vec()).ok(),
         _ => None,
     });
-    name.ok_or_else(|| s3_error!(InvalidArgument, "The continuation token provided is incorrect"))
+    name.ok_or_else(foreign_token)
+}
+
+/// What is said of a token that no page of ours had.
+pub(super) fn foreign_token() -> S3Error {
+    s3_error!(InvalidArgument, "The continuation token provided is incorrect")
+}
+
+/// `x-amz-optional-object-attributes`: how objects are restored, which none is, so that entries say nothing of it.
+pub(super) fn check_optional_attributes(headers: &HeaderMap) -> S3Result {
+    let asked = headers.get_all("x-amz-optional-object-attributes").iter();
+    let mut names = asked.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    if names.all(|name| name == OptionalObjectAttributes::RESTORE_STATUS.as_bytes()) {
+        Ok(())
+    } else {
+        Err(s3_error!(InvalidArgument, "Invalid attribute name specified"))
+    }
 }
 
 fn encode(name: &str) -> String {

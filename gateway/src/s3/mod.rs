@@ -79,6 +79,7 @@ use s3s::{S3, S3Request, S3Response, S3Result, dto, s3_error};
 use crate::auth::{Access, Accounts};
 use crate::object::Objects;
 
+pub(crate) use checksum::check_named;
 pub(crate) use names::{BucketNames, is_bucket_name};
 pub(crate) use range::{ByteRange, select as select_range};
 

@@ -355,3 +355,19 @@ async fn context_and_bucket_key_come_back() {
         way.asked(s3.put(&target)).header(CONTEXT, bad).body("x").refused(400, "InvalidArgument").await;
     }
 }
+
+#[tokio::test]
+async fn parts_are_listed_without_a_key_and_with_no_other_than_the_uploads() {
+    let s3 = shared().await.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    let begin = async |way: Way| {
+        let begun = way.asked(s3.post(&format!("{target}?uploads"))).ok().await;
+        format!("{target}?uploadId={}", begun.element("UploadId").expect("an upload has an id"))
+    };
+    let sealed = begin(Way::Customer(1)).await;
+    s3.get(&sealed).ok().await;
+    Way::Customer(1).read(s3.get(&sealed)).ok().await;
+    Way::Customer(2).read(s3.get(&sealed)).refused(400, "InvalidRequest").await;
+    let open = begin(Way::Plain).await;
+    Way::Customer(1).read(s3.get(&open)).refused(400, "InvalidRequest").await;
+}

@@ -76,6 +76,16 @@ async fn documents_with_mistakes_are_refused_and_the_old_one_stays() {
             501,
             "NotImplemented",
         ),
+        (
+            rule(
+                "a",
+                "",
+                "<Transition><Date>2030-01-01T05:00:00Z</Date><StorageClass>GLACIER</StorageClass></Transition>",
+            ),
+            400,
+            "InvalidArgument",
+        ),
+        (rule("a", "", "<Transition><StorageClass>GLACIER</StorageClass></Transition>"), 400, "MalformedXML"),
     ];
     for (rules, status, code) in wrong {
         s3.put(&target).body(document(&rules)).refused(status, code).await;

@@ -260,11 +260,29 @@ async fn conditions_ask_what_the_request_says() {
         (json!({"StringEquals": {"aws:RequestedRegion": "us-east-1"}}), true),
         (json!({"Null": {"aws:username": true}}), true),
         (json!({"StringEqualsIfExists": {"aws:SourceVpc": "vpc-1"}}), true),
+        (json!({"StringLikeIfExists": {"aws:Referer": "http://example.org/*"}}), false),
     ] {
         set_policy(&owner, &bucket, read(condition.clone())).await;
         let call = other.get(&target).header("referer", "http://example.com/page").header("user-agent", "tests");
         assert_eq!(is_allowed(call).await, allowed, "{condition}");
     }
+    // An allowance whose condition does not hold takes nothing from the owner, and one without the key holds for everybody.
+    owner.get(&target).header("referer", "http://example.com/page").ok().await;
+    other.get(&target).ok().await;
+}
+
+#[tokio::test]
+async fn who_may_write_can_depend_on_the_tags_that_come_along() {
+    let cluster = shared().await;
+    let (owner, other) = (cluster.s3(0), cluster.alt());
+    let bucket = new_bucket(&owner).await;
+    let tagged = json!({"StringEquals": {"s3:RequestObjectTag/security": "public"}});
+    let allow = json!({"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "s3:PutObject", "Resource": "BUCKET/*", "Condition": tagged});
+    set_policy(&owner, &bucket, allow).await;
+    let put = || other.put(&format!("{bucket}/k")).body("x");
+    put().refused(403, "AccessDenied").await;
+    put().header("x-amz-tagging", "security=private").refused(403, "AccessDenied").await;
+    put().header("x-amz-tagging", "security=public").ok().await;
 }
 
 #[tokio::test]

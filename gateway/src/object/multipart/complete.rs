@@ -1,6 +1,7 @@
 //! Completing an upload: checked against the parts as they are, committed only if they still are those.
 
 use annulus_common::encryption::EncryptionMode;
+use annulus_common::map::Bucket;
 use annulus_common::object::Upload;
 use annulus_common::protocol::metadata::{Command, MetaReply};
 
@@ -8,6 +9,7 @@ use super::super::attributes::default_retention;
 use super::super::put::{key_path, written};
 use super::super::{CompleteUpload, ObjectError, ObjectKey, Objects, UploadPath, Written};
 use super::assemble::{assemble, check_order};
+use crate::kms::CustomerKey;
 
 /// Attempts while parts are still being replaced under a client that completes: it should not do that.
 const ATTEMPTS_MAX: usize = 4;
@@ -20,7 +22,10 @@ impl Objects {
         for _ in 0..ATTEMPTS_MAX {
             let found = self.find_parts(&path, complete.path.upload).await?;
             let Some((upload, uploaded)) = found else { return self.completed_before(complete.path).await };
-            self.check_upload_key(&upload, &complete).await?;
+            if complete.customer.is_none() && is_customers(&upload) {
+                return Err(ObjectError::UploadKeyRequired);
+            }
+            self.check_upload_key(complete.path.bucket, &upload, complete.customer).await?;
             let assembled = assemble(&upload, &uploaded, &complete)?;
             let command = Command::CompleteUpload {
                 path: path.clone(),
@@ -42,20 +47,19 @@ impl Objects {
         Err(ObjectError::Conflict)
     }
 
-    /// The client's key must be the upload's. S3 asks for it only where a checksum goes with the parts, which SDKs send
-    /// unasked, and the key with it.
-    async fn check_upload_key(&self, upload: &Upload, complete: &CompleteUpload<'_>) -> Result<(), ObjectError> {
-        let bucket = complete.path.bucket.id;
-        match (&upload.encryption, complete.customer) {
-            (None, None) => Ok(()),
+    /// The key that a client sends beside what it asks of an upload must be the upload's.
+    pub async fn check_upload_key(
+        &self,
+        bucket: &Bucket,
+        upload: &Upload,
+        customer: Option<&CustomerKey>,
+    ) -> Result<(), ObjectError> {
+        match (&upload.encryption, customer) {
+            (_, None) => Ok(()),
             (None, Some(_)) => Err(ObjectError::KeyNotApplicable),
             (Some(encryption), Some(_)) => {
-                ObjectKey::find(&*self.keys, bucket, encryption, complete.customer).await.map(drop)
+                ObjectKey::find(&*self.keys, bucket.id, encryption, customer).await.map(drop)
             }
-            (Some(encryption), None) if encryption.mode == EncryptionMode::Customer => {
-                Err(ObjectError::UploadKeyRequired)
-            }
-            (Some(_), None) => Ok(()),
         }
     }
 
@@ -74,4 +78,10 @@ impl Objects {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether it takes the client's key to go on with it. S3 asks those who complete it only where a checksum goes with the
+/// parts, which SDKs send unasked, and the key with it.
+fn is_customers(upload: &Upload) -> bool {
+    upload.encryption.as_ref().is_some_and(|encryption| encryption.mode == EncryptionMode::Customer)
 }
