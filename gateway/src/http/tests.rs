@@ -237,7 +237,7 @@ async fn what_is_not_built_is_refused() {
     for (method, path) in [
         (Method::DELETE, "/bucket?notification"),
         (Method::DELETE, "/bucket?replication"),
-        (Method::PUT, "/bucket/k?retention"),
+        (Method::PUT, "/bucket?replication"),
     ] {
         assert_eq!(call(method, path).to(&gateway).await.code(), (501, "NotImplemented"), "{path}");
     }
