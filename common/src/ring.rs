@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::ids::{BucketId, ChunkId, PartitionId, ShardId};
+use crate::ids::{BucketId, ChunkId, PartitionId, ShardId, UserId};
 
 /// The partition that holds a position of the ring: the ring is cut into equal arcs, in order.
 pub fn partition_of(position: u64, partitions: u32) -> PartitionId {
@@ -38,6 +38,11 @@ pub fn partition_of_shard(bucket: BucketId, shard: ShardId, partitions: u32) -> 
     partition_of(xxh3_64(&name), partitions)
 }
 
+/// The partition whose group keeps the books of an account's quota.
+pub fn partition_of_account(user: UserId, partitions: u32) -> PartitionId {
+    partition_of(xxh3_64(&user.0), partitions)
+}
+
 /// The partition whose nodes hold a chunk.
 pub fn partition_of_chunk(chunk: ChunkId, partitions: u32) -> PartitionId {
     partition_of(position_of_chunk(chunk), partitions)
@@ -53,8 +58,8 @@ mod tests {
     use proptest::prelude::any;
     use proptest::{prop_assert, proptest};
 
-    use super::{partition_of, partition_of_chunk, partition_of_shard, positions_of, shard_of};
-    use crate::ids::{BucketId, ChunkId, PartId, PartitionId, ShardId};
+    use super::{partition_of, partition_of_account, partition_of_chunk, partition_of_shard, positions_of, shard_of};
+    use crate::ids::{BucketId, ChunkId, PartId, PartitionId, ShardId, UserId};
 
     fn chunk(index: u32) -> ChunkId {
         ChunkId { part: PartId(*b"0123456789abcdef"), index }
@@ -69,6 +74,9 @@ mod tests {
         let of_shards = [(1, 0), (1, 15), (2, 0), (u64::MAX, u16::MAX)]
             .map(|(bucket, shard)| partition_of_shard(BucketId(bucket), ShardId(shard), 64).0);
         assert_eq!(of_shards, [14, 52, 4, 33]);
+
+        let of_accounts = [0, 1, 0xff].map(|byte| partition_of_account(UserId([byte; 32]), 64).0);
+        assert_eq!(of_accounts, [40, 61, 13]);
 
         let of_chunks = [0, 1, 2, u32::MAX].map(|index| partition_of_chunk(chunk(index), 64).0);
         assert_eq!(of_chunks, [34, 49, 22, 57]);

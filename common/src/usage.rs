@@ -1,6 +1,8 @@
-//! How much is stored: objects and bytes, of a bucket, of what lies under a prefix, or as much as a quota lets be. Pure.
+//! How much is stored: objects and bytes, of a bucket or of what lies under a prefix, and how much may be: quotas. Pure.
 
 use serde::{Deserialize, Serialize};
+
+use crate::ids::{BucketId, UserId};
 
 /// How many `/` a prefix may have to be counted: every object costs a counter's change for each, so it is a bound on writes.
 pub const COUNTED_DEPTH_MAX: usize = 4;
@@ -15,6 +17,55 @@ pub struct Usage {
     pub objects: u64,
     /// Bytes of them.
     pub bytes: u64,
+}
+
+/// The most that a bucket or an account may hold, of either where it says so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Quota {
+    /// Versions of objects.
+    pub objects: Option<u64>,
+    /// Bytes of them.
+    pub bytes: Option<u64>,
+}
+
+/// What has a quota.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Payer {
+    /// A bucket.
+    Bucket(BucketId),
+    /// An account: all its buckets together, whoever writes to them.
+    Account(UserId),
+}
+
+/// Which of the two quotas that a shard is under.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum PayerKind {
+    /// Its bucket's.
+    Bucket,
+    /// That of the account that owns the bucket.
+    Account,
+}
+
+impl PayerKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Bucket, Self::Account];
+}
+
+impl Payer {
+    /// Of which kind it is.
+    pub fn kind(self) -> PayerKind {
+        match self {
+            Self::Bucket(_) => PayerKind::Bucket,
+            Self::Account(_) => PayerKind::Account,
+        }
+    }
+}
+
+impl Quota {
+    /// It as an amount; what it does not speak of has no end.
+    pub fn limit(self) -> Usage {
+        Usage { objects: self.objects.unwrap_or(u64::MAX), bytes: self.bytes.unwrap_or(u64::MAX) }
+    }
 }
 
 impl Usage {
@@ -38,6 +89,13 @@ impl Usage {
     pub fn minus(self, less: Self) -> Self {
         let (objects, bytes) = (self.objects.saturating_sub(less.objects), self.bytes.saturating_sub(less.bytes));
         Self { objects, bytes }
+    }
+}
+
+impl Usage {
+    /// Whether neither is more than that.
+    pub fn fits(self, limit: Self) -> bool {
+        self.objects <= limit.objects && self.bytes <= limit.bytes
     }
 }
 

@@ -33,13 +33,15 @@ use annulus_common::object::{
 use annulus_common::ownership::ObjectOwnership;
 use annulus_common::policy::{BucketPolicy, PublicAccessBlock};
 use annulus_common::protocol::metadata::{
-    Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
+    AllowanceChange, BooksEntry, Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, QuotaReply,
+    QuotaTerms, parts_fingerprint,
 };
 use annulus_common::protocol::repair::VerifiedChunks;
 use annulus_common::protocol::{
     Answer, ListedChunk, MoveProgress, PartitionUsage, Progress, Refusal, Request, Response, encode,
 };
 use annulus_common::tags::Tags;
+use annulus_common::usage::{Payer, PayerKind, Quota, Usage};
 use annulus_common::website::{Condition, Pages, Protocol, Redirect, Replace, RoutingRule, Website};
 use annulus_storage_node::chunk::files::memory::MemoryFiles;
 use annulus_storage_node::chunk::files::{ExtentFiles, PAGE_BYTES};
@@ -167,7 +169,8 @@ fn put(key: &str, object: NewObject) -> Command {
 }
 
 fn put_in(versioning: Versioning, key: &str, object: NewObject) -> Command {
-    Command::Put { path: path(key), versioning, conditions: Conditions::default(), object }
+    let (conditions, quota) = (Conditions::default(), QuotaTerms::default());
+    Command::Put { path: path(key), versioning, conditions, quota, object }
 }
 
 fn delete(versioning: Versioning, deletion: Deletion) -> Command {
@@ -194,6 +197,14 @@ fn upload(id: u8) -> Upload {
         checksum: Some((ChecksumAlgorithm::Crc32, ChecksumType::Composite)),
         encryption: Some(encryption(EncryptionMode::S3)),
     }
+}
+
+fn books(entry: BooksEntry) -> Command {
+    Command::Books { payer: Payer::Account(UserId([0x0a; 32])), entry }
+}
+
+fn allowance(change: AllowanceChange) -> Command {
+    Command::Allowance { bucket: BucketId(300), shard: ShardId(5), kind: PayerKind::Account, change }
 }
 
 /// One of each kind of record of a partition.
@@ -223,6 +234,7 @@ fn mutations() -> Vec<Command> {
             upload: id,
             versioning: Versioning::Unversioned,
             conditions: Conditions::default(),
+            quota: QuotaTerms { bucket: true, account: false, last: true },
             default_retention: Some(Retention { mode: RetentionMode::Governance, until_ms: TIME_MS + 3 }),
             parts: vec![1, 2],
             fingerprint: parts_fingerprint(&parts),
@@ -233,6 +245,20 @@ fn mutations() -> Vec<Command> {
         delete(Versioning::Enabled, deletion("inline", Conditions::default())),
         Command::CreateUpload { path: path("un\0finished"), upload: upload(0x2d) },
         Command::PutPart { path: path("un\0finished"), upload: UploadId([0x2d; 16]), part: part(3, 100) },
+        books(BooksEntry::Limit { limit: Some(Usage { objects: 1_000, bytes: 1 << 30 }), version: 7 }),
+        books(BooksEntry::Recall { serial: None, shards: vec![(BucketId(300), ShardId(5))] }),
+        allowance(AllowanceChange::Shrink { serial: 2 }),
+        books(BooksEntry::Returned {
+            serial: 2,
+            left: vec![(BucketId(300), ShardId(5), Usage { objects: 9, bytes: 5_300_000 })],
+            all: true,
+        }),
+        books(BooksEntry::Grant {
+            bucket: BucketId(300),
+            shard: ShardId(5),
+            needs: Usage { objects: 10, bytes: 6_000_000 },
+        }),
+        allowance(AllowanceChange::Set { serial: 3, limit: Some(Usage { objects: 40, bytes: 40_000_000 }) }),
         Command::Fence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
     ]
 }
@@ -351,6 +377,7 @@ fn map() -> ClusterMap {
         display_name: "Root".to_owned(),
         email: Some("root@example.org".to_owned()),
         admin: true,
+        quota: Some(Quota { objects: None, bytes: Some(1 << 40) }),
         created_ms: TIME_MS,
     };
     let bucket = Bucket {
@@ -385,6 +412,7 @@ fn map() -> ClusterMap {
             object_lock: Some(ObjectLock {
                 default: Some(DefaultRetention { mode: RetentionMode::Compliance, period: RetentionPeriod::Years(7) }),
             }),
+            quota: Some(Arc::new(Quota { objects: Some(1_000_000), bytes: None })),
         },
     };
     let version = KmsKeyVersion { created_ms: TIME_MS, master: MasterKeyId([0x3a; 8]), material: wrapped(0x60) };
@@ -500,9 +528,10 @@ fn requests_and_answers_as_they_travel() {
         groups: vec![GroupId(3)],
         moves: vec![MoveProgress { partition: PartitionId(2), epoch: Epoch(2), complete: true }],
     };
-    let answers: [Answer; 17] = [
+    let answers: [Answer; 18] = [
         Ok(Response::Done),
         Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
+        Ok(Response::Mutated(MetaReply::Quota(QuotaReply::Exhausted { free: Usage { objects: 1, bytes: 300 } }))),
         Ok(Response::Queried(vec![Ok(QueryReply::Object(None)), Err(Refusal::NotHere)])),
         Ok(Response::Chunk { owner, first_piece: 0, piece_crcs: vec![0xdead_beef], length: 29 }),
         Ok(Response::HasChunks(vec![true, false])),

@@ -16,6 +16,7 @@ use crate::object::{UserId, Versioning};
 use crate::ownership::ObjectOwnership;
 use crate::policy::{BucketPolicy, PublicAccessBlock};
 use crate::tags::Tags;
+use crate::usage::Quota;
 use crate::website::Website;
 
 /// The list of whatever is its owner's alone.
@@ -61,6 +62,8 @@ pub struct BucketConfig {
     pub lifecycle: Option<Arc<Lifecycle>>,
     /// Whether its versions can be locked.
     pub object_lock: Option<ObjectLock>,
+    /// The most that it may hold.
+    pub quota: Option<Arc<Quota>>,
     /// Whose its objects are; the writer's when nothing is set.
     pub ownership: Option<ObjectOwnership>,
     /// What pages of other origins may ask of it.
@@ -90,6 +93,8 @@ pub enum BucketChange {
     Lifecycle(Option<Arc<Lifecycle>>),
     /// From now on its versions can be locked.
     ObjectLock(ObjectLock),
+    /// The most that it may hold.
+    Quota(Option<Arc<Quota>>),
     /// Whose its objects are.
     Ownership(Option<ObjectOwnership>),
     /// What pages of other origins may ask of it.
@@ -157,6 +162,7 @@ impl BucketConfig {
             BucketChange::PublicAccessBlock(block) => self.public_access_block = *block,
             BucketChange::Lifecycle(lifecycle) => self.lifecycle = lifecycle.clone(),
             BucketChange::ObjectLock(object_lock) => self.object_lock = Some(*object_lock),
+            BucketChange::Quota(quota) => self.quota = quota.clone(),
             BucketChange::Ownership(ownership) => self.ownership = *ownership,
             BucketChange::Cors(cors) => self.cors = cors.clone(),
             BucketChange::Website(website) => self.website = website.clone(),

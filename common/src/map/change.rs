@@ -10,6 +10,7 @@ use super::{
 };
 use crate::ids::{BucketId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
 use crate::object::UserId;
+use crate::usage::Quota;
 
 /// Buckets that one account may own (AWS: 100 by default, 10,000 at most).
 pub const BUCKETS_PER_USER_MAX: usize = 10_000;
@@ -65,6 +66,13 @@ pub enum MapChange {
         id: UserId,
         /// The account.
         user: User,
+    },
+    /// Sets the most that an account's buckets may hold together.
+    SetUserQuota {
+        /// The account.
+        id: UserId,
+        /// From now on.
+        quota: Option<Quota>,
     },
     /// Removes an account without buckets, and its keys.
     DeleteUser {
@@ -241,6 +249,7 @@ impl ClusterMap {
             MapChange::AbortDeleteBucket { name, token } => self.abort_delete_bucket(name, *token),
             MapChange::FinishDeleteBucket { name, token } => self.finish_delete_bucket(name, *token),
             MapChange::CreateUser { id, user } => self.create_user(*id, user),
+            MapChange::SetUserQuota { id, quota } => self.set_user_quota(*id, *quota),
             MapChange::DeleteUser { id } => self.delete_user(*id),
             MapChange::CreateKey { id, key } => self.create_key(id, key),
             MapChange::DeleteKey { id } => self.keys.remove(id).map(|_| MapReply::Done).ok_or(MapRefusal::NoSuchKey),
@@ -350,6 +359,11 @@ impl ClusterMap {
             return Err(MapRefusal::UserExists);
         }
         self.users.insert(id, user.clone());
+        Ok(MapReply::Done)
+    }
+
+    fn set_user_quota(&mut self, id: UserId, quota: Option<Quota>) -> Result<MapReply, MapRefusal> {
+        self.users.get_mut(&id).ok_or(MapRefusal::NoSuchUser)?.quota = quota;
         Ok(MapReply::Done)
     }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, ShardId};
 use crate::object::{KeyPath, UserId};
 use crate::ring;
+use crate::usage::{Payer, Quota};
 
 pub use bucket::{Bucket, BucketChange, BucketConfig, BucketState};
 pub use kms::{KMS_KEY_VERSIONS_MAX, KMS_KEYS_MAX, KmsKey, KmsKeyVersion, KmsKeys, MasterKeyId};
@@ -79,6 +80,8 @@ pub struct User {
     pub email: Option<String>,
     /// May use the admin API.
     pub admin: bool,
+    /// The most that its buckets may hold together.
+    pub quota: Option<Quota>,
     /// Unix milliseconds.
     pub created_ms: u64,
 }
@@ -114,6 +117,14 @@ impl ClusterMap {
     /// The partition of an index shard.
     pub fn partition_of_shard(&self, bucket: BucketId, shard: ShardId) -> PartitionId {
         ring::partition_of_shard(bucket, shard, self.partitions())
+    }
+
+    /// The partition that keeps the books of a quota: who may use how much of it.
+    pub fn home_of(&self, payer: Payer) -> PartitionId {
+        match payer {
+            Payer::Bucket(bucket) => self.partition_of_shard(bucket, ShardId(0)),
+            Payer::Account(user) => ring::partition_of_account(user, self.partitions()),
+        }
     }
 
     /// The partition of a chunk.

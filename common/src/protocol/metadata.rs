@@ -10,7 +10,9 @@ use crate::object::{
     AttributeChange, ETag, KeyPath, ListedObject, ListedVersion, NewObject, ObjectChecksum, Part, Retention, Upload,
     UploadedPart, UserId, Version, VersionId, Versioning,
 };
-use crate::usage::Usage;
+use crate::usage::{Payer, PayerKind, Usage};
+
+pub use super::quota::{AllowanceChange, BOOKED_SHARDS_MAX, BooksEntry, QuotaReply, QuotaTerms};
 
 /// Entries that one list query may return: what S3 returns in a page.
 pub const LIST_ENTRIES_MAX: u32 = 1_000;
@@ -43,6 +45,8 @@ pub enum Command {
         versioning: Versioning,
         /// What must hold of the object that is there.
         conditions: Conditions,
+        /// The quotas that it counts for.
+        quota: QuotaTerms,
         /// The object.
         object: NewObject,
     },
@@ -85,6 +89,8 @@ pub enum Command {
         versioning: Versioning,
         /// What must hold of the object that is there.
         conditions: Conditions,
+        /// The quotas that the object counts for.
+        quota: QuotaTerms,
         /// The retention of the object, if the upload was begun with none.
         default_retention: Option<Retention>,
         /// Part numbers in order.
@@ -135,6 +141,24 @@ pub enum Command {
         sequence: u64,
         /// What to change.
         change: AttributeChange,
+    },
+    /// Changes the books of a quota, at its home.
+    Books {
+        /// Whose quota.
+        payer: Payer,
+        /// How.
+        entry: BooksEntry,
+    },
+    /// Changes what a shard may use of a quota.
+    Allowance {
+        /// The bucket.
+        bucket: BucketId,
+        /// The shard.
+        shard: ShardId,
+        /// Of which quota.
+        kind: PayerKind,
+        /// How.
+        change: AllowanceChange,
     },
 }
 
@@ -191,6 +215,8 @@ pub enum MetaReply {
     NotEmpty,
     /// The shard is fenced by this deletion of its bucket.
     Fenced(RequestId),
+    /// About quotas.
+    Quota(QuotaReply),
 }
 
 /// What became of one deletion.
@@ -302,6 +328,15 @@ pub enum Query {
         /// How many of them at most.
         limit: u32,
     },
+    /// A page of the shards that may use something of a quota, at its home.
+    Grants {
+        /// Whose quota.
+        payer: Payer,
+        /// Only what comes after this one.
+        after: Option<(BucketId, ShardId)>,
+        /// How many at most.
+        limit: u32,
+    },
     /// Which of these parts an object or an upload refers to: the collector asks before it drops a chunk.
     References(Vec<PartId>),
     /// What the partition names: a page, for an audit.
@@ -337,6 +372,8 @@ pub enum QueryReply {
     Uploads(Page<ListedUpload>),
     /// To `Usage`.
     Usage(UsagePage),
+    /// To `Grants`: the shards in order, and what each may hold.
+    Grants(Vec<(BucketId, ShardId, Usage)>),
     /// To `References`, in the order asked.
     References(Vec<bool>),
     /// To `Inventory`.

@@ -3,6 +3,7 @@
 //! A header is one version byte and a postcard-encoded [`Request`] or [`Answer`]; bulk bytes travel beside it (see `rpc`).
 
 pub mod metadata;
+mod quota;
 pub mod repair;
 
 use std::ops::RangeInclusive;

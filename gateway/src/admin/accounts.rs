@@ -42,6 +42,7 @@ impl Admin {
             name: new.name,
             email: new.email.filter(|email| !email.is_empty()),
             admin: new.admin,
+            quota: None,
             created_ms: self.clock.now_ms(),
         };
         self.change(MapChange::CreateUser { id, user: user.clone() }).await?;

@@ -11,6 +11,7 @@ mod kms;
 mod layout;
 pub mod model;
 mod pace;
+mod quotas;
 mod status;
 
 use std::sync::Arc;
@@ -107,6 +108,12 @@ impl Admin {
             ("GET", ["buckets", name, "usage"]) => {
                 let (prefix, after) = (call.parameter("prefix"), call.parameter("after"));
                 json(StatusCode::OK, &self.bucket_usage(name, prefix, after).await?)
+            }
+            ("GET", ["buckets" | "users", _, "quota"]) => {
+                json(StatusCode::OK, &self.quota(quotas::subject(&call.map, &path)?).await?)
+            }
+            ("POST", ["buckets" | "users", _, "quota"]) => {
+                json(StatusCode::OK, &self.set_quota(quotas::subject(&call.map, &path)?, call.parse()?).await?)
             }
             ("DELETE", ["buckets", name]) => self.delete_bucket(name).await.map(|()| done()),
             ("GET", ["kms"]) => json(StatusCode::OK, &kms::list(&call.map)),

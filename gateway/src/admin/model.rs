@@ -405,6 +405,31 @@ pub struct PrefixUsage {
     pub bytes: u64,
 }
 
+/// A quota of a bucket or an account, and what of it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaReport {
+    /// The bucket or the account.
+    pub name: String,
+    /// The most objects, all their versions counted.
+    pub objects: Option<u64>,
+    /// The most bytes.
+    pub bytes: Option<u64>,
+    /// How many objects there are.
+    pub used_objects: u64,
+    /// How many bytes.
+    pub used_bytes: u64,
+}
+
+/// A quota to set. What is absent has no end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewQuota {
+    /// The most objects, all their versions counted.
+    pub objects: Option<u64>,
+    /// The most bytes.
+    pub bytes: Option<u64>,
+}
+
 /// A key of the key service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KmsKeyReport {

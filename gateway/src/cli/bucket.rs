@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::quota::QuotaArgs;
 use super::{CliError, Target, output};
 use crate::admin::model::{BucketReport, NewBucket, PrefixUsage, UsageReport};
 
@@ -38,6 +39,8 @@ enum BucketAction {
         #[command(flatten)]
         target: Target,
     },
+    /// Show or set the most that a bucket may hold.
+    Quota(QuotaArgs),
     /// Delete an empty bucket.
     Delete {
         /// Its name.
@@ -61,6 +64,7 @@ pub(super) async fn execute(args: BucketArgs) -> Result<(), CliError> {
             let usage = usage(&target, &name, &prefix).await?;
             if target.json { output::json(&usage)? } else { print_usage(&usage)? }
         }
+        BucketAction::Quota(args) => super::quota::execute("buckets", args).await?,
         BucketAction::Delete { name, target } => {
             target.client()?.delete(&format!("/buckets/{}", super::segment(&name))).await?
         }

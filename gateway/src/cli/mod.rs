@@ -7,6 +7,7 @@ mod kms;
 mod node;
 mod output;
 mod progress;
+mod quota;
 mod repair;
 mod run;
 mod status;
@@ -129,4 +130,9 @@ impl Target {
 /// A name as one segment of a URL's path.
 fn segment(name: &str) -> String {
     percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// A number of bytes with a unit, as settings take it.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    annulus_common::config::parse_bytes(text)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::progress::{self, Goal};
-use super::{CliError, Target, output};
+use super::{CliError, Target, output, parse_bytes};
 use crate::admin::client::AdminClient;
 use crate::admin::model::{ClusterStatus, LayoutRequest, NodeReport, PlanReport, StepRequest};
 
@@ -288,8 +288,4 @@ fn plan_row(node: &crate::admin::model::NodePlan) -> [String; 8] {
         output::bytes(node.chunk_bytes_after),
         output::bytes(node.chunk_bytes_in),
     ]
-}
-
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    annulus_common::config::parse_bytes(text)
 }

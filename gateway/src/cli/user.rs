@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::quota::QuotaArgs;
 use super::{CliError, Target, output};
 use crate::admin::model::{NewUser, UserReport};
 
@@ -34,6 +35,8 @@ enum UserAction {
         #[command(flatten)]
         target: Target,
     },
+    /// Show or set the most that all buckets of an account may hold together.
+    Quota(QuotaArgs),
     /// Delete an account that owns no buckets, and its keys.
     Delete {
         /// Its name.
@@ -54,6 +57,7 @@ pub(super) async fn execute(args: UserArgs) -> Result<(), CliError> {
             let users: Vec<UserReport> = target.client()?.get("/users").await?;
             if target.json { output::json(&users)? } else { print(&users)? }
         }
+        UserAction::Quota(args) => super::quota::execute("users", args).await?,
         UserAction::Delete { name, target } => {
             target.client()?.delete(&format!("/users/{}", super::segment(&name))).await?
         }

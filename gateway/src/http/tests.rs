@@ -177,7 +177,7 @@ async fn gateway() -> Gateway {
 }
 
 fn user(name: &str) -> User {
-    User { name: name.to_owned(), display_name: name.to_owned(), email: None, admin: false, created_ms: 0 }
+    User { name: name.to_owned(), display_name: name.to_owned(), email: None, admin: false, quota: None, created_ms: 0 }
 }
 
 fn key(name: &str, user: UserId) -> AccessKey {

@@ -173,6 +173,9 @@ pub enum ObjectError {
     /// Too few nodes answer in time: ask again soon. A mutation may have been carried out.
     #[error("the cluster cannot serve this now: {0}")]
     Unavailable(ClientError),
+    /// The bucket, or the account that owns it, may not hold as much.
+    #[error("the quota is exceeded")]
+    QuotaExceeded,
     /// No space is left.
     #[error("no space is left")]
     Full,

@@ -1,4 +1,4 @@
-//! Mutations of a bucket's index shards, and what to do when a shard is fenced.
+//! Mutations of a bucket's index shards, and what to do when a shard is fenced, or may not hold as much.
 //!
 //! A fence stops all writing to a shard while its bucket is being deleted. The one who deletes fences only after everyone's
 //! map says that the bucket is being deleted, so a map with a lease decides what a fence means. Fences of deleted buckets
@@ -9,8 +9,9 @@ use std::time::Duration;
 use annulus_common::ids::{BucketId, RequestId, ShardId};
 use annulus_common::map::change::MapChange;
 use annulus_common::map::{Bucket, BucketState, ClusterMap};
-use annulus_common::protocol::metadata::{Command, MetaReply};
+use annulus_common::protocol::metadata::{Command, MetaReply, QuotaReply};
 
+use super::quota::ASKS_MAX;
 use super::{ObjectError, Objects};
 
 /// A deletion that takes longer was abandoned: whoever meets it ends it. Fencing 16 shards takes milliseconds.
@@ -36,7 +37,7 @@ enum Fence {
 }
 
 impl Objects {
-    /// Carries out a command in an index shard. Never answers [`MetaReply::Fenced`].
+    /// Carries out a command in an index shard. Never answers [`MetaReply::Fenced`] or [`QuotaReply::Short`].
     pub(super) async fn mutate(
         &self,
         bucket: &Bucket,
@@ -45,12 +46,20 @@ impl Objects {
     ) -> Result<MetaReply, ObjectError> {
         let partition = self.client.watch().latest().partition_of_shard(bucket.id, shard);
         // The same mutation after a fence as before it: an earlier copy that is still under way must not count twice.
-        let mutation = self.client.mutation(command);
+        let mut mutation = self.client.mutation(self.under_quotas(bucket, command));
         let until = self.clock.monotonic() + FENCE_WAIT;
+        let mut asks = 0;
         loop {
             match self.client.mutate(partition, &mutation).await? {
                 MetaReply::Fenced(_) if self.clock.monotonic() >= until => return Err(ObjectError::Conflict),
                 MetaReply::Fenced(token) => self.resolve_fence(bucket.id, shard, token).await?,
+                MetaReply::Quota(QuotaReply::Short { .. }) if asks == ASKS_MAX => return Err(ObjectError::Conflict),
+                MetaReply::Quota(QuotaReply::Short { kind, needs }) => {
+                    asks += 1;
+                    if !self.ask_for_more(bucket, shard, kind, needs).await? {
+                        last_word(&mut mutation.command);
+                    }
+                }
                 reply => return Ok(reply),
             }
         }
@@ -82,6 +91,13 @@ impl Objects {
         let partition = self.client.watch().latest().partition_of_shard(bucket, shard);
         self.client.mutate(partition, &self.client.mutation(Command::Unfence { bucket, shard, token })).await?;
         Ok(())
+    }
+}
+
+/// Nothing is left to ask for: what does not fit now is refused, and its chunks are garbage at once.
+fn last_word(command: &mut Command) {
+    if let Command::Put { quota, .. } | Command::CompleteUpload { quota, .. } = command {
+        quota.last = true;
     }
 }
 

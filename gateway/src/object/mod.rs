@@ -16,6 +16,7 @@ mod list;
 mod merge;
 mod multipart;
 mod put;
+mod quota;
 mod read;
 #[cfg(test)]
 mod tests;

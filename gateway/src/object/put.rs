@@ -10,7 +10,7 @@ use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::{
     Data, ETag, INLINE_BYTES_MAX, KeyPath, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, Part, UserId,
 };
-use annulus_common::protocol::metadata::{Command, MetaReply};
+use annulus_common::protocol::metadata::{Command, MetaReply, QuotaReply, QuotaTerms};
 use bytes::Bytes;
 use futures::Stream;
 
@@ -100,7 +100,8 @@ impl Objects {
         let (shard, size) = (path.shard, object.size);
         let mode = object.encryption.as_ref().map(|encryption| encryption.mode.clone());
         let versioning = bucket.config.versioning;
-        let command = Command::Put { path, versioning, conditions, object };
+        let quota = QuotaTerms::default();
+        let command = Command::Put { path, versioning, conditions, quota, object };
         written(self.mutate(bucket, shard, command).await?, size, mode)
     }
 }
@@ -149,6 +150,7 @@ pub(super) fn refused(reply: MetaReply) -> ObjectError {
         MetaReply::Locked => ObjectError::Locked,
         MetaReply::NoSuchUpload => ObjectError::NoSuchUpload,
         MetaReply::PartsChanged | MetaReply::PartsCondemned => ObjectError::Conflict,
+        MetaReply::Quota(QuotaReply::Exceeded) => ObjectError::QuotaExceeded,
         other => ObjectError::Internal(format!("unexpected answer to a mutation: {other:?}")),
     }
 }

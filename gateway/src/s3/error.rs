@@ -95,6 +95,12 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
             warn!(error = %source, "the cluster cannot serve a request");
             s3_error!(ServiceUnavailable, "Please reduce your request rate.")
         }
+        // S3 has no quotas; this is what Ceph answers.
+        ObjectError::QuotaExceeded => with_status(
+            S3ErrorCode::Custom("QuotaExceeded".into()),
+            StatusCode::FORBIDDEN,
+            "The bucket, or the account that owns it, may not hold as much.",
+        ),
         ObjectError::Full => with_status(
             S3ErrorCode::Custom("StorageFull".into()),
             StatusCode::INSUFFICIENT_STORAGE,

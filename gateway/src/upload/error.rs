@@ -65,6 +65,7 @@ impl UploadError {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::NoSuchFile => (StatusCode::NOT_FOUND, "NoSuchFile"),
             Self::BadRange(_) => (StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange"),
+            Self::Object(ObjectError::QuotaExceeded) => (StatusCode::FORBIDDEN, "QuotaExceeded"),
             Self::Object(ObjectError::Full) => (StatusCode::INSUFFICIENT_STORAGE, "NoSpaceLeft"),
             Self::Object(ObjectError::EntityTooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, "EntityTooLarge"),
             Self::Object(ObjectError::KeyRequired) => (StatusCode::BAD_REQUEST, "KeyRequired"),

@@ -317,8 +317,14 @@ fn initial_map(
     let nodes: BTreeMap<NodeId, Node> = (1..).map(NodeId).zip(nodes).collect();
     let user = UserId(rand::random());
     let key = AccessKey { user, secret: root.secret_key.clone(), created_ms: now_ms };
-    let root_user =
-        User { name: "root".to_owned(), display_name: "root".to_owned(), email: None, admin: true, created_ms: now_ms };
+    let root_user = User {
+        name: "root".to_owned(),
+        display_name: "root".to_owned(),
+        email: None,
+        admin: true,
+        quota: None,
+        created_ms: now_ms,
+    };
     Ok(ClusterMap {
         cluster: ClusterId::generate(now_ms),
         version: MapVersion(1),

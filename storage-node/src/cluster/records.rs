@@ -99,7 +99,7 @@ pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
         | MapChange::AbortDeleteBucket { name, .. }
         | MapChange::FinishDeleteBucket { name, .. }
         | MapChange::ConfigureBucket { name, .. } => vec![Part::Bucket(name.clone())],
-        MapChange::CreateUser { id, .. } => vec![Part::User(*id)],
+        MapChange::CreateUser { id, .. } | MapChange::SetUserQuota { id, .. } => vec![Part::User(*id)],
         MapChange::DeleteUser { id } => {
             let keys = map.keys.iter().filter(|(_, key)| key.user == *id).map(|(key, _)| Part::Key(key.clone()));
             keys.chain([Part::User(*id)]).collect()

@@ -10,7 +10,7 @@ use annulus_common::object::{
     UserId, VersionId, Versioning,
 };
 use annulus_common::protocol::metadata::{
-    Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, Query, QueryReply,
+    Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, Query, QueryReply, QuotaTerms,
 };
 use bytes::Bytes;
 
@@ -60,6 +60,7 @@ impl Bench {
             path: path(key),
             versioning: Versioning::Enabled,
             conditions: Conditions::default(),
+            quota: QuotaTerms::default(),
             object,
         };
         assert!(matches!(self.run(time_ms, command), MetaReply::Written { .. }));

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use annulus_common::ids::{GroupId, PartId, PartitionId, UploadId};
+use annulus_common::ids::{BucketId, GroupId, PartId, PartitionId, ShardId, UploadId};
 use annulus_common::object::{KeyPath, ObjectAttributes, Upload, UploadedPart, Version, VersionId};
-use annulus_common::protocol::metadata::{Garbage, LIST_ENTRIES_MAX, PARTS_MAX, Query, QueryReply};
-use annulus_common::usage::USAGES_MAX;
+use annulus_common::protocol::metadata::{
+    BOOKED_SHARDS_MAX, Garbage, LIST_ENTRIES_MAX, PARTS_MAX, Query, QueryReply, after_prefix,
+};
+use annulus_common::usage::{Payer, USAGES_MAX, Usage};
 use bytes::Bytes;
 
 use super::schema::find::{Found, find};
 use super::schema::keys::Keys;
-use super::schema::records::{BodyKind, GarbageLength, Head, Other, Parcel, Record};
+use super::schema::records::{BodyKind, GarbageLength, Grant, Head, Other, Parcel, Record};
 use super::{inventory, list, list_versions, usage};
 use crate::kv::{Cursor, KvError, KvRead, Table};
 
@@ -51,6 +53,7 @@ pub fn answer(kv: &dyn KvRead, partition: PartitionId, query: &Query) -> Result<
             let ask = usage::Ask { bucket: *bucket, shard: *shard, prefix, after: after.as_deref(), limit };
             usage::usage(kv, reader.keys, &ask).map(QueryReply::Usage)
         }
+        Query::Grants { payer, after, limit } => reader.grants(*payer, *after, *limit).map(QueryReply::Grants),
         Query::References(parts) => reader.references(parts).map(QueryReply::References),
         Query::Inventory { from } => inventory::page(kv, partition, from.as_deref()).map(QueryReply::Inventory),
         Query::Garbage { before_ms, after, limit } => {
@@ -156,6 +159,33 @@ impl Reader<'_> {
             cursor.next()?;
         }
         Ok((parts, false))
+    }
+
+    /// What shards were granted of a quota, those that have something.
+    fn grants(
+        &self,
+        payer: Payer,
+        after: Option<(BucketId, ShardId)>,
+        limit: u32,
+    ) -> Result<Vec<(BucketId, ShardId, Usage)>, KvError> {
+        let lower = match after {
+            None => self.keys.grants(payer),
+            Some((bucket, shard)) => [self.keys.grant(payer, bucket, shard), vec![0]].concat(),
+        };
+        let upper = after_prefix(&self.keys.grants(payer)).unwrap_or_default();
+        let mut cursor = self.kv.cursor(Table::Meta, &lower, &upper)?;
+        let mut grants = Vec::new();
+        cursor.seek(&lower)?;
+        while let Some((key, record)) = cursor.entry() {
+            if grants.len() == (limit as usize).min(BOOKED_SHARDS_MAX) {
+                break;
+            }
+            if let Some((bucket, shard)) = Keys::parse_grant(key) {
+                grants.push((bucket, shard, Grant::decode(record)?.amount));
+            }
+            cursor.next()?;
+        }
+        Ok(grants)
     }
 
     fn references(&self, parts: &[PartId]) -> Result<Vec<bool>, KvError> {

@@ -1,5 +1,6 @@
 //! A partition against a model: random mutations, and what must hold after each.
 
+mod quotas;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use annulus_common::object::{
     UserId, Version, VersionId, Versioning,
 };
 use annulus_common::protocol::metadata::{
-    Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, Query, QueryReply, parts_fingerprint,
+    Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, Query, QueryReply, QuotaTerms, parts_fingerprint,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -107,6 +108,7 @@ impl Bench {
             upload,
             versioning: Versioning::Unversioned,
             conditions: Conditions::default(),
+            quota: QuotaTerms::default(),
             default_retention: None,
             parts: parts.iter().map(|part| part.number).collect(),
             fingerprint: parts_fingerprint(parts),
@@ -147,7 +149,7 @@ fn put(key: &str, conditions: Conditions, object: NewObject) -> Command {
 }
 
 fn put_in(versioning: Versioning, key: &str, conditions: Conditions, object: NewObject) -> Command {
-    Command::Put { path: path(key), versioning, conditions, object }
+    Command::Put { path: path(key), versioning, conditions, quota: QuotaTerms::default(), object }
 }
 
 fn delete(key: &str, conditions: Conditions) -> Command {

@@ -14,7 +14,9 @@ use annulus_common::map::{ClusterMap, MapVersion, Move, Node, NodeProfile, NodeS
 use annulus_common::object::{
     Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, UserId, Versioning,
 };
-use annulus_common::protocol::metadata::{Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply};
+use annulus_common::protocol::metadata::{
+    Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, QuotaTerms,
+};
 use annulus_common::protocol::repair::RepairStatus;
 use annulus_common::protocol::{Answer, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
@@ -387,7 +389,8 @@ fn put(key: &str, conditions: Conditions, part: &Part) -> Command {
         encryption: None,
         data: Data::Parts(vec![part.clone()]),
     };
-    Command::Put { path: path(key), versioning: Versioning::Unversioned, conditions, object }
+    let quota = QuotaTerms::default();
+    Command::Put { path: path(key), versioning: Versioning::Unversioned, conditions, quota, object }
 }
 
 fn delete(key: &str) -> Command {

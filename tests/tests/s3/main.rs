@@ -28,6 +28,7 @@ mod ownership;
 mod policies;
 mod presigned;
 mod promises;
+mod quotas;
 mod races;
 mod ranges;
 mod requester_pays;

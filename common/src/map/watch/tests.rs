@@ -54,7 +54,7 @@ fn first_map() -> ClusterMap {
 
 fn create_user(number: u8) -> MapEntry {
     let name = format!("user-{number}");
-    let user = User { display_name: name.clone(), name, email: None, admin: false, created_ms: 0 };
+    let user = User { display_name: name.clone(), name, email: None, admin: false, quota: None, created_ms: 0 };
     let change = MapChange::CreateUser { id: UserId([number; 32]), user };
     MapEntry { request: RequestId([number; 16]), time_ms: 0, change }
 }

@@ -47,7 +47,7 @@ impl Metadata {
     fn perform(&mut self, mutation: Mutation) -> MetaReply {
         let (request, now) = (mutation.request, mutation.time_ms);
         match mutation.command {
-            Command::Put { path, versioning, conditions, object } => {
+            Command::Put { path, versioning, conditions, object, .. } => {
                 if let Some(token) = self.fences.get(&shelf(&path)) {
                     return MetaReply::Fenced(*token);
                 }
@@ -87,6 +87,7 @@ impl Metadata {
                 fingerprint,
                 etag,
                 checksum,
+                ..
             } => {
                 let place = (shelf(&path), path.key.clone(), upload);
                 let Some((begun, uploaded)) = self.uploads.get(&place).cloned() else { return MetaReply::NoSuchUpload };
@@ -133,6 +134,7 @@ impl Metadata {
                 MetaReply::Done
             }
             Command::Collected(_) | Command::Condemn(_) => MetaReply::Done,
+            command @ (Command::Books { .. } | Command::Allowance { .. }) => panic!("nobody has a quota: {command:?}"),
             Command::SetAttributes { path, version, sequence, change } => {
                 let held = self.versions.entry((shelf(&path), path.key)).or_default();
                 match held.iter_mut().find(|held| id(held) == version) {

@@ -3,7 +3,7 @@
 use annulus_common::encryption::EncryptionMode;
 use annulus_common::map::Bucket;
 use annulus_common::object::Upload;
-use annulus_common::protocol::metadata::{Command, MetaReply};
+use annulus_common::protocol::metadata::{Command, MetaReply, QuotaTerms};
 
 use super::super::attributes::default_retention;
 use super::super::put::{key_path, written};
@@ -32,6 +32,7 @@ impl Objects {
                 upload: complete.path.upload,
                 versioning: complete.path.bucket.config.versioning,
                 conditions: complete.conditions.clone(),
+                quota: QuotaTerms::default(),
                 default_retention: default_retention(complete.path.bucket, self.clock.now_ms()),
                 parts: assembled.parts,
                 fingerprint: assembled.fingerprint,

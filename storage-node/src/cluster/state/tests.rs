@@ -54,7 +54,7 @@ fn user_id(number: u8) -> UserId {
 
 fn user(number: u8) -> User {
     let name = format!("user-{number}");
-    User { display_name: name.clone(), name, email: None, admin: number == 0, created_ms: 0 }
+    User { display_name: name.clone(), name, email: None, admin: number == 0, quota: None, created_ms: 0 }
 }
 
 fn change() -> impl Strategy<Value = MapChange> {

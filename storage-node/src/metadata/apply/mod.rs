@@ -6,6 +6,7 @@ mod condemn;
 mod count;
 mod delete;
 mod object;
+mod quota;
 mod upload;
 mod version;
 
@@ -109,8 +110,8 @@ impl Step<'_> {
 
     fn perform(&mut self, command: Command) -> Result<MetaReply, KvError> {
         match command {
-            Command::Put { path, versioning, conditions, object } => {
-                self.put_object(&path, versioning, &conditions, object)
+            Command::Put { path, versioning, conditions, quota, object } => {
+                self.put_object(&path, versioning, &conditions, quota, object)
             }
             Command::Delete { bucket, shard, versioning, owner, deletions } => {
                 let deleter = delete::Deleter { bucket, shard, versioning, owner };
@@ -123,6 +124,7 @@ impl Step<'_> {
                 upload,
                 versioning,
                 conditions,
+                quota,
                 default_retention,
                 parts,
                 fingerprint,
@@ -130,7 +132,7 @@ impl Step<'_> {
                 checksum,
             } => {
                 let to_be = upload::ToBe { versioning, default_retention, etag, checksum };
-                let completion = upload::Completion { upload, conditions, parts, fingerprint, to_be };
+                let completion = upload::Completion { upload, conditions, quota, parts, fingerprint, to_be };
                 self.complete_upload(&path, completion)
             }
             Command::AbortUpload { path, upload } => self.abort_upload(&path, upload),
@@ -141,6 +143,8 @@ impl Step<'_> {
             Command::SetAttributes { path, version, sequence, change } => {
                 self.set_attributes(&path, version, sequence, change)
             }
+            Command::Books { payer, entry } => self.keep_books(payer, entry),
+            Command::Allowance { bucket, shard, kind, change } => self.change_allowance(bucket, shard, kind, change),
         }
     }
 

@@ -3,7 +3,7 @@
 use annulus_common::condition::{Conditions, Verdict};
 use annulus_common::ids::UploadId;
 use annulus_common::object::{Data, KeyPath, NewObject, ObjectVersion, VersionId, Versioning};
-use annulus_common::protocol::metadata::MetaReply;
+use annulus_common::protocol::metadata::{MetaReply, QuotaReply, QuotaTerms};
 
 use super::super::schema::records::Head;
 use super::Step;
@@ -16,6 +16,7 @@ impl Step<'_> {
         path: &KeyPath,
         versioning: Versioning,
         conditions: &Conditions,
+        quota: QuotaTerms,
         object: NewObject,
     ) -> Result<MetaReply, KvError> {
         if self.is_condemned(&object.data)? {
@@ -24,11 +25,15 @@ impl Step<'_> {
         let id = self.new_id(versioning, &path.key);
         let refusal = match self.shard(path.bucket, path.shard)?.fence {
             Some(token) => Some(MetaReply::Fenced(token)),
-            None => self.refusal(path, id, conditions)?,
+            None => match self.refusal(path, id, conditions)? {
+                Some(refusal) => Some(refusal),
+                None => self.beyond_quota(path, id, object.size, quota)?,
+            },
         };
         match (refusal, &object.data) {
-            // The gateway may put the same chunks again once it knows what the fence means.
-            (Some(refusal @ MetaReply::Fenced(_)), _) | (Some(refusal), Data::Inline(_)) => Ok(refusal),
+            // The gateway may put the same chunks again once it knows what the fence means, or has asked for more.
+            (Some(refusal @ (MetaReply::Fenced(_) | MetaReply::Quota(QuotaReply::Short { .. }))), _)
+            | (Some(refusal), Data::Inline(_)) => Ok(refusal),
             (Some(refusal), Data::Parts(parts)) => {
                 for part in parts {
                     self.discard(part);

@@ -7,7 +7,7 @@ use annulus_common::ids::UploadId;
 use annulus_common::object::{
     Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectChecksum, Part, Retention, Upload, UploadedPart, Versioning,
 };
-use annulus_common::protocol::metadata::{MetaReply, PARTS_MAX, parts_fingerprint};
+use annulus_common::protocol::metadata::{MetaReply, PARTS_MAX, QuotaTerms, parts_fingerprint};
 
 use super::super::schema::records::Record;
 use super::Step;
@@ -17,6 +17,7 @@ use crate::kv::{KvError, Table};
 pub(super) struct Completion {
     pub(super) upload: UploadId,
     pub(super) conditions: Conditions,
+    pub(super) quota: QuotaTerms,
     pub(super) parts: Vec<u16>,
     pub(super) fingerprint: u64,
     pub(super) to_be: ToBe,
@@ -71,6 +72,10 @@ impl Step<'_> {
         let Some(chosen) = chosen.filter(|parts| parts_fingerprint(parts) == completion.fingerprint) else {
             return Ok(MetaReply::PartsChanged);
         };
+        let size = chosen.iter().map(|part| part.length).sum();
+        if let Some(refusal) = self.beyond_quota(path, id, size, completion.quota)? {
+            return Ok(refusal);
+        }
         for unused in uploaded.values() {
             self.discard(unused);
         }

@@ -130,7 +130,7 @@ impl Step<'_> {
     }
 
     /// The null version of a key. A shard without versions has it where the object is, without a further look.
-    fn null_version(&self, path: &KeyPath) -> Result<Option<Found>, KvError> {
+    pub(super) fn null_version(&self, path: &KeyPath) -> Result<Option<Found>, KvError> {
         match self.head(path)? {
             Some(head) if head.version == VersionId::Null => Ok(Some(Found::Current(head))),
             _ if self.shard(path.bucket, path.shard)?.versioned => self.version(path, VersionId::Null),

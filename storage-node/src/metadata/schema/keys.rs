@@ -3,6 +3,7 @@
 use annulus_common::ids::{BucketId, GroupId, PartId, RequestId, ShardId, UploadId};
 use annulus_common::object::KeyPath;
 use annulus_common::protocol::metadata::Garbage;
+use annulus_common::usage::Payer;
 
 const OBJECT: u8 = b'o';
 const VERSION: u8 = b'v';
@@ -17,6 +18,8 @@ const ANSWER: u8 = b'd';
 const SHARD: u8 = b's';
 const USAGE: u8 = b'c';
 const CONDEMNED: u8 = b'x';
+const BOOKS: u8 = b'q';
+const GRANT: u8 = b'w';
 
 /// The keys of one group.
 #[derive(Clone, Copy, Debug)]
@@ -250,6 +253,35 @@ impl Keys {
         std::str::from_utf8(key.get(SHARD_PREFIX_BYTES + 1..)?).ok()
     }
 
+    /// The books of a quota.
+    pub(crate) fn books(self, payer: Payer) -> Vec<u8> {
+        let mut key = self.kind(BOOKS);
+        push_payer(payer, &mut key);
+        key
+    }
+
+    /// What a shard may use of a quota, in its books.
+    pub(crate) fn grant(self, payer: Payer, bucket: BucketId, shard: ShardId) -> Vec<u8> {
+        let mut key = self.grants(payer);
+        key.extend_from_slice(&bucket.0.to_be_bytes());
+        key.extend_from_slice(&shard.0.to_be_bytes());
+        key
+    }
+
+    /// Where the grants of a quota begin.
+    pub(crate) fn grants(self, payer: Payer) -> Vec<u8> {
+        let mut key = self.kind(GRANT);
+        push_payer(payer, &mut key);
+        key
+    }
+
+    /// The shard of a grant's key.
+    pub(crate) fn parse_grant(key: &[u8]) -> Option<(BucketId, ShardId)> {
+        let (rest, shard) = key.split_last_chunk::<2>()?;
+        let (_, bucket) = rest.split_last_chunk::<8>()?;
+        Some((BucketId(u64::from_be_bytes(*bucket)), ShardId(u16::from_be_bytes(*shard))))
+    }
+
     fn kind(self, kind: u8) -> Vec<u8> {
         let mut key = Vec::with_capacity(48);
         key.extend_from_slice(&self.group.0.to_be_bytes());
@@ -265,6 +297,20 @@ impl Keys {
         key.extend_from_slice(&shard.0.to_be_bytes());
         key.extend_from_slice(rest);
         key
+    }
+}
+
+/// Neither kind is the beginning of another payer's of the same kind: each has its length.
+fn push_payer(payer: Payer, key: &mut Vec<u8>) {
+    match payer {
+        Payer::Bucket(bucket) => {
+            key.push(b'b');
+            key.extend_from_slice(&bucket.0.to_be_bytes());
+        }
+        Payer::Account(user) => {
+            key.push(b'a');
+            key.extend_from_slice(&user.0);
+        }
     }
 }
 

@@ -78,6 +78,43 @@ pub(crate) struct Shard {
     pub(crate) fence: Option<RequestId>,
     /// Whether any version but null ones was ever written.
     pub(crate) versioned: bool,
+    /// What it may hold by its bucket's quota, once it was told.
+    pub(crate) by_bucket: Option<Allowance>,
+    /// By the quota of the account that owns the bucket.
+    pub(crate) by_account: Option<Allowance>,
+}
+
+/// How much a shard may hold by a quota.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Allowance {
+    /// Of the books that said so.
+    pub(crate) serial: u64,
+    /// The most; none when the quota has ended.
+    pub(crate) limit: Option<Usage>,
+}
+
+/// The books of a quota, beside what each shard was granted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Books {
+    /// The most that all shards may hold together; none when there is no quota.
+    pub(crate) limit: Option<Usage>,
+    /// The version of the cluster map that said so.
+    pub(crate) version: u64,
+    /// Whether every shard has said what it uses since then.
+    pub(crate) counted: bool,
+    /// Grows with each entry: what a shard was told last is what holds.
+    pub(crate) serial: u64,
+    /// The sum of all grants: never less than what all shards may hold.
+    pub(crate) granted: Usage,
+}
+
+/// What a shard was granted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Grant {
+    /// The last entry that was about it.
+    pub(crate) serial: u64,
+    /// The most that it may hold.
+    pub(crate) amount: Usage,
 }
 
 /// What the body record holds.
@@ -151,6 +188,14 @@ impl Record for Usage {
 
 impl Record for CondemnedSince {
     const NAME: &'static str = "reading a condemned part";
+}
+
+impl Record for Books {
+    const NAME: &'static str = "reading the books of a quota";
+}
+
+impl Record for Grant {
+    const NAME: &'static str = "reading a grant";
 }
 
 impl Record for GarbageLength {

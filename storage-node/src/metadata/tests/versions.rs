@@ -397,6 +397,7 @@ fn an_upload_without_a_retention_gets_the_buckets() {
         upload: id,
         versioning: Versioning::Enabled,
         conditions: Conditions::default(),
+        quota: QuotaTerms::default(),
         default_retention: Some(retention),
         parts: vec![1],
         fingerprint: parts_fingerprint(&[new]),
