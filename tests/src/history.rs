@@ -38,6 +38,7 @@ pub struct History {
     bucket: String,
     keys: Mutex<BTreeMap<String, Vec<State>>>,
     acknowledged: AtomicUsize,
+    written: AtomicUsize,
 }
 
 /// Somebody who puts, replaces, reads and deletes keys of its own, one request at a time.
@@ -60,7 +61,17 @@ struct Answered {
 impl History {
     /// Of a bucket, as a path, that is empty.
     pub fn new(bucket: &str) -> Self {
-        Self { bucket: bucket.to_owned(), keys: Mutex::default(), acknowledged: AtomicUsize::new(0) }
+        Self {
+            bucket: bucket.to_owned(),
+            keys: Mutex::default(),
+            acknowledged: AtomicUsize::new(0),
+            written: AtomicUsize::new(0),
+        }
+    }
+
+    /// Puts and deletes that were acknowledged so far.
+    pub fn written(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Requests that were acknowledged so far.
@@ -111,6 +122,7 @@ impl History {
     fn acknowledge(&self, key: &str, state: State) {
         self.keys().insert(key.to_owned(), vec![state]);
         self.acknowledged.fetch_add(1, Ordering::Relaxed);
+        self.written.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Asserts that what a read returned is a state that the key may be in.

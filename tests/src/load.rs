@@ -39,6 +39,11 @@ impl Load {
         self.history.acknowledged()
     }
 
+    /// Puts and deletes that were acknowledged so far.
+    pub fn written(&self) -> usize {
+        self.history.written()
+    }
+
     /// Waits until that many more steps have been acknowledged: the cluster does serve.
     pub async fn progress(&self, steps: usize) {
         let goal = self.history.acknowledged() + steps;

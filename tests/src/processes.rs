@@ -2,6 +2,7 @@
 //!
 //! They are killed when they are dropped. When a test fails, the end of every log is shown and the directory is kept.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ const READY_WAIT: Duration = Duration::from_secs(1);
 /// How long the status may take: it asks every node, and waits for those that are down.
 const STATUS_WAIT: Duration = Duration::from_secs(20);
 
+/// Partitions, unless a test asks for others: few, as each is a Raft group on every server.
+const PARTITIONS: &str = "8";
+
 /// What every process of a cluster is told in secret.
 #[derive(Clone)]
 struct Secrets {
@@ -44,6 +48,9 @@ pub struct Processes {
     /// The administrator.
     pub root: Credentials,
     servers: Vec<Server>,
+    secrets: Secrets,
+    /// What all servers have in their `.env`.
+    settings: BTreeMap<String, String>,
     directory: Option<TempDir>,
 }
 
@@ -59,6 +66,11 @@ pub struct Server {
 impl Processes {
     /// Writes the settings of `count` servers that hold everything `replication_factor` times. None is started.
     pub fn prepare(count: usize, replication_factor: usize) -> Self {
+        Self::prepare_with(count, replication_factor, &[])
+    }
+
+    /// The same with these settings beside.
+    pub fn prepare_with(count: usize, replication_factor: usize, settings: &[(&str, &str)]) -> Self {
         let directory =
             tempfile::Builder::new().prefix("annulus-processes.").tempdir().expect("a directory can be made");
         let root = Credentials { access_key: "root-of-tests".to_owned(), secret_key: random_secret() };
@@ -66,33 +78,53 @@ impl Processes {
         let ports = free_ports(2 * count);
         let (client_ports, rpc_ports) = ports.split_at(count);
         let seeds: Vec<String> = rpc_ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        let servers = (0..count)
-            .map(|number| {
-                let name = format!("node{}", number + 1);
-                let home = directory.path().join(&name);
-                fs::create_dir(&home).expect("a directory can be made");
-                let settings = format!(
-                    "NODE_PORT={}\nNODE_ID={name}\nREPLICATION_FACTOR={replication_factor}\n\
-                     ANNULUS_RPC_PORT={}\nANNULUS_SEEDS={}\nANNULUS_DATA_DIR=data\n\
-                     ANNULUS_PARTITIONS=8\nANNULUS_ROOT_ACCESS_KEY={}\n",
-                    client_ports[number],
-                    rpc_ports[number],
-                    seeds.join(","),
-                    root.access_key,
-                );
-                fs::write(home.join(".env"), settings).expect("settings can be written");
-                Server { name, home, client_port: client_ports[number], secrets: secrets.clone(), child: None }
-            })
-            .collect();
-        Self { root, servers, directory: Some(directory) }
+        let (factor, seeds) = (replication_factor.to_string(), seeds.join(","));
+        let common = [
+            ("REPLICATION_FACTOR", factor.as_str()),
+            ("ANNULUS_SEEDS", &seeds),
+            ("ANNULUS_DATA_DIR", "data"),
+            ("ANNULUS_PARTITIONS", PARTITIONS),
+            ("ANNULUS_ROOT_ACCESS_KEY", &root.access_key),
+        ];
+        let settings =
+            common.iter().chain(settings).map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let mut processes = Self { root, servers: Vec::new(), secrets, settings, directory: Some(directory) };
+        for (client_port, rpc_port) in client_ports.iter().zip(rpc_ports) {
+            processes.prepare_server(*client_port, *rpc_port);
+        }
+        processes
+    }
+
+    /// Writes the settings of one more server, which knows the others, and returns its number. It is not started.
+    pub fn add_server(&mut self) -> usize {
+        let ports = free_ports(2);
+        self.prepare_server(ports[0], ports[1]);
+        self.servers.len() - 1
+    }
+
+    fn prepare_server(&mut self, client_port: u16, rpc_port: u16) {
+        let name = format!("node{}", self.servers.len() + 1);
+        let home = self.directory.as_ref().expect("it is there until it is dropped").path().join(&name);
+        fs::create_dir(&home).expect("a directory can be made");
+        let mut settings = format!("NODE_PORT={client_port}\nNODE_ID={name}\nANNULUS_RPC_PORT={rpc_port}\n");
+        for (name, value) in &self.settings {
+            settings.push_str(&format!("{name}={value}\n"));
+        }
+        fs::write(home.join(".env"), settings).expect("settings can be written");
+        self.servers.push(Server { name, home, client_port, secrets: self.secrets.clone(), child: None });
+    }
+
+    /// Starts that many servers with these settings and returns when all serve.
+    pub async fn start_with(count: usize, replication_factor: usize, settings: &[(&str, &str)]) -> Self {
+        let mut processes = Self::prepare_with(count, replication_factor, settings);
+        processes.start_all();
+        processes.until_all_ready().await;
+        processes
     }
 
     /// Starts that many servers and returns when all serve.
     pub async fn start(count: usize, replication_factor: usize) -> Self {
-        let mut processes = Self::prepare(count, replication_factor);
-        processes.start_all();
-        processes.until_all_ready().await;
-        processes
+        Self::start_with(count, replication_factor, &[]).await
     }
 
     /// Starts every server that is not running.
@@ -121,6 +153,16 @@ impl Processes {
         &mut self.servers[number]
     }
 
+    /// Where clients reach a server.
+    pub fn endpoint(&self, number: usize) -> String {
+        self.servers[number].endpoint()
+    }
+
+    /// Where a server keeps everything.
+    pub fn data(&self, number: usize) -> PathBuf {
+        self.servers[number].data()
+    }
+
     /// How many servers there are, running or not.
     pub fn count(&self) -> usize {
         self.servers.len()
@@ -141,22 +183,30 @@ impl Processes {
         self.servers.iter().map(Server::log).collect()
     }
 
+    /// The administrator's way to a server.
+    pub fn admin(&self, number: usize) -> AdminClient {
+        AdminClient::new(&self.servers[number].endpoint(), self.root.signer())
+    }
+
     /// What a server says of the cluster, unless it cannot.
     pub async fn status(&self, number: usize) -> Option<ClusterStatus> {
-        let admin = AdminClient::new(&self.servers[number].endpoint(), self.root.signer());
-        tokio::time::timeout(STATUS_WAIT, admin.get("/status")).await.ok()?.ok()
+        tokio::time::timeout(STATUS_WAIT, self.admin(number).get("/status")).await.ok()?.ok()
     }
-}
 
-impl Processes {
+    /// An `annulus` command that asks a server, ready to be run.
+    pub fn annulus(&self, asked: usize, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary("annulus"));
+        command
+            .args(arguments)
+            .args(["--endpoint", &self.servers[asked].endpoint()])
+            .env("AWS_ACCESS_KEY_ID", &self.root.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &self.root.secret_key);
+        command
+    }
+
     /// What `annulus audit` finds, asked of a server, and whether it ends well.
     pub fn audit(&self, number: usize) -> (AuditReport, bool) {
-        let audit = Command::new(binary("annulus"))
-            .args(["audit", "--json", "--endpoint", &self.servers[number].endpoint()])
-            .env("AWS_ACCESS_KEY_ID", &self.root.access_key)
-            .env("AWS_SECRET_ACCESS_KEY", &self.root.secret_key)
-            .output()
-            .expect("the binary starts");
+        let audit = self.annulus(number, &["audit", "--json"]).output().expect("the binary starts");
         let report = serde_json::from_slice(&audit.stdout);
         let errors = String::from_utf8_lossy(&audit.stderr);
         (report.unwrap_or_else(|error| panic!("no report: {error}\n{errors}")), audit.status.success())
@@ -182,6 +232,11 @@ impl Drop for Processes {
 }
 
 impl Server {
+    /// `NODE_ID`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Starts the process. It may take a while until it serves.
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} is not running", self.name);

@@ -9,12 +9,21 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// Asks until the answer is `Some`, and returns it. Panics with `what` when [`PATIENCE`] has run out.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    until_within(PATIENCE, what, &mut ask).await
+}
+
+/// The same with another patience, for what moves much.
+pub async fn until_within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        assert!(begun.elapsed() < patience, "waited {patience:?} in vain until {what}");
         tokio::time::sleep(POLL_EVERY).await;
     }
 }

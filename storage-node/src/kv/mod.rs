@@ -140,8 +140,8 @@ pub trait Kv: KvRead + 'static {
     /// About how many bytes of files `from..to` takes: for people. What was just written need not be in it.
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64;
 
-    /// Reads what lies from `from` on, about `bytes_max` of it, and checks it against its checksums, past the caches that serve
-    /// others. Returns where to go on; nothing at the end of the table.
+    /// Reads what lies from `from` on, about `bytes_max` of it, and checks it against its checksums. Caches are not filled with
+    /// it; what they hold was checked when it came in. Returns where to go on; nothing at the end of the table.
     fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError>;
 }
 

@@ -56,7 +56,7 @@ impl Fetcher {
     pub(super) async fn copy(&self, map: &ClusterMap, id: ChunkId, first: Option<NodeId>) -> Result<Copy, FetchError> {
         let mut silent = None;
         for node in self.sources(map, id, first) {
-            match self.peers.get_chunk(map, node, id).await {
+            match self.copy_of(map, node, id, first).await {
                 Ok(copy) => return Ok(copy),
                 Err(error) => {
                     tracing::debug!(chunk = ?id, node = node.0, %error, "no good copy there");
@@ -67,6 +67,21 @@ impl Fetcher {
             }
         }
         Err(silent.unwrap_or(FetchError::NoGoodCopy))
+    }
+
+    /// One that is not known to have the chunk is asked first: a read of what is not there is reported as damage, and two nodes
+    /// that both lack a removed chunk would report it to each other for ever.
+    async fn copy_of(
+        &self,
+        map: &ClusterMap,
+        node: NodeId,
+        id: ChunkId,
+        known: Option<NodeId>,
+    ) -> Result<Copy, PeerError> {
+        if known != Some(node) && self.peers.has_chunks(map, node, &[id]).await? != [true] {
+            return Err(Refusal::NoSuchChunk.into());
+        }
+        self.peers.get_chunk(map, node, id).await
     }
 
     /// A good copy of a chunk whose size is not known yet: what it took is waited for afterwards.

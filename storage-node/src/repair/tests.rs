@@ -510,6 +510,20 @@ async fn a_reader_that_misses_a_chunk_brings_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_chunk_that_somebody_reads_is_no_damage_anywhere() {
+    let site = Site::form(3).await;
+    let id = chunk_of(&site.map(), 0);
+    let gets = site.calls("gets");
+    let get = Request::GetChunk { id, from: 0, to: 10 };
+    assert_eq!(site.ask(NodeId(1), &get, Bytes::new()).await, Err(Refusal::NoSuchChunk));
+    until(async || site.repair(NodeId(1)).await.damaged == 0).await;
+    for node in [1, 2, 3].map(NodeId) {
+        assert_eq!(site.repair(node).await.damaged, 0, "{node}");
+    }
+    assert_eq!(site.calls("gets") - gets, 1, "nodes do not read from each other what they do not have");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orphans_go_and_cannot_be_named_any_more_and_what_is_named_stays() {
     let impatient = RepairSettings {
         orphan_grace: Duration::from_millis(500),

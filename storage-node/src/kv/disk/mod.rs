@@ -126,7 +126,17 @@ impl DiskKv {
         let db = DB::open_cf_descriptors(&db_options, path, families).map_err(|error| open_error(path, error))?;
         let space = SpaceGuard::new(path, options.reserve_bytes, options.reserve_share)
             .map_err(|error| io_error("measuring free space", path, &error))?;
-        Ok(Self { db, space })
+        let kv = Self { db, space };
+        options.tables.iter().try_for_each(|&table| kv.set_options(table)).map(|()| kv)
+    }
+
+    fn set_options(&self, table: Table) -> Result<(), KvError> {
+        let options = tuning::options_when_open(table);
+        if options.is_empty() {
+            return Ok(());
+        }
+        let options: Vec<(&str, &str)> = options.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.db.set_options_cf(self.family(table)?, &options).map_err(|error| kv_error(OPENING, error))
     }
 
     /// Whether `path` holds a database.
