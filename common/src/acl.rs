@@ -19,7 +19,7 @@ pub const GRANTS_MAX: usize = 100;
 /// Who is granted something.
 ///
 /// The order of the variants is part of stored formats: add at the end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Grantee {
     /// One account.
     User(UserId),
@@ -34,7 +34,7 @@ pub enum Grantee {
 /// What is granted.
 ///
 /// The order of the variants is part of stored formats: add at the end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Permission {
     /// Of a bucket: to list it. Of an object: to read it.
     Read,
@@ -49,7 +49,7 @@ pub enum Permission {
 }
 
 /// One line of an access control list.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Grant {
     /// To whom.
     pub grantee: Grantee,

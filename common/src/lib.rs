@@ -11,6 +11,7 @@ pub mod cors;
 pub mod encryption;
 pub mod ids;
 pub mod lifecycle;
+pub mod logging;
 pub mod map;
 pub mod object;
 pub mod ownership;

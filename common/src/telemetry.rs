@@ -61,6 +61,10 @@ pub struct Metrics {
     pub http_sent_bytes: Counter,
     /// Requests of clients in flight.
     pub http_in_flight: Gauge,
+    /// Records of access logs that were written to their bucket.
+    pub access_log_delivered: Counter,
+    /// Records of access logs that were dropped: their bucket refused them, or too many waited.
+    pub access_log_dropped: Counter,
     /// Calls to peers, by request and outcome.
     pub rpc_calls: Family<RpcLabels, Counter>,
     /// How long they took, by request.
@@ -157,6 +161,8 @@ impl Metrics {
             http_received_bytes: Counter::default(),
             http_sent_bytes: Counter::default(),
             http_in_flight: Gauge::default(),
+            access_log_delivered: Counter::default(),
+            access_log_dropped: Counter::default(),
             rpc_calls: Family::default(),
             rpc_call_seconds: Family::new_with_constructor(seconds),
             raft_proposals: Counter::default(),
@@ -204,6 +210,10 @@ impl Metrics {
         registry.register_with_unit("received", "Bodies of requests", Unit::Bytes, received);
         registry.register_with_unit("sent", "Bodies of responses", Unit::Bytes, self.http_sent_bytes.clone());
         registry.register("in_flight", "Requests of clients in flight", self.http_in_flight.clone());
+
+        let access_log = self.registry.sub_registry_with_prefix("access_log");
+        access_log.register("delivered", "Records written to their bucket", self.access_log_delivered.clone());
+        access_log.register("dropped", "Records refused or too many", self.access_log_dropped.clone());
     }
 
     fn register_node(&mut self) {

@@ -10,6 +10,7 @@ use annulus_common::map::watch::MapWatch;
 use annulus_common::rpc::SharedTransport;
 use annulus_common::telemetry::Metrics;
 
+use crate::access_log::{AccessLog, LogDelivery};
 use crate::admin::Admin;
 use crate::auth::Accounts;
 use crate::client::ClusterClient;
@@ -28,6 +29,8 @@ pub struct GatewaySettings {
     pub domains: Vec<String>,
     /// The domain of websites, if there are any.
     pub website_domain: Option<String>,
+    /// How long records of access logs are gathered.
+    pub access_log_wait: Duration,
     /// The route `/upload`.
     pub upload: UploadConfig,
     /// What wraps the keys of the key service.
@@ -62,6 +65,8 @@ pub struct Gateway {
     pub clients: GatewayService,
     /// For operators, when it is not on the clients' port too.
     pub operations: Arc<dyn Handler>,
+    /// Writes what clients' requests leave for access logs: to be run beside the services, and a little longer.
+    pub log_delivery: LogDelivery,
 }
 
 impl GatewaySettings {
@@ -71,6 +76,7 @@ impl GatewaySettings {
             region: config.region.clone(),
             domains: config.domains.clone(),
             website_domain: config.website_domain.clone(),
+            access_log_wait: config.access_log_wait,
             upload: UploadConfig {
                 bucket: config.upload_bucket.clone(),
                 anonymous: config.upload_anonymous,
@@ -102,6 +108,8 @@ impl Gateway {
             operations: settings.operations_on_client_port.then(|| operations.clone()),
             upload: Some(upload),
         };
+        let access_log = AccessLog::new(clock.clone(), metrics.clone(), settings.access_log_wait);
+        let log_delivery = LogDelivery::new(access_log.clone(), objects.clone(), settings.region.clone());
         let config = GatewayHttpConfig {
             region: settings.region,
             domains: settings.domains,
@@ -110,6 +118,7 @@ impl Gateway {
             sse_c_without_tls: settings.sse_c_without_tls,
             ..GatewayHttpConfig::default()
         };
-        Self { clients: http::service(config, objects, watch, clock, handlers, metrics), operations }
+        let clients = http::service(config, objects, watch, clock, handlers, metrics, access_log);
+        Self { clients, operations, log_delivery }
     }
 }

@@ -1,5 +1,6 @@
 //! The Annulus gateway: S3 and `/upload` in front, the cluster behind. It holds no state of its own.
 
+pub mod access_log;
 pub mod admin;
 pub mod auth;
 pub mod cli;

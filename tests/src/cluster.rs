@@ -355,6 +355,7 @@ impl Site {
             region: REGION.to_owned(),
             domains: DOMAINS.map(str::to_owned).to_vec(),
             website_domain: Some(WEBSITE_DOMAIN.to_owned()),
+            access_log_wait: std::time::Duration::from_secs(1),
             upload: UploadConfig {
                 bucket: "uploads".to_owned(),
                 anonymous: self.spec.upload_anonymous,
@@ -387,6 +388,7 @@ async fn start_gateway(site: Arc<Site>) -> GatewayInProcess {
     let gateway = Gateway::new(site.gateway_settings(), seams);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let addr = listener.local_addr().expect("a listener has an address");
+    tokio::spawn(gateway.log_delivery.run(std::future::pending()));
     tokio::spawn(annulus_gateway::http::serve(listener, gateway.clients, std::future::pending()));
     GatewayInProcess { addr, transport }
 }

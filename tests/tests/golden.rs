@@ -21,6 +21,7 @@ use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId, UploadId,
 };
 use annulus_common::lifecycle::{Expiration, Filter, FilterForm, Lifecycle, NoncurrentExpiration, Rule};
+use annulus_common::logging::{BucketLogging, LogDate, LogKeyFormat};
 use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::{
     AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, KmsKey, KmsKeyVersion, LayoutChange, LayoutStep,
@@ -370,6 +371,15 @@ fn cors() -> Cors {
     }
 }
 
+fn logging() -> BucketLogging {
+    BucketLogging {
+        target_bucket: "logs".to_owned(),
+        target_prefix: "photos/".to_owned(),
+        grants: vec![Grant { grantee: Grantee::User(UserId([0x0b; 32])), permission: Permission::Read }],
+        key_format: LogKeyFormat::Partitioned(LogDate::Event),
+    }
+}
+
 fn map() -> ClusterMap {
     let owner = UserId([0x0a; 32]);
     let user = User {
@@ -398,6 +408,7 @@ fn map() -> ClusterMap {
             ownership: Some(ObjectOwnership::BucketOwnerPreferred),
             cors: Some(Arc::new(cors())),
             website: Some(Arc::new(website())),
+            logging: Some(Arc::new(logging())),
             encryption: Some(Arc::new(BucketEncryption {
                 default: Some(DefaultEncryption::Kms(Some("k".to_owned()))),
                 bucket_key: Some(true),

@@ -49,6 +49,7 @@ pub struct ServerConfig {
     pub upload_token: Option<Secret>,
     pub domains: Vec<String>,
     pub website_domain: Option<String>,
+    pub access_log_wait: Duration,
     pub internal_listen: Option<SocketAddr>,
     pub log_format: LogFormat,
     pub log_level: String,

@@ -195,6 +195,13 @@ pub static SETTINGS: &[Setting] = &[
          website of the bucket `photos`. Without it there are none.",
     ),
     setting(
+        "access_log_seconds",
+        Kind::Seconds,
+        Default::Value("300"),
+        "How long records of buckets with access logging are gathered before they are written to their target bucket. A \
+         gateway that dies loses what it gathered.",
+    ),
+    setting(
         "internal_listen",
         Kind::Address,
         Default::None,

@@ -58,6 +58,7 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         upload_token: values.secret("upload_token", SHARED_SECRET_BYTES_MIN)?,
         domains: values.optional("domain", parse_hosts)?.unwrap_or_default(),
         website_domain: values.optional("website_domain", parse_host)?,
+        access_log_wait: values.required("access_log_seconds", parse_duration)?,
         internal_listen: values.optional("internal_listen", parse_address)?,
         log_format: if values.choice("log_format")? == "json" { LogFormat::Json } else { LogFormat::Text },
         log_level: values.choice("log_level")?,

@@ -12,6 +12,7 @@ use crate::cors::Cors;
 use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
 use crate::lifecycle::Lifecycle;
+use crate::logging::BucketLogging;
 use crate::object::{UserId, Versioning};
 use crate::ownership::ObjectOwnership;
 use crate::policy::{BucketPolicy, PublicAccessBlock};
@@ -70,6 +71,8 @@ pub struct BucketConfig {
     pub cors: Option<Arc<Cors>>,
     /// How it is served as a website.
     pub website: Option<Arc<Website>>,
+    /// Where what is asked of it is recorded.
+    pub logging: Option<Arc<BucketLogging>>,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -101,6 +104,8 @@ pub enum BucketChange {
     Cors(Option<Arc<Cors>>),
     /// How it is served as a website.
     Website(Option<Arc<Website>>),
+    /// Where what is asked of it is recorded.
+    Logging(Option<Arc<BucketLogging>>),
 }
 
 /// The life of a bucket.
@@ -166,6 +171,7 @@ impl BucketConfig {
             BucketChange::Ownership(ownership) => self.ownership = *ownership,
             BucketChange::Cors(cors) => self.cors = cors.clone(),
             BucketChange::Website(website) => self.website = website.clone(),
+            BucketChange::Logging(logging) => self.logging = logging.clone(),
         }
     }
 }

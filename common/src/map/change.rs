@@ -145,7 +145,7 @@ pub enum MapReply {
     /// Done.
     Done,
     /// The bucket is there.
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
     /// The node's number.
     Node(NodeId),
 }
@@ -281,7 +281,7 @@ impl ClusterMap {
         if let Some(bucket) = self.buckets.get(name) {
             let again = bucket.request == entry.request;
             return if again {
-                Ok(MapReply::Bucket(bucket.clone()))
+                Ok(MapReply::Bucket(Box::new(bucket.clone())))
             } else {
                 Err(MapRefusal::BucketExists(Box::new(bucket.clone())))
             };
@@ -300,7 +300,7 @@ impl ClusterMap {
         };
         self.next_bucket = BucketId(self.next_bucket.0 + 1);
         self.buckets.insert(name.to_owned(), bucket.clone());
-        Ok(MapReply::Bucket(bucket))
+        Ok(MapReply::Bucket(Box::new(bucket)))
     }
 
     fn configure_bucket(&mut self, name: &str, id: BucketId, change: &BucketChange) -> Result<MapReply, MapRefusal> {
@@ -309,7 +309,7 @@ impl ClusterMap {
             return Err(MapRefusal::InvalidBucketState);
         }
         bucket.config.change(change);
-        Ok(MapReply::Bucket(bucket.clone()))
+        Ok(MapReply::Bucket(Box::new(bucket.clone())))
     }
 
     fn begin_delete_bucket(&mut self, entry: &MapEntry, name: &str) -> Result<MapReply, MapRefusal> {
@@ -323,7 +323,7 @@ impl ClusterMap {
                 bucket.state = BucketState::Deleting { token: entry.request, since_ms: entry.time_ms };
             }
         }
-        Ok(MapReply::Bucket(bucket.clone()))
+        Ok(MapReply::Bucket(Box::new(bucket.clone())))
     }
 
     fn abort_delete_bucket(&mut self, name: &str, token: RequestId) -> Result<MapReply, MapRefusal> {
@@ -331,7 +331,7 @@ impl ClusterMap {
         if matches!(bucket.state, BucketState::Deleting { token: current, .. } if current == token) {
             bucket.state = BucketState::Active;
         }
-        Ok(MapReply::Bucket(bucket.clone()))
+        Ok(MapReply::Bucket(Box::new(bucket.clone())))
     }
 
     /// A bucket that is gone was finished by an earlier try; one that is back in service, or deleted by someone else, is refused.

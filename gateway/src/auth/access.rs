@@ -37,6 +37,7 @@ impl S3Access for Gatekeeper {
         let map = self.accounts.map().await?;
         refuse_session_token(cx)?;
         let (signature, peer) = (signature(cx), cx.extensions_mut().get::<Peer>().copied());
+        let operation = cx.extensions_mut().get::<Operation>().cloned();
         // S3 says that a bucket does not exist before it asks who wants to know.
         let bucket = match existing_bucket(cx) {
             Some(name) => Some((name, map.buckets.get(name).ok_or_else(|| s3_error!(NoSuchBucket))?)),
@@ -44,6 +45,9 @@ impl S3Access for Gatekeeper {
         };
         let rule = rule(cx.s3_op().name()).ok_or_else(|| s3_error!(NotImplemented))?;
         let access = self.access(&map, rule, signature.as_ref(), peer, cx)?;
+        if let Some(operation) = operation {
+            operation.ask(&access, signature.as_ref());
+        }
         judge(&access, rule, bucket, cx)?;
         if let Some((_, bucket)) = bucket {
             is_expected_owner(cx.headers(), "x-amz-expected-bucket-owner", bucket)?;

@@ -17,6 +17,7 @@ mod decide;
 mod facts;
 pub(crate) mod form_signature;
 mod keys;
+mod log_delivery;
 mod pipeline;
 pub mod promise;
 mod resource;
@@ -30,8 +31,10 @@ use std::time::Duration;
 
 use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
+use parking_lot::Mutex;
 
 pub(crate) use facts::of_tags as facts_of_tags;
+pub(crate) use log_delivery::{LogTarget, may_deliver_logs};
 pub use pipeline::Access;
 pub use resource::Resource;
 
@@ -46,6 +49,18 @@ pub(crate) struct Operation(Arc<Found>);
 struct Found {
     name: OnceLock<&'static str>,
     charged: AtomicBool,
+    access: OnceLock<Access>,
+    signature: OnceLock<Signature>,
+    deleted: Mutex<Vec<DeletedKey>>,
+}
+
+/// One key of a deletion of many, and how its deletion ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DeletedKey {
+    pub(crate) key: String,
+    pub(crate) version_id: Option<String>,
+    /// Status and code of what went wrong.
+    pub(crate) error: Option<(u16, String)>,
 }
 
 impl Operation {
@@ -62,6 +77,34 @@ impl Operation {
     /// Says that the requester pays for it.
     pub(crate) fn charge(&self) {
         self.0.charged.store(true, Ordering::Relaxed);
+    }
+
+    /// Says who asks, and with which signature.
+    pub(crate) fn ask(&self, access: &Access, signature: Option<&Signature>) {
+        let _ = self.0.access.set(access.clone());
+        if let Some(signature) = signature {
+            let _ = self.0.signature.set(signature.clone());
+        }
+    }
+
+    /// Who asks, as far as that was found out.
+    pub(crate) fn access(&self) -> Option<&Access> {
+        self.0.access.get()
+    }
+
+    /// The signature that was verified.
+    pub(crate) fn signature(&self) -> Option<&Signature> {
+        self.0.signature.get()
+    }
+
+    /// Says which keys a deletion of many was about.
+    pub(crate) fn delete(&self, deleted: Vec<DeletedKey>) {
+        *self.0.deleted.lock() = deleted;
+    }
+
+    /// The keys that a deletion of many was about.
+    pub(crate) fn take_deleted(&self) -> Vec<DeletedKey> {
+        std::mem::take(&mut *self.0.deleted.lock())
     }
 
     /// Whether the requester pays for it: S3 says so in its answer.
@@ -123,6 +166,11 @@ impl Accounts {
     /// Accounts as the watched map has them.
     pub fn new(watch: MapWatch) -> Self {
         Self { watch }
+    }
+
+    /// The map, if its lease holds now.
+    pub fn current(&self) -> Option<Arc<ClusterMap>> {
+        self.watch.current()
     }
 
     /// The map, with every change that was acknowledged before this call.

@@ -5,6 +5,7 @@
 //! out who asks ([`super::access`]) gathers them, and the same engine judges them here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use annulus_common::object::UserId;
 use annulus_common::policy::{Context, Policy, Principal, Question, Verdict};
@@ -33,6 +34,8 @@ struct Asking {
     rights: Rights,
     action: Action,
     context: Context,
+    /// Whether something was allowed by an access control list alone.
+    needed_list: AtomicBool,
 }
 
 /// What policies of the caller's own account say about the one who asks.
@@ -48,7 +51,9 @@ impl Access {
     /// What is known of a request before its operation looks at anything.
     pub(super) fn new(principal: Principal, rights: Rights, action: Action, context: Context) -> Self {
         let user = principal.account().unwrap_or(UserId::ANONYMOUS);
-        Self { request: Arc::new(Asking { principal, user, rights, action, context }) }
+        Self {
+            request: Arc::new(Asking { principal, user, rights, action, context, needed_list: AtomicBool::new(false) }),
+        }
     }
 
     /// The account that asks, or [`UserId::ANONYMOUS`].
@@ -59,6 +64,20 @@ impl Access {
     /// What the operation does.
     pub fn action(&self) -> Action {
         self.request.action
+    }
+
+    /// Who asks, as access logs name it: an account by its canonical id, whoever belongs to one by its ARN, nobody not at all.
+    pub(crate) fn requester(&self) -> Option<String> {
+        match &self.request.principal {
+            Principal::Anonymous => None,
+            Principal::Account { id, .. } => Some(id.to_string()),
+            principal @ Principal::Service(_) => principal.arn(),
+        }
+    }
+
+    /// Whether something was allowed so far only because an access control list grants it.
+    pub(crate) fn needed_list(&self) -> bool {
+        self.request.needed_list.load(Ordering::Relaxed)
     }
 
     /// Refuses what may not be done.
@@ -82,11 +101,19 @@ impl Access {
         self.may_with(LIST_BUCKET, &Resource::bucket(resource.name, resource.bucket), vec![prefix])
     }
 
+    /// Whether the one who asks owns the bucket, where that is enough.
+    fn is_by_place(&self, action: Action, resource: &Resource<'_>) -> bool {
+        is_bucket_owners(action) && self.user() == resource.bucket.owner
+    }
+
     fn may_in(&self, action: Action, resource: &Resource<'_>, context: &Context) -> bool {
         let name = if resource.of_version { action.of_version } else { action.name };
         let mut grounds = self.without_policies(action, name, resource);
         self.add_policies(&mut grounds, name, resource, context);
         let may = decide(&grounds);
+        if may && grounds.granted && !decide(&Grounds { granted: self.is_by_place(action, resource), ..grounds }) {
+            self.request.needed_list.store(true, Ordering::Relaxed);
+        }
         if !may {
             debug!(action = name, bucket = resource.name, key = resource.key, caller = %self.user(), "not allowed");
         }
@@ -94,7 +121,7 @@ impl Access {
     }
 
     fn without_policies(&self, action: Action, name: &str, resource: &Resource<'_>) -> Grounds {
-        let by_place = is_bucket_owners(action) && self.user() == resource.bucket.owner;
+        let by_place = self.is_by_place(action, resource);
         Grounds {
             caller: self.request.principal.account(),
             bucket_owner: resource.bucket.owner,

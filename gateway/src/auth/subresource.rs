@@ -151,6 +151,7 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "GetObjectLegalHold", taken: &["legal-hold", "versionId"] },
     Built { operation: "PutObjectLegalHold", taken: &["legal-hold", "versionId"] },
     Built { operation: "PutBucketCors", taken: &["cors"] },
+    Built { operation: "PutBucketLogging", taken: &["logging"] },
     Built { operation: "PutBucketOwnershipControls", taken: &["ownershipControls"] },
     Built { operation: "PutObjectAcl", taken: &["acl", "versionId"] },
 ];

@@ -205,8 +205,12 @@ impl Listeners {
                 operations::serve(listener, gateway.operations, stop.clone()).await;
             }
         };
-        let clients = http::serve(self.clients, gateway.clients, stop.cancelled());
-        tokio::join!(clients, operations);
+        let served = CancellationToken::new();
+        let clients = async {
+            http::serve(self.clients, gateway.clients, stop.cancelled()).await;
+            served.cancel();
+        };
+        tokio::join!(clients, operations, gateway.log_delivery.run(served.cancelled()));
     }
 }
 

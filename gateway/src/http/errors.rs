@@ -81,6 +81,12 @@ pub(super) fn complete(xml: &[u8], place: Place<'_>) -> Option<String> {
     Some(text)
 }
 
+/// The code of an error's XML.
+pub(super) fn code(xml: &[u8]) -> Option<&str> {
+    let (_, behind) = std::str::from_utf8(xml).ok()?.split_once("<Error><Code>")?;
+    behind.split_once("</Code>").map(|(code, _)| code)
+}
+
 fn rename(head: &str, operation: &str) -> String {
     let of_operation = |renamed: &&Renamed| renamed.operations.is_empty() || renamed.operations.contains(&operation);
     for Renamed { code, message, better, .. } in RENAMED.iter().filter(of_operation) {
@@ -94,7 +100,7 @@ fn rename(head: &str, operation: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, complete};
+    use super::{Place, code, complete};
 
     const PLACE: Place<'static> =
         Place { resource: "/b/a&b", operation: "PutBucketAcl", request_id: "17", host_id: "H" };
@@ -122,5 +128,7 @@ mod tests {
     fn other_bodies_are_left_alone() {
         assert_eq!(complete(b"{}", PLACE), None);
         assert_eq!(complete(b"\xff</Error>", PLACE), None);
+        assert_eq!(code(b"<Error><Code>NoSuchKey</Code></Error>"), Some("NoSuchKey"));
+        assert_eq!(code(b"<DeleteResult><Error><Key>k</Key></Error></DeleteResult>"), None);
     }
 }

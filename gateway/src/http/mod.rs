@@ -8,6 +8,7 @@ mod errors;
 mod form;
 mod handler;
 mod io;
+mod recording;
 mod reply;
 mod second_pass;
 mod serve;
@@ -25,6 +26,7 @@ use annulus_common::telemetry::Metrics;
 
 use self::addressing::Addressing;
 use self::form::Forms;
+use crate::access_log::AccessLog;
 use crate::auth::Accounts;
 use crate::object::Objects;
 
@@ -81,10 +83,11 @@ pub fn service(
     clock: SharedClock,
     handlers: Handlers,
     metrics: Arc<Metrics>,
+    access_log: Arc<AccessLog>,
 ) -> GatewayService {
     let accounts = Accounts::new(watch);
     let addressing = Addressing::new(&config.domains);
     let s3 = second_pass::s3_service(&config, objects, accounts.clone(), clock.clone(), &addressing);
     let forms = Forms { s3: s3.clone(), accounts: accounts.clone(), region: config.region.clone(), clock };
-    GatewayService::new(config, addressing, s3, accounts, forms, handlers, metrics)
+    GatewayService::new(config, s3, accounts, forms, handlers, metrics, access_log)
 }

@@ -14,6 +14,7 @@ use tracing::{Span, debug, warn};
 
 use super::errors::{self, Place};
 use super::handler::{BodyFailure, HandlerBody};
+use super::recording::Recording;
 use crate::auth::Operation;
 use crate::s3::StatusOverride;
 
@@ -54,6 +55,10 @@ pub(super) struct Exchange {
     pub(super) status: Option<StatusCode>,
     /// Bytes of the reply's body so far.
     pub(super) response_bytes: u64,
+    /// Names the gateway.
+    pub(super) host_id: HeaderValue,
+    /// For the access log of the request's bucket, if it has one.
+    pub(super) recording: Option<Recording>,
 }
 
 /// The body of a reply, wherever it comes from.
@@ -75,21 +80,23 @@ pub(super) struct CountedBody {
 }
 
 /// Gives a reply what every reply has.
-pub(super) fn finish(
-    mut response: Response<Content>,
-    mut exchange: Exchange,
-    host_id: &HeaderValue,
-) -> Response<CountedBody> {
+pub(super) fn finish(mut response: Response<Content>, mut exchange: Exchange) -> Response<CountedBody> {
     if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
         *response.status_mut() = status;
     }
     if is_error(response.status()) {
-        complete_error(&mut response, &exchange, host_id);
+        complete_error(&mut response, &exchange);
+    }
+    if let Some(recording) = &mut exchange.recording {
+        recording.answered(&response);
+    }
+    if is_error(response.status()) && exchange.method == Method::HEAD {
+        leave_out_body(&mut response);
     }
     let succeeded = response.status().is_success();
     let headers = response.headers_mut();
     headers.insert(http::header::SERVER, HeaderValue::from_static("Annulus"));
-    headers.insert("x-amz-id-2", host_id.clone());
+    headers.insert("x-amz-id-2", exchange.host_id.clone());
     if succeeded && exchange.operation.is_charged() {
         headers.insert("x-amz-request-charged", HeaderValue::from_static("requester"));
     }
@@ -104,16 +111,10 @@ fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
-fn complete_error(response: &mut Response<Content>, exchange: &Exchange, host_id: &HeaderValue) {
+fn complete_error(response: &mut Response<Content>, exchange: &Exchange) {
     let Content::S3(body) = response.body() else { return };
-    if exchange.method == Method::HEAD {
-        *response.body_mut() = Content::S3(s3s::Body::empty());
-        response.headers_mut().remove(http::header::CONTENT_LENGTH);
-        response.headers_mut().remove(http::header::CONTENT_TYPE);
-        return;
-    }
     let Some(xml) = body.bytes().filter(|xml| !xml.is_empty()) else { return };
-    let host_id = host_id.to_str().unwrap_or_default();
+    let host_id = exchange.host_id.to_str().unwrap_or_default();
     let operation = exchange.operation.name();
     let place = Place { resource: &exchange.path, operation, request_id: &exchange.request_id.0, host_id };
     if let Some(completed) = errors::complete(&xml, place) {
@@ -121,6 +122,14 @@ fn complete_error(response: &mut Response<Content>, exchange: &Exchange, host_id
         response.headers_mut().remove(http::header::CONTENT_LENGTH);
         // The headers of an error replace those that s3s set for its XML.
         response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    }
+}
+
+fn leave_out_body(response: &mut Response<Content>) {
+    if matches!(response.body(), Content::S3(_)) {
+        *response.body_mut() = Content::S3(s3s::Body::empty());
+        response.headers_mut().remove(http::header::CONTENT_LENGTH);
+        response.headers_mut().remove(http::header::CONTENT_TYPE);
     }
 }
 
@@ -192,5 +201,10 @@ impl Drop for Exchange {
         metrics.http_request(self.operation.name(), status, duration);
         metrics.http_received_bytes.inc_by(self.request_bytes);
         metrics.http_sent_bytes.inc_by(self.response_bytes);
+        if let Some(recording) = self.recording.take() {
+            let ids = (&self.request_id, self.host_id.to_str().unwrap_or_default());
+            let status = self.status.map(|status| status.as_u16());
+            recording.end(ids, &self.operation, status, self.response_bytes);
+        }
     }
 }

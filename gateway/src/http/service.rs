@@ -18,9 +18,11 @@ use super::cors::CrossOrigin;
 use super::errors::{error_response, error_response_with};
 use super::form::{self, Forms};
 use super::handler::Peer;
+use super::recording::{LastByte, Recording};
 use super::reply::{Content, CountedBody, Exchange, InFlight, RequestId, finish};
 use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers};
+use crate::access_log::AccessLog;
 use crate::auth::{Accounts, Operation, subresource};
 use crate::s3::NamedByHost;
 
@@ -49,6 +51,7 @@ struct Shared {
     websites: Websites,
     handlers: Handlers,
     metrics: Arc<Metrics>,
+    access_log: Arc<AccessLog>,
     /// `x-amz-id-2`: which gateway it was.
     host_id: HeaderValue,
 }
@@ -60,28 +63,31 @@ pub(super) struct PeerService {
 }
 
 /// Who serves a request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Server {
     Operations,
     Upload,
-    S3,
+    Website(Target),
+    S3(Target),
 }
 
 impl GatewayService {
     pub(super) fn new(
         config: GatewayHttpConfig,
-        addressing: Addressing,
         s3: S3Service,
         accounts: Accounts,
         forms: Forms,
         handlers: Handlers,
         metrics: Arc<Metrics>,
+        access_log: Arc<AccessLog>,
     ) -> Self {
         let host_id = hex::encode(rand::random::<[u8; 16]>());
         let host_id = HeaderValue::from_str(&host_id).expect("hexadecimal digits are a header's value");
         let websites = Addressing::new(config.website_domain.as_slice());
         let websites = Websites { s3: s3.clone(), accounts: accounts.clone(), addressing: websites };
-        let shared = Shared { config, addressing, s3, accounts, forms, websites, handlers, metrics, host_id };
+        let addressing = Addressing::new(&config.domains);
+        let shared =
+            Shared { config, addressing, s3, accounts, forms, websites, handlers, metrics, access_log, host_id };
         Self { shared: Arc::new(shared) }
     }
 
@@ -115,6 +121,8 @@ impl Shared {
         let request_id = RequestId(format!("{:016X}", rand::random::<u64>()).into());
         let operation = Operation::default();
         let span = info_span!("request", id = %request_id.0, peer = %peer.0);
+        let server = self.server(&request);
+        let recording = self.recording(&request, &server, peer);
         let exchange = Exchange {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
@@ -126,27 +134,50 @@ impl Shared {
             in_flight: InFlight::begin(&self.metrics),
             status: None,
             response_bytes: 0,
+            host_id: self.host_id.clone(),
+            recording,
         };
         let extensions = request.extensions_mut();
+        if let Some(recording) = &exchange.recording {
+            extensions.insert(recording.last_byte());
+        }
         extensions.insert(request_id);
         extensions.insert(operation.clone());
         extensions.insert(peer);
-        let content = self.answer(request, &operation).instrument(span).await;
-        finish(content, exchange, &self.host_id)
+        let content = self.answer(request, server, &operation).instrument(span).await;
+        finish(content, exchange)
     }
 
-    async fn answer(&self, request: Request<Incoming>, operation: &Operation) -> Response<Content> {
-        if let Some(target) = self.websites.target(&request) {
-            let cross_origin = CrossOrigin::of(&request, &target);
-            let host_id = self.host_id.to_str().unwrap_or_default();
-            let answer = self.websites.answer(request, &target, host_id);
-            return self.answer_any_origin(cross_origin, operation, answer).await;
+    fn server(&self, request: &Request<Incoming>) -> Server {
+        if let Some(target) = self.websites.target(request) {
+            return Server::Website(target);
         }
         let target = self.addressing.target(request.headers(), request.uri());
         // A bucket that the host names has every path.
-        let server = if target.by_host { Server::S3 } else { server(request.method(), request.uri().path()) };
+        let beside = beside_s3(request.method(), request.uri().path()).filter(|_| !target.by_host);
+        beside.unwrap_or(Server::S3(target))
+    }
+
+    /// Begins the record that the request's bucket wants of it.
+    fn recording(&self, request: &Request<Incoming>, server: &Server, peer: Peer) -> Option<Recording> {
+        let (target, is_website) = match server {
+            Server::S3(target) => (target, false),
+            Server::Website(target) => (target, true),
+            Server::Operations | Server::Upload => return None,
+        };
+        let place = (target.bucket.as_deref(), target.key.as_str(), is_website);
+        Recording::begin(&self.access_log, self.accounts.current().as_deref(), request, place, peer)
+    }
+
+    async fn answer(&self, request: Request<Incoming>, server: Server, operation: &Operation) -> Response<Content> {
         let (handler, name) = match server {
-            Server::S3 => {
+            Server::Website(target) => {
+                let cross_origin = CrossOrigin::of(&request, &target);
+                let host_id = self.host_id.to_str().unwrap_or_default();
+                let answer = self.websites.answer(request, &target, host_id);
+                return self.answer_any_origin(cross_origin, operation, answer).await;
+            }
+            Server::S3(target) => {
                 let cross_origin = CrossOrigin::of(&request, &target);
                 return self.answer_any_origin(cross_origin, operation, self.answer_s3(request, &target)).await;
             }
@@ -192,7 +223,7 @@ impl Shared {
                 Ok(request) => request,
                 Err(refusal) => return refusal,
             },
-            false => request.map(s3s::Body::from),
+            false => s3_request(request),
         };
         let mut request = request;
         if target.by_host {
@@ -214,15 +245,23 @@ impl Shared {
 
 /// `/upload` is the one path outside `/-/` that is not S3's. What nobody serves there is left to S3, which answers that no
 /// bucket has that name.
-fn server(method: &Method, path: &str) -> Server {
+fn beside_s3(method: &Method, path: &str) -> Option<Server> {
     let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let is_read = *method == Method::GET || *method == Method::HEAD;
     if under("/-") {
-        Server::Operations
+        Some(Server::Operations)
     } else if (*method == Method::POST && path.trim_end_matches('/') == "/upload") || (is_read && under("/upload")) {
-        Server::Upload
+        Some(Server::Upload)
     } else {
-        Server::S3
+        None
+    }
+}
+
+/// The request with its body as s3s takes it.
+fn s3_request(mut request: Request<Incoming>) -> Request<s3s::Body> {
+    match request.extensions_mut().remove::<LastByte>() {
+        Some(last_byte) => request.map(|body| last_byte.watch(body)),
+        None => request.map(s3s::Body::from),
     }
 }
 
@@ -336,21 +375,21 @@ async fn take_unsized(request: Request<Incoming>) -> Result<Request<s3s::Body>, 
 mod tests {
     use http::Method;
 
-    use super::{Server, server};
+    use super::{Server, beside_s3};
 
     #[test]
     fn what_is_not_s3_is_told_apart() {
-        assert_eq!(server(&Method::GET, "/-/health/live"), Server::Operations);
-        assert_eq!(server(&Method::GET, "/-"), Server::Operations);
-        assert_eq!(server(&Method::POST, "/upload"), Server::Upload);
-        assert_eq!(server(&Method::GET, "/upload/x"), Server::Upload);
+        assert_eq!(beside_s3(&Method::GET, "/-/health/live"), Some(Server::Operations));
+        assert_eq!(beside_s3(&Method::GET, "/-"), Some(Server::Operations));
+        assert_eq!(beside_s3(&Method::POST, "/upload"), Some(Server::Upload));
+        assert_eq!(beside_s3(&Method::GET, "/upload/x"), Some(Server::Upload));
     }
 
     #[test]
     fn the_rest_is_s3() {
         for path in ["/", "/uploads", "/uploads/x", "/-x/y", "/b/-/x", "/b/upload", "//upload"] {
-            assert_eq!(server(&Method::GET, path), Server::S3, "{path}");
+            assert_eq!(beside_s3(&Method::GET, path), None, "{path}");
         }
-        assert_eq!(server(&Method::PUT, "/upload"), Server::S3, "no bucket has that name, says S3");
+        assert_eq!(beside_s3(&Method::PUT, "/upload"), None, "no bucket has that name, says S3");
     }
 }

@@ -5,7 +5,7 @@ mod acl;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use annulus_common::clock::SystemClock;
 use annulus_common::map::{AccessKey, User};
@@ -24,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{GatewayHttpConfig, Handlers, serve, service};
+use crate::access_log::AccessLog;
 use crate::client::testing::FakeCluster;
 use crate::kms::{LocalKeys, MasterKey, MasterKeys, SecretKey};
 use crate::object::Objects;
@@ -167,7 +168,9 @@ async fn gateway() -> Gateway {
     let masters = MasterKeys::new(MasterKey::new(SecretKey::new([1; 32])), Vec::new());
     let keys = Arc::new(LocalKeys::new(client.clone(), masters, clock.clone()));
     let objects = Arc::new(Objects::new(client, keys, clock.clone()));
-    let service = service(GatewayHttpConfig::default(), objects, watch, clock, Handlers::default(), Metrics::new());
+    let (config, handlers, metrics) = (GatewayHttpConfig::default(), Handlers::default(), Metrics::new());
+    let access_log = AccessLog::new(clock.clone(), metrics.clone(), Duration::from_secs(60));
+    let service = service(config, objects, watch, clock, handlers, metrics, access_log);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let serving = tokio::spawn(serve(listener, service, std::future::pending()));

@@ -41,7 +41,7 @@ impl Objects {
     pub async fn create_bucket(&self, name: &str, owner: UserId, config: BucketConfig) -> Result<Bucket, ObjectError> {
         let change = MapChange::CreateBucket { name: name.to_owned(), owner, config: Box::new(config) };
         match self.client.change_map(change).await? {
-            Ok(MapReply::Bucket(bucket)) => Ok(bucket),
+            Ok(MapReply::Bucket(bucket)) => Ok(*bucket),
             Ok(_) => Err(ObjectError::Internal("the answer is not one to a new bucket".into())),
             Err(refusal) => Err(refusal.into()),
         }
@@ -90,7 +90,7 @@ impl Objects {
         for _ in 0..BEGIN_ATTEMPTS_MAX {
             let begin = MapChange::BeginDeleteBucket { name: name.to_owned() };
             match self.client.change_map_as(token, begin).await? {
-                Ok(MapReply::Bucket(bucket)) => return Ok(bucket),
+                Ok(MapReply::Bucket(bucket)) => return Ok(*bucket),
                 Ok(_) => return Err(ObjectError::Internal("the answer is not one to a bucket's deletion".into())),
                 Err(MapRefusal::BucketBusy(busy)) => self.end_abandoned_deletion(name, &busy).await?,
                 Err(refusal) => return Err(refusal.into()),

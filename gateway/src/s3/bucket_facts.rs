@@ -5,9 +5,9 @@
 
 use http::StatusCode;
 use s3s::dto::{
-    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketLoggingInput,
-    GetBucketLoggingOutput, GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput,
-    GetBucketReplicationInput, GetBucketReplicationOutput,
+    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput,
+    GetBucketNotificationConfigurationInput, GetBucketNotificationConfigurationOutput, GetBucketReplicationInput,
+    GetBucketReplicationOutput,
 };
 use s3s::dto::{
     GetBucketAnalyticsConfigurationInput, GetBucketAnalyticsConfigurationOutput,
@@ -45,7 +45,6 @@ macro_rules! absent {
 
 empty! {
     get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
-    get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
     get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
 }
 

@@ -12,7 +12,7 @@ use super::listing::xml_text;
 use super::version::asked;
 use super::{Gateway, access, condition};
 use crate::auth::action::DELETE_OBJECT;
-use crate::auth::{Access, Resource};
+use crate::auth::{Access, DeletedKey, Operation, Resource};
 use crate::object::{DeleteObjects, Deleted};
 
 /// What is asked, of whom, by whom.
@@ -40,17 +40,21 @@ pub(super) async fn delete_objects(
     let delete = DeleteObjects { bucket: &bucket, owner: access.user(), deletions };
     let mut outcomes = gateway.objects.delete_many(delete).await.into_iter();
     let quiet = req.input.delete.quiet.unwrap_or(false);
-    let (mut deleted, mut errors) = (Vec::new(), Vec::new());
+    let (mut deleted, mut errors, mut records) = (Vec::new(), Vec::new(), Vec::new());
     for (object, plan) in objects.iter().zip(plans) {
         let outcome = match plan {
             Ok(_) => outcomes.next().map_or(Err(s3_error!(InternalError)), |outcome| outcome.map_err(s3_error)),
             Err(error) => Err(error),
         };
+        records.push(record(object, outcome.as_ref().err()));
         match outcome {
             Ok(_) if quiet => {}
             Ok(outcome) => deleted.push(dto_deleted(object, outcome)),
             Err(error) => errors.push(dto_error(object, &error)),
         }
+    }
+    if let Some(operation) = req.extensions.get::<Operation>() {
+        operation.delete(records);
     }
     let output = DeleteObjectsOutput { deleted: Some(deleted), errors: Some(errors), ..Default::default() };
     Ok(S3Response::new(output))
@@ -87,6 +91,15 @@ fn conditions(object: &ObjectIdentifier) -> S3Result<Conditions> {
         if_match_modified: object.last_modified_time.as_ref().map(condition::unix_seconds),
         ..Conditions::default()
     })
+}
+
+/// What the bucket's access log says of the key.
+fn record(object: &ObjectIdentifier, error: Option<&S3Error>) -> DeletedKey {
+    let error = error.map(|error| {
+        let status = error.status_code().unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        (status.as_u16(), error.code().as_str().to_owned())
+    });
+    DeletedKey { key: object.key.clone(), version_id: object.version_id.clone(), error }
 }
 
 fn dto_deleted(object: &ObjectIdentifier, deleted: Deleted) -> DeletedObject {

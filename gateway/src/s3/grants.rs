@@ -181,7 +181,7 @@ fn grant(map: &ClusterMap, listed: &dto::Grant) -> S3Result<Grant> {
 }
 
 /// The type says which of the elements counts, and that one must be there.
-fn grantee(map: &ClusterMap, grantee: &dto::Grantee) -> S3Result<Grantee> {
+pub(super) fn grantee(map: &ClusterMap, grantee: &dto::Grantee) -> S3Result<Grantee> {
     match (grantee.type_.as_str(), &grantee.id, &grantee.email_address, &grantee.uri) {
         (dto::Type::CANONICAL_USER, Some(id), _, _) => account(map, id),
         (dto::Type::AMAZON_CUSTOMER_BY_EMAIL, _, Some(email), _) => account_of_email(map, email),
@@ -210,7 +210,7 @@ fn group(uri: &str) -> S3Result<Grantee> {
     }
 }
 
-fn dto_grant(map: &ClusterMap, grant: &Grant) -> dto::Grant {
+pub(super) fn dto_grant(map: &ClusterMap, grant: &Grant) -> dto::Grant {
     let grantee = match grant.grantee {
         Grantee::AllUsers => dto_group(ALL_USERS),
         Grantee::AuthenticatedUsers => dto_group(AUTHENTICATED_USERS),

@@ -9,6 +9,7 @@ pub(crate) mod body;
 mod bucket_encryption;
 mod bucket_facts;
 mod bucket_lifecycle;
+mod bucket_logging;
 mod bucket_policy;
 mod bucket_request_payment;
 mod bucket_tagging;
@@ -207,7 +208,8 @@ delegate! {
 
     bucket_facts::get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
     get_bucket_cors::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
-    bucket_facts::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
+    bucket_logging::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
+    bucket_logging::put_bucket_logging(PutBucketLoggingInput) -> PutBucketLoggingOutput;
     bucket_facts::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
     get_bucket_ownership_controls::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
     bucket_facts::get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;

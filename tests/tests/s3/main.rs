@@ -2,6 +2,7 @@
 //!
 //! Each module is a chapter of the product's description. Every test makes buckets of its own in the shared cluster.
 
+mod access_logs;
 mod accounts;
 mod acls;
 mod admin;

@@ -1,0 +1,142 @@
+//! Whether the service that delivers access logs may write to a bucket: it is no account, and is let in by the bucket's policy,
+//! which names it, or by the bucket's list, which grants to its group.
+//!
+//! See "Permissions for log delivery" in the S3 user guide.
+
+use annulus_common::acl::{Grant, Grantee, Permission};
+use annulus_common::map::Bucket;
+use annulus_common::object::UserId;
+use annulus_common::policy::{Context, Principal, Question, Verdict};
+
+use super::action::PUT_OBJECT;
+
+/// What policies call the service.
+const SERVICE: &str = "logging.s3.amazonaws.com";
+
+/// Where logs go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogTarget<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) bucket: &'a Bucket,
+    pub(crate) prefix: &'a str,
+}
+
+/// Whether logs of the source, a bucket of that name and owner, may be written to the target: under the prefix, and where it
+/// is known under `key`.
+///
+/// Policies are asked about the prefix as if it were a key, too. S3's examples allow `bucket/prefix*`, which both fit; those
+/// who write the prefix alone mean what is below it.
+pub(crate) fn may_deliver_logs((source, owner): (&str, UserId), target: LogTarget<'_>, key: Option<&str>) -> bool {
+    let context = context(source, owner, target.bucket);
+    let by_policy = target.bucket.config.policy.as_deref().map_or(Verdict::Silent, |policy| {
+        let places = [Some(target.prefix), key].into_iter().flatten();
+        let judged = places.map(|place| {
+            let resource = format!("arn:aws:s3:::{}/{place}", target.name);
+            let (principal, action) = (&Principal::Service(SERVICE), PUT_OBJECT.name);
+            policy.judge(&Question { principal, action, resource: &resource, context: &context })
+        });
+        judged.max().unwrap_or(Verdict::Silent)
+    });
+    match by_policy {
+        Verdict::Deny => false,
+        Verdict::Allow | Verdict::AllowAccount => true,
+        Verdict::Silent => is_granted(target.bucket),
+    }
+}
+
+/// S3 asks for both grants.
+fn is_granted(target: &Bucket) -> bool {
+    let grants = target.acl().grants(target.owner);
+    let has = |permission| {
+        let covers = |grant: &Grant| grant.permission == permission || grant.permission == Permission::FullControl;
+        grants.iter().any(|grant| grant.grantee == Grantee::LogDelivery && covers(grant))
+    };
+    has(Permission::Write) && has(Permission::ReadAcl)
+}
+
+fn context(source: &str, owner: UserId, target: &Bucket) -> Context {
+    let mut context = Context::default();
+    context.add("aws:SourceArn", format!("arn:aws:s3:::{source}"));
+    context.add("aws:SourceAccount", owner.to_string());
+    context.add("aws:PrincipalType", "Service");
+    context.add("aws:PrincipalIsAWSService", "true");
+    context.add("aws:PrincipalServiceName", SERVICE);
+    // It does not come over a connection that anybody could listen to.
+    context.add("aws:SecureTransport", "true");
+    context.add("aws:ResourceAccount", target.owner.to_string());
+    context
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use annulus_common::acl::{BucketAcl, Grant, Grantee, Permission};
+    use annulus_common::ids::{BucketId, RequestId};
+    use annulus_common::map::{Bucket, BucketConfig, BucketState};
+    use annulus_common::object::UserId;
+    use annulus_common::ownership::ObjectOwnership;
+    use annulus_common::policy::BucketPolicy;
+    use serde_json::{Value, json};
+
+    use super::{LogTarget, may_deliver_logs};
+
+    const SOURCE: UserId = UserId([1; 32]);
+    const TARGET: UserId = UserId([2; 32]);
+
+    fn target(config: BucketConfig) -> Bucket {
+        Bucket {
+            id: BucketId(1),
+            owner: TARGET,
+            created_ms: 0,
+            shards: 1,
+            request: RequestId([0; 16]),
+            state: BucketState::Active,
+            config,
+        }
+    }
+
+    fn may(bucket: &Bucket) -> bool {
+        let target = LogTarget { name: "logs", bucket, prefix: "of/" };
+        let may = may_deliver_logs(("photos", SOURCE), target, Some("of/2026-01-01"));
+        assert_eq!(may, may_deliver_logs(("photos", SOURCE), target, None), "it was allowed when it was configured");
+        may
+    }
+
+    fn by_policy(resource: &str, principal: Value, condition: Value) -> bool {
+        let text = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": principal,
+            "Action": "s3:PutObject", "Resource": resource, "Condition": condition}]});
+        let policy = BucketPolicy::parse(text.to_string(), "logs").expect("it is a policy");
+        may(&target(BucketConfig { policy: Some(Arc::new(policy)), ..BucketConfig::default() }))
+    }
+
+    #[test]
+    fn a_policy_lets_the_service_in() {
+        let service = json!({"Service": "logging.s3.amazonaws.com"});
+        let source = json!({"ArnLike": {"aws:SourceArn": "arn:aws:s3:::photos"},
+            "StringEquals": {"aws:SourceAccount": SOURCE.to_string()}});
+        for resource in
+            ["arn:aws:s3:::logs/of/*", "arn:aws:s3:::logs/of*", "arn:aws:s3:::logs/*", "arn:aws:s3:::logs/of/"]
+        {
+            assert!(by_policy(resource, service.clone(), source.clone()), "{resource}");
+        }
+        assert!(!by_policy("arn:aws:s3:::logs/other/*", service.clone(), source.clone()));
+        assert!(!by_policy("arn:aws:s3:::logs/*", json!({"AWS": "*"}), source));
+        let elsewhere = json!({"ArnLike": {"aws:SourceArn": "arn:aws:s3:::videos"}});
+        assert!(!by_policy("arn:aws:s3:::logs/*", service.clone(), elsewhere));
+        let of_another = json!({"StringEquals": {"aws:SourceAccount": TARGET.to_string()}});
+        assert!(!by_policy("arn:aws:s3:::logs/*", service, of_another));
+    }
+
+    #[test]
+    fn a_list_lets_its_group_in_where_lists_mean_something() {
+        let with = |acl| target(BucketConfig { acl, ..BucketConfig::default() });
+        assert!(may(&with(BucketAcl::LogDeliveryWrite)));
+        assert!(!may(&with(BucketAcl::PublicReadWrite)));
+        let only = Grant { grantee: Grantee::LogDelivery, permission: Permission::Write };
+        assert!(!may(&with(BucketAcl::of_grants(vec![only], TARGET))));
+        let enforced = Some(ObjectOwnership::BucketOwnerEnforced);
+        let acl = BucketAcl::LogDeliveryWrite;
+        assert!(!may(&target(BucketConfig { acl, ownership: enforced, ..BucketConfig::default() })));
+    }
+}
