@@ -109,7 +109,6 @@ def suite_environment(cluster, work):
         "AWS_MAX_ATTEMPTS": "2",
         "PYTHONPATH": str(HERE),
         "PYTHONWARNINGS": "ignore",
-        "NO_PROXY": "127.0.0.1,localhost",
     }
 
 
