@@ -25,8 +25,7 @@ class Outcomes:
         counts = report.when == "call" or not report.passed
         if counts and self.outcomes.get(report.nodeid) != "failed":
             self.outcomes[report.nodeid] = report.outcome
-
-    def pytest_sessionfinish(self):
+        # Each time, so that a run that is cut off says how far it came.
         with open(self.path, "w") as file:
             json.dump(self.outcomes, file)
 

@@ -106,7 +106,6 @@ def suite_environment(cluster, work):
         "HOME": str(work),
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_MAX_ATTEMPTS": "2",
         "PYTHONPATH": str(HERE),
         "PYTHONWARNINGS": "ignore",
     }
