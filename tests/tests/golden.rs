@@ -288,6 +288,16 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
                 ..deletion("inline", Conditions { if_match: Some(ETagCondition::Any), ..Conditions::default() })
             },
         ),
+        Command::Append {
+            path: path("chunks"),
+            sequence: 12,
+            conditions: Conditions::default(),
+            quota: QuotaTerms::default(),
+            parts: vec![part(10, 300)],
+            size: 5_000_300,
+            etag: ETag { md5: [0xe9; 16], parts: Some(2) },
+            checksum: None,
+        },
         Command::AbortUpload { path: path("un\0finished"), upload: UploadId([0x2d; 16]) },
         Command::Unfence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
         Command::Condemn(vec![PartId([7; 16])]),

@@ -50,6 +50,25 @@ pub enum Command {
         /// The object.
         object: NewObject,
     },
+    /// Adds bytes to the object that is there, in a bucket that keeps no versions.
+    Append {
+        /// Its key.
+        path: KeyPath,
+        /// Its sequence: another object, or one that has grown meanwhile, is [`MetaReply::PartsChanged`].
+        sequence: u64,
+        /// What must hold of it.
+        conditions: Conditions,
+        /// The quotas that it counts for.
+        quota: QuotaTerms,
+        /// The parts behind those that it has; of one that has none, all that it is made of.
+        parts: Vec<Part>,
+        /// Its bytes with them.
+        size: u64,
+        /// Its entity tag with them.
+        etag: ETag,
+        /// Its checksum with them.
+        checksum: Option<ObjectChecksum>,
+    },
     /// Removes objects or versions of one shard, each for itself, in this order.
     Delete {
         /// The bucket.

@@ -39,8 +39,11 @@ const HEADERS: &[&str] = &[
     "x-amz-mfa",
     "x-amz-object-annotation-directive",
     "x-amz-rename-source",
-    "x-amz-write-offset-bytes",
+    WRITE_OFFSET,
 ];
+
+/// The header that adds to an object.
+const WRITE_OFFSET: &str = "x-amz-write-offset-bytes";
 
 /// This header asks for something that is not built.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,7 +57,9 @@ pub fn check(headers: &HeaderMap, operation: &str) -> Result<(), NotBuilt> {
     let locks = matches!(operation, "PutObject" | "CopyObject" | "CreateMultipartUpload");
     for name in headers.keys().map(http::HeaderName::as_str).filter(|name| name.starts_with("x-amz-")) {
         let promises = PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || HEADERS.contains(&name);
-        let is_kept = ENCRYPTION.contains(&name) || (locks && LOCKS.contains(&name));
+        let is_kept = ENCRYPTION.contains(&name)
+            || (locks && LOCKS.contains(&name))
+            || (operation == "PutObject" && name == WRITE_OFFSET);
         if promises && !is_kept {
             return Err(NotBuilt(name.to_owned()));
         }
@@ -92,6 +97,10 @@ mod tests {
         headers.insert("x-amz-object-lock-mode", HeaderValue::from_static("GOVERNANCE"));
         assert_eq!(check(&headers, "PutObject"), Ok(()));
         assert!(check(&headers, "CompleteMultipartUpload").is_err());
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amz-write-offset-bytes", HeaderValue::from_static("0"));
+        assert_eq!(check(&headers, "PutObject"), Ok(()));
+        assert!(check(&headers, "CreateMultipartUpload").is_err());
     }
 
     #[test]

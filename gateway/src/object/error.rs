@@ -173,6 +173,15 @@ pub enum ObjectError {
     /// Too few nodes answer in time: ask again soon. A mutation may have been carried out.
     #[error("the cluster cannot serve this now: {0}")]
     Unavailable(ClientError),
+    /// Bytes are to be added where the object does not end.
+    #[error("the object does not end there")]
+    InvalidWriteOffset,
+    /// Nothing is to be added.
+    #[error("nothing is to be added")]
+    EmptyAppend,
+    /// The object has as many parts as it may.
+    #[error("the object has as many parts as it may")]
+    TooManyParts,
     /// The bucket, or the account that owns it, may not hold as much.
     #[error("the quota is exceeded")]
     QuotaExceeded,

@@ -96,7 +96,8 @@ impl Objects {
 
 /// Nothing is left to ask for: what does not fit now is refused, and its chunks are garbage at once.
 fn last_word(command: &mut Command) {
-    if let Command::Put { quota, .. } | Command::CompleteUpload { quota, .. } = command {
+    if let Command::Put { quota, .. } | Command::Append { quota, .. } | Command::CompleteUpload { quota, .. } = command
+    {
         quota.last = true;
     }
 }

@@ -3,6 +3,7 @@
 //! Here bodies are hashed, cut into chunks and compared with what the client promised; data is made durable first and
 //! named last. Nothing here knows a header's name, a status code or an s3s type, and nothing here decides who may do what.
 
+mod append;
 mod attributes;
 mod body;
 mod bucket;
@@ -45,6 +46,7 @@ use crate::client::ClusterClient;
 use crate::kms::{CustomerKey, KeyService};
 
 pub use annulus_common::checksum::ChecksumValue;
+pub use append::AppendObject;
 pub use crypt::{Encrypt, ObjectKey};
 pub use error::{BodyError, ObjectError, ReadError};
 

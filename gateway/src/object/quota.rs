@@ -66,7 +66,9 @@ impl Objects {
 
     /// Says in a command that makes an object which quotas it counts for.
     pub(super) fn under_quotas(&self, bucket: &Bucket, mut command: Command) -> Command {
-        if let Command::Put { quota, .. } | Command::CompleteUpload { quota, .. } = &mut command {
+        if let Command::Put { quota, .. } | Command::Append { quota, .. } | Command::CompleteUpload { quota, .. } =
+            &mut command
+        {
             let map = self.client.watch().latest();
             let has_quota = |payer| quota_of(&map, payer).is_some();
             *quota = QuotaTerms {

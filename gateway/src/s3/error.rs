@@ -95,6 +95,19 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
             warn!(error = %source, "the cluster cannot serve a request");
             s3_error!(ServiceUnavailable, "Please reduce your request rate.")
         }
+        ObjectError::InvalidWriteOffset => with_status(
+            S3ErrorCode::Custom("InvalidWriteOffset".into()),
+            StatusCode::BAD_REQUEST,
+            "The write offset value that you specified does not match the current object size.",
+        ),
+        ObjectError::EmptyAppend => {
+            s3_error!(InvalidRequest, "Request body cannot be empty when 'write offset' is specified.")
+        }
+        ObjectError::TooManyParts => with_status(
+            S3ErrorCode::Custom("TooManyParts".into()),
+            StatusCode::BAD_REQUEST,
+            "You have attempted to add more parts than the maximum of 10000 that are allowed for this object. You can use the CopyObject operation to copy this object to another and then add more data to the newly copied object.",
+        ),
         // S3 has no quotas; this is what Ceph answers.
         ObjectError::QuotaExceeded => with_status(
             S3ErrorCode::Custom("QuotaExceeded".into()),

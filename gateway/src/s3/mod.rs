@@ -4,6 +4,7 @@
 //! What is not built is not here: s3s answers it with 501 NotImplemented.
 
 mod abort_multipart_upload;
+mod append_object;
 mod attributes;
 pub(crate) mod body;
 mod bucket_encryption;

@@ -1,4 +1,4 @@
-//! PutObject.
+//! PutObject: of a whole object; what adds to one is `append_object`'s.
 
 use s3s::dto::{PutObjectInput, PutObjectOutput};
 use s3s::{S3Request, S3Response, S3Result};
@@ -7,11 +7,23 @@ use super::checksum::{dto_type, expected, set_checksum};
 use super::encryption::customer_of;
 use super::error::s3_error;
 use super::{
-    Gateway, attributes, body, caller, condition, dto_etag, encryption, expiry, headers, lock, version, with_headers,
+    Gateway, append_object, attributes, body, caller, condition, dto_etag, dto_size, encryption, expiry, headers, lock,
+    version, with_headers,
 };
 use crate::object::{BODY_BYTES_MAX, PutObject};
 
 pub(super) async fn put_object(
+    gateway: &Gateway,
+    req: S3Request<PutObjectInput>,
+) -> S3Result<S3Response<PutObjectOutput>> {
+    match req.input.write_offset_bytes {
+        Some(offset) => append_object::append_object(gateway, req, offset).await,
+        None => put_whole(gateway, req).await,
+    }
+}
+
+/// Makes or replaces an object.
+pub(super) async fn put_whole(
     gateway: &Gateway,
     req: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
@@ -44,6 +56,7 @@ pub(super) async fn put_object(
         e_tag: Some(dto_etag(&written.etag)),
         version_id: version::of_write(written.version),
         expiration: expiry::of_facts(&bucket, &input.key, written.modified_ms, written.size, &tags),
+        size: input.write_offset_bytes.map(|_| dto_size(written.size)),
         ..Default::default()
     };
     if let Some(checksum) = &written.checksum {

@@ -1,5 +1,6 @@
 //! A partition against a model: random mutations, and what must hold after each.
 
+mod appends;
 mod quotas;
 mod versions;
 

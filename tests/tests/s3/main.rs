@@ -6,6 +6,7 @@ mod access_logs;
 mod accounts;
 mod acls;
 mod admin;
+mod appends;
 mod bodies;
 mod buckets;
 mod checksums;

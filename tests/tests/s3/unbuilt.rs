@@ -26,9 +26,9 @@ async fn operations_that_are_not_built() {
 async fn headers_that_promise_what_is_not_built() {
     let s3 = shared().await.s3(0);
     let target = format!("{}/k", new_bucket(&s3).await);
-    let promises = [("x-amz-server-side-encryption", "aws:kms:dsse"), ("x-amz-write-offset-bytes", "0")];
-    for (name, value) in promises {
-        s3.put(&target).header(name, value).body("x").refused(501, "NotImplemented").await;
+    let dsse = ("x-amz-server-side-encryption", "aws:kms:dsse");
+    s3.put(&target).header(dsse.0, dsse.1).body("x").refused(501, "NotImplemented").await;
+    for (name, value) in [dsse, ("x-amz-write-offset-bytes", "0")] {
         s3.post(&format!("{target}?uploads")).header(name, value).refused(501, "NotImplemented").await;
     }
     assert_absent(&s3, &target).await;

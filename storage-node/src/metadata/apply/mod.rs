@@ -1,5 +1,6 @@
 //! Carries out mutations, each once, however often it is proposed. Deterministic: times and ids come in the mutation.
 
+mod append;
 mod attributes;
 mod bucket;
 mod condemn;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use annulus_common::ids::{BucketId, GroupId, PartId, RequestId, ShardId};
 use annulus_common::object::Part;
 use annulus_common::protocol;
-use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation};
+use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, QuotaReply};
 use bytes::Bytes;
 
 use super::schema::keys::Keys;
@@ -113,6 +114,10 @@ impl Step<'_> {
             Command::Put { path, versioning, conditions, quota, object } => {
                 self.put_object(&path, versioning, &conditions, quota, object)
             }
+            Command::Append { path, sequence, conditions, quota, parts, size, etag, checksum } => {
+                let addition = append::Addition { sequence, conditions, quota, parts, size, etag, checksum };
+                self.append(&path, addition)
+            }
             Command::Delete { bucket, shard, versioning, owner, deletions } => {
                 let deleter = delete::Deleter { bucket, shard, versioning, owner };
                 self.delete_each(&deleter, deletions)
@@ -170,6 +175,15 @@ impl Step<'_> {
         let garbage = Garbage { since_ms: self.time_ms, part: part.id, length: part.stored };
         self.delete(self.keys.reference(part.id));
         self.put(self.keys.garbage(&garbage), &GarbageLength(part.stored));
+    }
+
+    /// What is refused leaves its chunks behind: they are garbage at once, and a retry is answered the same. But the gateway may
+    /// put the same chunks again once it knows what a fence means, or has asked for more.
+    fn refuse(&mut self, refusal: MetaReply, parts: &[Part]) -> MetaReply {
+        if !matches!(refusal, MetaReply::Fenced(_) | MetaReply::Quota(QuotaReply::Short { .. })) {
+            parts.iter().for_each(|part| self.discard(part));
+        }
+        refusal
     }
 
     fn read<R: Record>(&self, key: &[u8]) -> Result<Option<R>, KvError> {

@@ -3,14 +3,14 @@
 use annulus_common::condition::{Conditions, Verdict};
 use annulus_common::ids::UploadId;
 use annulus_common::object::{Data, KeyPath, NewObject, ObjectVersion, VersionId, Versioning};
-use annulus_common::protocol::metadata::{MetaReply, QuotaReply, QuotaTerms};
+use annulus_common::protocol::metadata::{MetaReply, QuotaTerms};
 
 use super::super::schema::records::Head;
 use super::Step;
 use crate::kv::KvError;
 
 impl Step<'_> {
-    /// A put that is refused leaves its chunks behind: they are garbage at once, and a retry is answered the same.
+    /// Makes or replaces an object, if it may be.
     pub(super) fn put_object(
         &mut self,
         path: &KeyPath,
@@ -30,25 +30,15 @@ impl Step<'_> {
                 None => self.beyond_quota(path, id, object.size, quota)?,
             },
         };
-        match (refusal, &object.data) {
-            // The gateway may put the same chunks again once it knows what the fence means, or has asked for more.
-            (Some(refusal @ (MetaReply::Fenced(_) | MetaReply::Quota(QuotaReply::Short { .. }))), _)
-            | (Some(refusal), Data::Inline(_)) => Ok(refusal),
-            (Some(refusal), Data::Parts(parts)) => {
-                for part in parts {
-                    self.discard(part);
-                }
-                Ok(refusal)
-            }
-            (None, data) => {
-                if let Data::Parts(parts) = data {
-                    for part in parts {
-                        self.refer(part.id);
-                    }
-                }
-                self.write(path, id, None, object)
-            }
+        let parts = match &object.data {
+            Data::Inline(_) => &[][..],
+            Data::Parts(parts) => parts,
+        };
+        if let Some(refusal) = refusal {
+            return Ok(self.refuse(refusal, parts));
         }
+        parts.iter().for_each(|part| self.refer(part.id));
+        self.write(path, id, None, object)
     }
 
     /// Why an object must not be written, if it must not.

@@ -55,6 +55,11 @@ impl Step<'_> {
     /// Puts a new object in the place of the one that is there.
     pub(super) fn add_object(&mut self, path: &KeyPath, version: ObjectVersion) -> Result<Head, KvError> {
         self.make_room(path, version.version)?;
+        self.place(path, version)
+    }
+
+    /// Writes the object that is there, where no other is any more.
+    pub(super) fn place(&mut self, path: &KeyPath, version: ObjectVersion) -> Result<Head, KvError> {
         let (head, parcel) = Head::split(version);
         self.count(path, head.size)?;
         self.put(self.keys.object(path), &head);
@@ -181,16 +186,20 @@ impl Step<'_> {
 
     /// Discards what a version has beside its head, which goes.
     fn discard_records(&mut self, path: &KeyPath, head: &Head) -> Result<(), KvError> {
-        self.discount(path, head.size)?;
-        let body = self.keys.body(path, head.sequence);
         if head.body == BodyKind::Manifest {
-            let manifest: Option<Manifest> = self.read(&body)?;
+            let manifest: Option<Manifest> = self.read(&self.keys.body(path, head.sequence))?;
             for part in manifest.iter().flat_map(|manifest| &manifest.parts) {
                 self.discard(part);
             }
         }
+        self.release(path, head)
+    }
+
+    /// The same, but for its chunks.
+    pub(super) fn release(&mut self, path: &KeyPath, head: &Head) -> Result<(), KvError> {
+        self.discount(path, head.size)?;
         if head.body != BodyKind::None {
-            self.delete(body);
+            self.delete(self.keys.body(path, head.sequence));
         }
         if head.has_attributes {
             self.delete(self.keys.attributes(path, head.sequence));
