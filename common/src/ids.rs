@@ -136,11 +136,39 @@ impl UserId {
         if *self == Self::ANONYMOUS { &self.0[..16] } else { &self.0 }
     }
 
+    /// The number that ARNs know the account by.
+    pub fn number(&self) -> AccountNumber {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        AccountNumber(u64::from_be_bytes(first) % ACCOUNT_NUMBERS)
+    }
+
     /// The id written as 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let mut id = [0; 32];
         hex::decode_to_slice(text, &mut id).ok()?;
         Some(Self(id))
+    }
+}
+
+/// How many account numbers there are: twelve digits, as AWS has them and as clients check.
+const ACCOUNT_NUMBERS: u64 = 1_000_000_000_000;
+
+/// An account in ARNs: twelve digits that follow from its canonical id. No two accounts of a cluster share one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AccountNumber(u64);
+
+impl AccountNumber {
+    /// The number that twelve digits write.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_number = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number { text.parse().ok().map(Self) } else { None }
+    }
+}
+
+impl fmt::Display for AccountNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012}", self.0)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod condition;
 pub mod config;
 pub mod cors;
 pub mod encryption;
+pub mod iam;
 pub mod ids;
 pub mod lifecycle;
 pub mod logging;

@@ -15,6 +15,7 @@ use crate::admin::Admin;
 use crate::auth::Accounts;
 use crate::client::ClusterClient;
 use crate::http::{self, GatewayHttpConfig, GatewayService, Handler, Handlers};
+use crate::iam::IamApi;
 use crate::kms::{LocalKeys, MasterKeyError, MasterKeys};
 use crate::object::Objects;
 use crate::operations::{Operations, Readiness, Refresh};
@@ -96,17 +97,19 @@ impl Gateway {
     pub fn new(settings: GatewaySettings, seams: GatewaySeams) -> Self {
         let GatewaySeams { transport, watch, clock, metrics, ready, refresh } = seams;
         let client = ClusterClient::new(transport, watch.clone(), clock.clone());
+        let accounts = Accounts::new(watch.clone(), &settings.master_keys);
         let keys = Arc::new(LocalKeys::new(client.clone(), settings.master_keys, clock.clone()));
-        let objects = Arc::new(Objects::new(client, keys.clone(), clock.clone()));
-        let accounts = Accounts::new(watch.clone());
+        let objects = Arc::new(Objects::new(client.clone(), keys.clone(), clock.clone()));
         let admin = Admin::new(objects.clone(), keys, accounts.clone(), clock.clone(), settings.region.clone());
         let map = watch.clone();
         let ready: Readiness = Arc::new(move || map.current().is_some() && ready());
         let operations: Arc<dyn Handler> = Arc::new(Operations { ready, metrics: metrics.clone(), refresh, admin });
-        let upload = Arc::new(Upload::new(objects.clone(), accounts, clock.clone(), settings.upload));
+        let iam = IamApi::new(client, accounts.clone(), clock.clone(), settings.region.clone());
+        let upload = Arc::new(Upload::new(objects.clone(), accounts.clone(), clock.clone(), settings.upload));
         let handlers = Handlers {
             operations: settings.operations_on_client_port.then(|| operations.clone()),
             upload: Some(upload),
+            iam: Some(Arc::new(iam)),
         };
         let access_log = AccessLog::new(clock.clone(), metrics.clone(), settings.access_log_wait);
         let log_delivery = LogDelivery::new(access_log.clone(), objects.clone(), settings.region.clone());
@@ -118,7 +121,7 @@ impl Gateway {
             sse_c_without_tls: settings.sse_c_without_tls,
             ..GatewayHttpConfig::default()
         };
-        let clients = http::service(config, objects, watch, clock, handlers, metrics, access_log);
+        let clients = http::service(config, objects, accounts, clock, handlers, metrics, access_log);
         Self { clients, operations, log_delivery }
     }
 }

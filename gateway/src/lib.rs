@@ -8,6 +8,7 @@ pub mod client;
 pub mod embedded;
 pub mod gateway;
 pub mod http;
+pub mod iam;
 pub mod kms;
 pub mod object;
 pub mod operations;

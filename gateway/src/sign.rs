@@ -19,6 +19,8 @@ pub struct Signer {
     pub secret_key: String,
     /// The region in the signature's scope.
     pub region: String,
+    /// What goes with a temporary key.
+    pub token: Option<String>,
 }
 
 /// Why a request could not be signed: it holds something that has no canonical form.
@@ -29,15 +31,26 @@ pub struct SignError(#[source] Box<dyn std::error::Error + Send + Sync>);
 impl Signer {
     /// Adds `Authorization`, `x-amz-date` and `x-amz-content-sha256` to a request whose URI, headers (`Host` too) and body are final.
     pub fn sign<B>(&self, request: &mut Request<B>, body: SignableBody<'_>, now: SystemTime) -> Result<(), SignError> {
+        self.sign_for("s3", request, body, now)
+    }
+
+    /// The same for another service.
+    pub fn sign_for<B>(
+        &self,
+        service: &str,
+        request: &mut Request<B>,
+        body: SignableBody<'_>,
+        now: SystemTime,
+    ) -> Result<(), SignError> {
         let mut settings = SigningSettings::default();
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-        let identity = Credentials::new(&self.access_key, &self.secret_key, None, None, "annulus").into();
+        let identity = Credentials::new(&self.access_key, &self.secret_key, self.token.clone(), None, "annulus").into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)
-            .name("s3")
+            .name(service)
             .time(now)
             .settings(settings)
             .build()

@@ -47,6 +47,7 @@ pub struct Call<'a> {
     headers: HeaderMap,
     body: Bytes,
     signed_at: SystemTime,
+    service: &'static str,
     /// What is signed instead of the body.
     signed_body: Option<SignableBody<'static>>,
 }
@@ -73,8 +74,25 @@ impl S3 {
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
             region: "us-east-1".to_owned(),
+            token: None,
         };
         Self { signer: Some(signer), ..Self::anonymous(endpoint) }
+    }
+
+    /// The same client with the token of a session.
+    pub fn with_token(&self, token: &str) -> Self {
+        let signer = self.signer.clone().map(|signer| Signer { token: Some(token.to_owned()), ..signer });
+        Self { signer, ..self.clone() }
+    }
+
+    /// A call of IAM's or STS's: a form that is posted to `/`, signed for that service.
+    pub fn action(&self, service: &'static str, action: &str, parameters: &[(&str, &str)]) -> Call<'_> {
+        let mut form = format!("Action={action}");
+        for (name, value) in parameters {
+            form.push_str(&format!("&{name}={}", percent_encode(value.as_bytes(), NON_ALPHANUMERIC)));
+        }
+        let call = self.post("/").header("content-type", "application/x-www-form-urlencoded").body(form);
+        Call { service, ..call }
     }
 
     /// A client that does not sign.
@@ -130,6 +148,7 @@ impl S3 {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             signed_at: SystemTime::now(),
+            service: "s3",
             signed_body: None,
         }
     }
@@ -142,7 +161,8 @@ impl S3 {
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         settings.expires_in = Some(expires_in);
-        let identity = Credentials::new(&signer.access_key, &signer.secret_key, None, None, "tests").into();
+        let identity =
+            Credentials::new(&signer.access_key, &signer.secret_key, signer.token.clone(), None, "tests").into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region(&signer.region)
@@ -200,7 +220,7 @@ impl Call<'_> {
         request.headers_mut().insert(HOST, host.parse().expect("an authority is a valid header value"));
         if let Some(signer) = &self.s3.signer {
             let body = self.signed_body.unwrap_or(SignableBody::Bytes(&self.body));
-            signer.sign(&mut request, body, self.signed_at).expect("a test's request signs");
+            signer.sign_for(self.service, &mut request, body, self.signed_at).expect("a test's request signs");
         }
         request
     }

@@ -91,7 +91,8 @@ pub struct Credentials {
 impl Credentials {
     /// Signs with this key.
     pub fn signer(&self) -> Signer {
-        Signer { access_key: self.access_key.clone(), secret_key: self.secret_key.clone(), region: REGION.to_owned() }
+        let (access_key, secret_key) = (self.access_key.clone(), self.secret_key.clone());
+        Signer { access_key, secret_key, region: REGION.to_owned(), token: None }
     }
 }
 

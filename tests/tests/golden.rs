@@ -17,6 +17,9 @@ use annulus_common::clock::ManualClock;
 use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::cors::{Cors, CorsMethod, CorsRule};
 use annulus_common::encryption::{BucketEncryption, DefaultEncryption, Encryption, EncryptionMode, KmsUse, WrappedKey};
+use annulus_common::iam::{
+    EntityKey, FoldedName, Group, Iam, ManagedPolicy, Policies, PolicyVersion, Profile, Role, User as IamUser,
+};
 use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId, UploadId,
 };
@@ -32,7 +35,7 @@ use annulus_common::object::{
     Retention, RetentionMode, RetentionPeriod, Upload, UserId, VersionId, Versioning,
 };
 use annulus_common::ownership::ObjectOwnership;
-use annulus_common::policy::{BucketPolicy, PublicAccessBlock};
+use annulus_common::policy::{BucketPolicy, IdentityPolicy, PublicAccessBlock, TrustPolicy};
 use annulus_common::protocol::metadata::{
     AllowanceChange, BooksEntry, Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, QuotaReply,
     QuotaTerms, parts_fingerprint,
@@ -460,8 +463,59 @@ fn map() -> ClusterMap {
         buckets: [("photos".to_owned(), bucket)].into(),
         next_bucket: BucketId(2),
         users: [(owner, user)].into(),
-        keys: [("AKIA".to_owned(), AccessKey { user: owner, secret: "secret".to_owned(), created_ms: TIME_MS })].into(),
+        keys: [("AKIA".to_owned(), AccessKey::of_account(owner, "secret".to_owned(), TIME_MS))].into(),
         kms_keys: [("k".to_owned(), KmsKey { created_ms: TIME_MS, enabled: true, versions: vec![version] })].into(),
+        iam: iam(owner),
+    }
+}
+
+/// A user in a group, a role and a policy.
+fn iam(account: UserId) -> Iam {
+    const ALLOW: &str =
+        r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}"#;
+    const TRUST: &str = r#"{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}}"#;
+    let policy = Arc::new(IdentityPolicy::parse(ALLOW.to_owned()).expect("a policy"));
+    let profile = |id: &str, name: &str| Profile {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        path: "/staff/".to_owned(),
+        created_ms: TIME_MS,
+    };
+    let policies = Policies {
+        inline: [("own".to_owned(), policy.clone())].into(),
+        attached: ["arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess".to_owned()].into(),
+    };
+    let tags = Tags::from([("team".to_owned(), "storage".to_owned())]);
+    let group = Group { profile: profile("AGPA", "Readers"), policies: policies.clone() };
+    let user = IamUser {
+        profile: profile("AIDA", "Bob"),
+        policies: policies.clone(),
+        groups: [FoldedName::of("Readers")].into(),
+        tags: tags.clone(),
+    };
+    let role = Role {
+        profile: profile("AROA", "Auditor"),
+        trust: Arc::new(TrustPolicy::parse(TRUST.to_owned()).expect("a trust policy")),
+        policies,
+        description: Some("reads".to_owned()),
+        session_seconds_max: 3_600,
+        tags: tags.clone(),
+    };
+    let managed = ManagedPolicy {
+        profile: profile("ANPA", "AllowS3"),
+        description: None,
+        versions: [(1, PolicyVersion { created_ms: TIME_MS, policy })].into(),
+        default_version: 1,
+        next_version: 2,
+        updated_ms: TIME_MS,
+        tags,
+    };
+    let key = |name: &str| EntityKey::new(account, name);
+    Iam {
+        users: [(key("Bob"), Arc::new(user))].into(),
+        groups: [(key("Readers"), Arc::new(group))].into(),
+        roles: [(key("Auditor"), Arc::new(role))].into(),
+        policies: [(key("AllowS3"), Arc::new(managed))].into(),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     AccessKey, Bucket, BucketChange, BucketConfig, BucketState, ClusterMap, KmsKey, KmsKeyVersion, LayoutChange,
     MapVersion, Node, NodeProfile, NodeState, User, kms,
 };
+use crate::iam::{Holder, IamChange, IamRefusal, Kind, USER_KEYS_MAX};
 use crate::ids::{BucketId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
 use crate::object::UserId;
 use crate::usage::Quota;
@@ -15,7 +16,7 @@ use crate::usage::Quota;
 /// Buckets that one account may own (AWS: 100 by default, 10,000 at most).
 pub const BUCKETS_PER_USER_MAX: usize = 10_000;
 
-/// Access keys that one account may have.
+/// Access keys of one account's own.
 pub const KEYS_PER_USER_MAX: usize = 100;
 
 /// A change with what makes it deterministic.
@@ -74,7 +75,7 @@ pub enum MapChange {
         /// From now on.
         quota: Option<Quota>,
     },
-    /// Removes an account without buckets, and its keys.
+    /// Removes an account without buckets, with its keys and all that is in it.
     DeleteUser {
         /// The account.
         id: UserId,
@@ -137,6 +138,13 @@ pub enum MapChange {
         /// The version.
         version: KmsKeyVersion,
     },
+    /// Changes the identities of an account.
+    Iam {
+        /// The account.
+        account: UserId,
+        /// What.
+        change: IamChange,
+    },
 }
 
 /// What a change answers.
@@ -180,9 +188,12 @@ pub enum MapRefusal {
     /// It is the last account that may administer.
     #[error("the last administrator cannot be deleted")]
     LastAdmin,
-    /// The key's id is taken, or the account has as many as it may.
-    #[error("access key already exists, or the user has too many")]
+    /// The key's id is taken.
+    #[error("access key already exists")]
     KeyExists,
+    /// The account, or the user of it, has as many keys as it may.
+    #[error("there may be {0} access keys and no more")]
+    TooManyKeys(usize),
     /// There is no such key.
     #[error("no such access key")]
     NoSuchKey,
@@ -238,6 +249,9 @@ pub enum MapRefusal {
     /// Somebody else changed the key meanwhile, or it has as many versions as it may.
     #[error("the kms key was changed meanwhile, or has too many versions")]
     KmsKeyChanged,
+    /// The identities of an account do not allow it.
+    #[error(transparent)]
+    Iam(IamRefusal),
 }
 
 impl ClusterMap {
@@ -266,6 +280,7 @@ impl ClusterMap {
             MapChange::PutKmsKeyVersion { name, number, version } => {
                 kms::put_version(&mut self.kms_keys, name, *number, version)
             }
+            MapChange::Iam { account, change } => self.change_iam(entry.time_ms, *account, change),
         }?;
         self.version = MapVersion(self.version.0 + 1);
         Ok(reply)
@@ -351,6 +366,7 @@ impl ClusterMap {
             return Ok(MapReply::Done);
         }
         let taken = self.users.contains_key(&id)
+            || self.users.keys().any(|other| other.number() == id.number())
             || self
                 .users
                 .values()
@@ -377,6 +393,15 @@ impl ClusterMap {
         }
         self.users.remove(&id);
         self.keys.retain(|_, key| key.user != id);
+        self.iam.forget(id);
+        Ok(MapReply::Done)
+    }
+
+    fn change_iam(&mut self, time_ms: u64, account: UserId, change: &IamChange) -> Result<MapReply, MapRefusal> {
+        if !self.users.contains_key(&account) {
+            return Err(MapRefusal::NoSuchUser);
+        }
+        self.iam.apply(account, time_ms, change, &mut self.keys).map_err(MapRefusal::Iam)?;
         Ok(MapReply::Done)
     }
 
@@ -387,9 +412,16 @@ impl ClusterMap {
         if !self.users.contains_key(&key.user) {
             return Err(MapRefusal::NoSuchUser);
         }
-        let held = self.keys.values().filter(|other| other.user == key.user).count();
-        if self.keys.contains_key(id) || held >= KEYS_PER_USER_MAX {
+        if let Some(user) = key.iam_user.as_ref().filter(|user| self.iam.user(key.user, user.as_str()).is_none()) {
+            return Err(MapRefusal::Iam(Holder::new(Kind::User, user.as_str()).missing()));
+        }
+        let most = if key.iam_user.is_some() { USER_KEYS_MAX } else { KEYS_PER_USER_MAX };
+        let held = self.keys.values().filter(|other| other.user == key.user && other.iam_user == key.iam_user).count();
+        if self.keys.contains_key(id) {
             return Err(MapRefusal::KeyExists);
+        }
+        if held >= most {
+            return Err(MapRefusal::TooManyKeys(most));
         }
         self.keys.insert(id.to_owned(), key.clone());
         Ok(MapReply::Done)

@@ -123,6 +123,7 @@ impl ClusterMap {
             users: Default::default(),
             keys: Default::default(),
             kms_keys: Default::default(),
+            iam: Default::default(),
         }
     }
 }

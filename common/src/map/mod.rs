@@ -16,6 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::iam::{FoldedName, Iam};
 use crate::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, ShardId};
 use crate::object::{KeyPath, UserId};
 use crate::ring;
@@ -67,6 +68,8 @@ pub struct ClusterMap {
     pub keys: BTreeMap<String, AccessKey>,
     /// Keys of the key service by name, wrapped.
     pub kms_keys: KmsKeys,
+    /// Users, groups, roles and managed policies of accounts.
+    pub iam: Iam,
 }
 
 /// An account.
@@ -89,12 +92,28 @@ pub struct User {
 /// An access key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessKey {
-    /// Whose it is.
+    /// The account.
     pub user: UserId,
+    /// The user of the account whose it is; the account's own otherwise.
+    pub iam_user: Option<FoldedName>,
+    /// Whether it signs.
+    pub active: bool,
     /// Signs requests. Never logged.
     pub secret: String,
     /// Unix milliseconds.
     pub created_ms: u64,
+}
+
+impl AccessKey {
+    /// A key of an account's own.
+    pub fn of_account(user: UserId, secret: String, created_ms: u64) -> Self {
+        Self { user, iam_user: None, active: true, secret, created_ms }
+    }
+
+    /// Whether it is that user's.
+    pub fn is_of(&self, account: UserId, iam_user: &FoldedName) -> bool {
+        self.user == account && self.iam_user.as_ref() == Some(iam_user)
+    }
 }
 
 impl fmt::Debug for AccessKey {
@@ -176,6 +195,11 @@ impl ClusterMap {
     /// The node of that name.
     pub fn node_named(&self, name: &str) -> Option<NodeId> {
         self.nodes.iter().find(|(_, node)| node.profile.name == name).map(|(id, _)| *id)
+    }
+
+    /// The access key of that id, if it signs.
+    pub fn active_key(&self, id: &str) -> Option<&AccessKey> {
+        self.keys.get(id).filter(|key| key.active)
     }
 
     /// The account of that name.

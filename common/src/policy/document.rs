@@ -25,6 +25,8 @@ pub enum Owner<'a> {
     Bucket(Option<&'a str>),
     /// A user's, a group's, a role's or a session's: it is about whom it belongs to.
     User,
+    /// What a role trusts: it says who may assume the role, and is about nothing else.
+    Trust,
 }
 
 /// The two versions of the language: the first has no variables, and is meant where none is named.

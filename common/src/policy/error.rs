@@ -33,6 +33,9 @@ pub enum PolicyError {
     /// A principal that can be nobody.
     #[error("Invalid principal in policy")]
     Principal,
+    /// Two statements have the same name.
+    #[error("Statement IDs (SID) in a single policy must be unique.")]
+    Sid,
     /// S3 leaves no way to allow something to everybody but a few.
     #[error("Allow with NotPrincipal is not allowed.")]
     AllowNotPrincipal,

@@ -9,6 +9,7 @@ mod condition;
 mod context;
 mod document;
 mod error;
+mod identity;
 mod json;
 mod keys;
 mod pattern;
@@ -23,6 +24,7 @@ pub use bucket::{BucketPolicy, PublicAccessBlock};
 pub use context::Context;
 pub use document::{Owner, POLICY_BYTES_MAX, POLICY_TEXT_BYTES_MAX, Policy};
 pub use error::PolicyError;
+pub use identity::{IdentityPolicy, TrustPolicy};
 pub use principal::{Principal, account_arn};
 
 /// What policies say about a request. The order is that of strength.
@@ -34,8 +36,17 @@ pub enum Verdict {
     AllowAccount,
     /// It is allowed to the one who asks.
     Allow,
+    /// It is allowed to this very session, whatever the policies say that it was opened with.
+    AllowSession,
     /// It is forbidden, whatever else allows it.
     Deny,
+}
+
+impl Verdict {
+    /// Whether it is allowed, to the one who asks or to the account.
+    pub fn allows(self) -> bool {
+        matches!(self, Self::AllowAccount | Self::Allow | Self::AllowSession)
+    }
 }
 
 /// What policies are asked.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::PolicyError;
-use crate::ids::UserId;
+use crate::ids::{AccountNumber, UserId};
 
 /// Who asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +17,28 @@ pub enum Principal {
         /// Its unique name.
         name: String,
     },
+    /// A user of an account.
+    User {
+        /// The account.
+        account: UserId,
+        /// `arn:aws:iam::ACCOUNT:user/PATH/NAME`
+        arn: String,
+        /// Its id, which no other user ever has.
+        id: String,
+        /// Its name.
+        name: String,
+    },
+    /// Somebody who has assumed a role of an account.
+    Role {
+        /// The account.
+        account: UserId,
+        /// `arn:aws:iam::ACCOUNT:role/PATH/NAME`
+        arn: String,
+        /// `arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION`
+        session: String,
+        /// The role's id and the session's name: `AROA...:SESSION`.
+        id: String,
+    },
     /// A service that acts by itself, such as `logging.s3.amazonaws.com`.
     Service(&'static str),
 }
@@ -27,6 +49,7 @@ impl Principal {
         match self {
             Self::Anonymous => Some(UserId::ANONYMOUS),
             Self::Account { id, .. } => Some(*id),
+            Self::User { account, .. } | Self::Role { account, .. } => Some(*account),
             Self::Service(_) => None,
         }
     }
@@ -35,6 +58,7 @@ impl Principal {
     pub fn arn(&self) -> Option<String> {
         match self {
             Self::Account { id, .. } => Some(account_arn(*id)),
+            Self::User { arn, .. } | Self::Role { arn, .. } => Some(arn.clone()),
             Self::Anonymous | Self::Service(_) => None,
         }
     }
@@ -42,7 +66,7 @@ impl Principal {
 
 /// The name of an account in policies.
 pub fn account_arn(account: UserId) -> String {
-    format!("arn:aws:iam::{account}:root")
+    format!("arn:aws:iam::{}:root", account.number())
 }
 
 /// How a policy names the one who asks.
@@ -54,6 +78,8 @@ pub(super) enum Named {
     ByAccount,
     /// As everybody, or by name.
     Itself,
+    /// By the session's own name.
+    BySession,
 }
 
 /// `Principal` or `NotPrincipal`: whom a statement is about.
@@ -63,8 +89,10 @@ pub(super) struct Principals {
     everybody: bool,
     /// `{"AWS": "*"}`: everybody but services.
     every_caller: bool,
-    /// Accounts, by canonical id or as `arn:aws:iam::ID:root`.
-    accounts: Vec<UserId>,
+    /// Accounts, by number, by canonical id, or by either in `arn:aws:iam::ID:root`.
+    accounts: Vec<AccountNumber>,
+    /// Users, roles and sessions, by ARN.
+    arns: Vec<String>,
     /// Accounts by name: `arn:aws:iam:::user/NAME`.
     names: Vec<String>,
     /// Services.
@@ -105,7 +133,7 @@ impl Principals {
         match kind {
             "AWS" if name == "*" => self.every_caller = true,
             "AWS" => self.add_account(name)?,
-            "CanonicalUser" => self.accounts.push(UserId::parse(name).ok_or(PolicyError::Principal)?),
+            "CanonicalUser" => self.accounts.push(UserId::parse(name).ok_or(PolicyError::Principal)?.number()),
             "Service" if is_host(name) => self.services.push(name.to_ascii_lowercase()),
             // Who is known by another provider is nobody here.
             "Federated" if !name.is_empty() && !name.contains(['*', '?']) => {}
@@ -115,11 +143,8 @@ impl Principals {
     }
 
     fn add_account(&mut self, name: &str) -> Result<(), PolicyError> {
-        if let Some(account) = UserId::parse(name) {
+        if let Some(account) = account_number(name) {
             self.accounts.push(account);
-            return Ok(());
-        }
-        if name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(());
         }
         let mut parts = name.splitn(6, ':');
@@ -131,13 +156,29 @@ impl Principals {
             return Err(PolicyError::Principal);
         }
         match (service, resource.split_once('/')) {
-            ("iam", None) if resource == "root" && !account.is_empty() => self.accounts.extend(UserId::parse(account)),
+            ("iam", None) if resource == "root" && !account.is_empty() => self.accounts.extend(account_number(account)),
             ("iam", Some(("user", user))) if account.is_empty() && !user.is_empty() => self.names.push(user.to_owned()),
-            ("iam", Some(("user" | "role", name))) if !name.is_empty() => {}
-            ("sts", Some(("assumed-role" | "federated-user", name))) if !name.is_empty() => {}
+            ("iam", Some(("user" | "role", name))) if !name.is_empty() => self.add_arn(service, account, resource),
+            ("sts", Some(("assumed-role" | "federated-user", name))) if !name.is_empty() => {
+                self.add_arn(service, account, resource);
+            }
             _ => return Err(PolicyError::Principal),
         }
         Ok(())
+    }
+
+    /// Users, roles and sessions are compared by their ARNs, which name accounts by number.
+    fn add_arn(&mut self, service: &str, account: &str, resource: &str) {
+        self.arns.extend(account_number(account).map(|account| format!("arn:aws:{service}::{account}:{resource}")));
+    }
+
+    /// Whether `NotPrincipal` excepts the one who asks: an account that is named excepts itself, and nobody in it.
+    pub(super) fn excepts(&self, principal: &Principal) -> bool {
+        match self.name(principal) {
+            Named::No => false,
+            Named::ByAccount => matches!(principal, Principal::Account { .. }),
+            Named::Itself | Named::BySession => true,
+        }
     }
 
     /// How the one who asks is named.
@@ -150,8 +191,16 @@ impl Principals {
             },
             _ if self.every_caller => Named::Itself,
             Principal::Account { name, .. } if self.names.contains(name) => Named::Itself,
-            Principal::Account { id, .. } if self.accounts.contains(id) => Named::ByAccount,
-            Principal::Account { .. } | Principal::Anonymous => Named::No,
+            Principal::Role { session, .. } if self.arns.contains(session) => Named::BySession,
+            Principal::User { arn, .. } | Principal::Role { arn, .. } if self.arns.contains(arn) => Named::Itself,
+            Principal::Account { id: account, .. }
+            | Principal::User { account, .. }
+            | Principal::Role { account, .. }
+                if self.accounts.contains(&account.number()) =>
+            {
+                Named::ByAccount
+            }
+            _ => Named::No,
         }
     }
 
@@ -159,6 +208,11 @@ impl Principals {
     pub(super) fn is_everybody(&self) -> bool {
         self.everybody || self.every_caller
     }
+}
+
+/// An account by its number or its canonical id.
+fn account_number(text: &str) -> Option<AccountNumber> {
+    AccountNumber::parse(text).or_else(|| UserId::parse(text).map(|id| id.number()))
 }
 
 fn is_host(name: &str) -> bool {
@@ -213,6 +267,33 @@ mod tests {
             assert_eq!(named(&element, &alice()), expected, "{element}");
             assert_eq!(named(&element, &Principal::Anonymous), Named::No, "{element}");
         }
+    }
+
+    #[test]
+    fn users_and_roles_are_named_by_their_arns_and_by_their_account() {
+        let account = UserId([1; 32]);
+        let (number, arn) =
+            (account.number(), |resource: &str| format!("arn:aws:iam::{}:{resource}", account.number()));
+        let user = Principal::User { account, arn: arn("user/x/bob"), id: "AIDA".to_owned(), name: "bob".to_owned() };
+        let session = format!("arn:aws:sts::{number}:assumed-role/reader/s");
+        let role =
+            Principal::Role { account, arn: arn("role/reader"), session: session.clone(), id: "AROA:s".to_owned() };
+        for (element, of_user, of_role) in [
+            (arn("user/x/bob"), Named::Itself, Named::No),
+            (format!("arn:aws:iam::{account}:user/x/bob"), Named::Itself, Named::No),
+            (arn("user/bob"), Named::No, Named::No),
+            (arn("role/reader"), Named::No, Named::Itself),
+            (session, Named::No, Named::BySession),
+            (arn("root"), Named::ByAccount, Named::ByAccount),
+            (number.to_string(), Named::ByAccount, Named::ByAccount),
+            ("arn:aws:iam::000000000001:root".to_owned(), Named::No, Named::No),
+        ] {
+            assert_eq!(named(&json!({"AWS": element}), &user), of_user, "{element}");
+            assert_eq!(named(&json!({"AWS": element}), &role), of_role, "{element}");
+            assert_eq!(named(&json!({"AWS": "*"}), &user), Named::Itself);
+        }
+        let but_account = Principals::parse(&json!({"AWS": arn("root")})).expect("principals");
+        assert!(but_account.excepts(&alice()) && !but_account.excepts(&user), "an account excepts itself alone");
     }
 
     #[test]

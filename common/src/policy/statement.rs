@@ -14,6 +14,8 @@ use super::{Question, Verdict};
 /// A statement. It says something about a request when all of its parts do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Statement {
+    /// Its name, if it has one.
+    pub(super) sid: Option<String>,
     pub(super) allows: bool,
     /// Whom it is about. A user's policy is about that user.
     pub(super) principals: Option<Listed<Principals>>,
@@ -40,9 +42,11 @@ impl Statement {
         if let Some(unknown) = elements.keys().find(|name| !ELEMENTS.contains(&name.as_str())) {
             return Err(PolicyError::Unknown(unknown.clone()));
         }
-        if elements.get("Sid").is_some_and(|sid| !sid.is_string()) {
-            return Err(PolicyError::Syntax);
-        }
+        let sid = match elements.get("Sid") {
+            None => None,
+            Some(Value::String(sid)) => Some(sid.clone()),
+            Some(_) => return Err(PolicyError::Syntax),
+        };
         let allows = effect(elements)?;
         let principals = principals(elements, owner, allows)?;
         let actions = actions(elements, owner)?;
@@ -51,12 +55,13 @@ impl Statement {
             Some(conditions) => self::conditions(conditions, &actions, owner, variables)?,
             None => Vec::new(),
         };
-        Ok(Self { allows, principals, actions, resources, conditions })
+        Ok(Self { sid, allows, principals, actions, resources, conditions })
     }
 
     /// A statement that forbids everything to everybody.
     pub(super) fn forbidding() -> Self {
         Self {
+            sid: None,
             allows: false,
             principals: None,
             actions: Listed { not: false, of: vec!["*".to_owned()] },
@@ -78,6 +83,7 @@ impl Statement {
             (false, ..) => Verdict::Silent,
             (true, false, _) => Verdict::Deny,
             (true, true, Named::ByAccount) => Verdict::AllowAccount,
+            (true, true, Named::BySession) => Verdict::AllowSession,
             (true, true, _) => Verdict::Allow,
         }
     }
@@ -86,7 +92,7 @@ impl Statement {
         match &self.principals {
             None => Named::Itself,
             Some(Listed { not: false, of }) => of.name(question.principal),
-            Some(Listed { not: true, of }) if of.name(question.principal) == Named::No => Named::Itself,
+            Some(Listed { not: true, of }) if !of.excepts(question.principal) => Named::Itself,
             Some(Listed { not: true, .. }) => Named::No,
         }
     }
@@ -132,9 +138,9 @@ fn principals(
     match (one_of(elements, "Principal", "NotPrincipal")?, owner) {
         (None, Owner::User) => Ok(None),
         (Some(_), Owner::User) => Err(PolicyError::Principal),
-        (None, Owner::Bucket(_)) => Err(PolicyError::Missing("Principal")),
-        (Some(Listed { not: true, .. }), Owner::Bucket(_)) if allows => Err(PolicyError::AllowNotPrincipal),
-        (Some(Listed { not, of }), Owner::Bucket(_)) => Ok(Some(Listed { not, of: Principals::parse(of)? })),
+        (None, Owner::Bucket(_) | Owner::Trust) => Err(PolicyError::Missing("Principal")),
+        (Some(Listed { not: true, .. }), _) if allows => Err(PolicyError::AllowNotPrincipal),
+        (Some(Listed { not, of }), _) => Ok(Some(Listed { not, of: Principals::parse(of)? })),
     }
 }
 
@@ -150,6 +156,7 @@ fn actions(elements: &Map<String, Value>, owner: Owner<'_>) -> Result<Listed<Vec
             action == "*"
                 || action.split_once(':').is_some_and(|(service, name)| !service.is_empty() && !name.is_empty())
         }
+        Owner::Trust => action.split_once(':').is_some_and(|(service, _)| service.eq_ignore_ascii_case("sts")),
     };
     if actions.iter().all(is_action) { Ok(Listed { not, of: actions }) } else { Err(PolicyError::Action) }
 }
@@ -160,12 +167,16 @@ fn resources(
     variables: bool,
 ) -> Result<Listed<Vec<Pattern>>, PolicyError> {
     let Some(Listed { not, of }) = one_of(elements, "Resource", "NotResource")? else {
-        return Err(PolicyError::Missing("Resource"));
+        return match owner {
+            Owner::Trust => Ok(Listed { not: true, of: Vec::new() }),
+            Owner::Bucket(_) | Owner::User => Err(PolicyError::Missing("Resource")),
+        };
     };
     let resources = texts(of).filter(|resources| !resources.is_empty()).ok_or(PolicyError::Missing("Resource"))?;
     let is_resource = |resource: &String| match owner {
         Owner::Bucket(Some(bucket)) => is_in_bucket(resource, bucket),
         Owner::Bucket(None) => true,
+        Owner::Trust => false,
         Owner::User => resource == "*" || resource.starts_with("arn:"),
     };
     if !resources.iter().all(is_resource) {

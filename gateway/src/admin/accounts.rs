@@ -4,18 +4,14 @@ use annulus_common::map::change::MapChange;
 use annulus_common::map::{AccessKey, ClusterMap, User};
 use annulus_common::object::UserId;
 use http::StatusCode;
-use rand::Rng;
 
 use super::Admin;
 use super::error::AdminProblem;
 use super::model::{KeyReport, NewKey, NewUser, UserReport};
+use crate::iam::random::{access_key_id, secret_key};
 
 /// Names are for people and for paths of this API.
 const NAME_CHARS_MAX: usize = 64;
-
-/// Access key ids have AWS's length, secrets AWS's length and alphabet.
-const ACCESS_KEY_CHARS: usize = 20;
-const SECRET_KEY_CHARS: usize = 40;
 
 pub(super) fn list_users(map: &ClusterMap) -> Vec<UserReport> {
     map.users.iter().map(|(id, user)| report(*id, user)).collect()
@@ -27,10 +23,19 @@ pub(super) fn list_keys(map: &ClusterMap) -> Vec<KeyReport> {
         .map(|(id, key)| KeyReport {
             access_key: id.clone(),
             secret_key: None,
-            user: map.users.get(&key.user).map_or_else(String::new, |user| user.name.clone()),
+            user: holder_of(map, key),
             created_ms: key.created_ms,
         })
         .collect()
+}
+
+/// An account's name, and behind a slash that of the user in it whose key it is.
+fn holder_of(map: &ClusterMap, key: &AccessKey) -> String {
+    let account = map.users.get(&key.user).map_or("", |user| user.name.as_str());
+    match key.iam_user.as_ref().and_then(|name| map.iam.user(key.user, name.as_str())) {
+        Some(user) => format!("{account}/{}", user.profile.name),
+        None => account.to_owned(),
+    }
 }
 
 impl Admin {
@@ -56,10 +61,9 @@ impl Admin {
 
     pub(super) async fn create_key(&self, map: &ClusterMap, new: NewKey) -> Result<KeyReport, AdminProblem> {
         let user = find_user(map, &new.user)?;
-        let id = random_text(ACCESS_KEY_CHARS, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567");
-        let secret = random_text(SECRET_KEY_CHARS, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+        let (id, secret) = (access_key_id(), secret_key());
         let created_ms = self.clock.now_ms();
-        let key = AccessKey { user, secret: secret.clone(), created_ms };
+        let key = AccessKey::of_account(user, secret.clone(), created_ms);
         self.change(MapChange::CreateKey { id: id.clone(), key }).await?;
         Ok(KeyReport { access_key: id, secret_key: Some(secret), user: new.user, created_ms })
     }
@@ -98,10 +102,4 @@ fn report(id: UserId, user: &User) -> UserReport {
         admin: user.admin,
         created_ms: user.created_ms,
     }
-}
-
-/// Text of the system's cryptographic generator.
-fn random_text(chars: usize, alphabet: &[u8]) -> String {
-    let mut random = rand::rng();
-    (0..chars).map(|_| char::from(alphabet[random.random_range(0..alphabet.len())])).collect()
 }

@@ -60,6 +60,8 @@ impl From<MapRefusal> for AdminProblem {
             MapRefusal::UserOwnsBuckets => (StatusCode::CONFLICT, "UserOwnsBuckets"),
             MapRefusal::LastAdmin => (StatusCode::CONFLICT, "LastAdmin"),
             MapRefusal::KeyExists => (StatusCode::CONFLICT, "KeyExists"),
+            MapRefusal::TooManyKeys(_) => (StatusCode::CONFLICT, "TooManyKeys"),
+            MapRefusal::Iam(_) => (StatusCode::CONFLICT, "Iam"),
             MapRefusal::TooManyBuckets => (StatusCode::CONFLICT, "TooManyBuckets"),
             MapRefusal::NoSuchKmsKey => (StatusCode::NOT_FOUND, "NoSuchKmsKey"),
             MapRefusal::KmsKeyExists => (StatusCode::CONFLICT, "KmsKeyExists"),

@@ -13,10 +13,9 @@ use s3s::{S3Error, S3Request, S3Result, s3_error};
 
 use super::action::{Action, Judged, Rule, accompanying, rule};
 use super::facts::{self, Head};
-use super::pipeline::Rights;
 use super::promise::{self, NotBuilt};
 use super::subresource::{self, Misplaced};
-use super::{Access, Accounts, Operation, Resource, Signature};
+use super::{Access, Accounts, Caller, Operation, Resource, Signature, session_token};
 use crate::http::Peer;
 
 /// Stands in front of all S3 operations.
@@ -35,7 +34,6 @@ impl S3Access for Gatekeeper {
             operation.name_it(built.operation);
         }
         let map = self.accounts.map().await?;
-        refuse_session_token(cx)?;
         let (signature, peer) = (signature(cx), cx.extensions_mut().get::<Peer>().copied());
         let operation = cx.extensions_mut().get::<Operation>().cloned();
         // S3 says that a bucket does not exist before it asks who wants to know.
@@ -92,7 +90,7 @@ impl Gatekeeper {
         peer: Option<Peer>,
         cx: &S3AccessContext<'_>,
     ) -> S3Result<Access> {
-        let principal = principal(map, signature)?;
+        let caller = self.caller(map, signature, cx)?;
         let head = Head {
             operation: cx.s3_op().name(),
             headers: cx.headers(),
@@ -102,9 +100,22 @@ impl Gatekeeper {
             region: &self.region,
             now_ms: self.clock.now_ms(),
         };
-        let context = facts::facts(&principal, &head);
-        // Those who sign are accounts themselves: none of them is a user or a role of one.
-        Ok(Access::new(principal, Rights::default(), rule.action, context))
+        let context = facts::facts(&caller, &head);
+        Ok(Access::new(caller, rule.action, context))
+    }
+
+    /// Who signed, or nobody.
+    fn caller(&self, map: &ClusterMap, signature: Option<&Signature>, cx: &S3AccessContext<'_>) -> S3Result<Caller> {
+        let Some(signature) = signature else {
+            // A token without a signature proves nothing.
+            return match session_token(cx.uri(), cx.headers()) {
+                Some(_) => Err(s3_error!(InvalidToken)),
+                None => Ok(Caller::unbounded(Principal::Anonymous)),
+            };
+        };
+        // It may have been revoked since its signature was verified.
+        let (sessions, now_ms) = (self.accounts.sessions(), self.clock.now_ms());
+        Ok(Caller::identify(map, sessions, now_ms, &signature.access_key, signature.token.as_deref())?)
     }
 
     /// Whether the source's bucket is the one that the client means. Whether it may read the source is decided by the
@@ -127,29 +138,20 @@ pub(crate) fn access_of_account(
     (region, now_ms): (&str, u64),
 ) -> Access {
     let name = map.users.get(&account).map(|user| user.name.clone()).unwrap_or_default();
-    let principal = Principal::Account { id: account, name };
+    let caller = Caller::unbounded(Principal::Account { id: account, name });
     let peer = request.extensions.get::<Peer>().copied();
     let (headers, uri) = (&request.headers, &request.uri);
     let head = Head { operation, headers, uri, peer, signature: None, region, now_ms };
-    let context = facts::facts(&principal, &head);
-    Access::new(principal, Rights::default(), action, context)
+    let context = facts::facts(&caller, &head);
+    Access::new(caller, action, context)
 }
 
 /// The signature that s3s verified just now, or in an earlier pass of the same request.
 fn signature(cx: &mut S3AccessContext<'_>) -> Option<Signature> {
     match cx.credentials() {
-        Some(credentials) => Some(Signature::of_request(&credentials.access_key, cx.uri())),
+        Some(credentials) => Some(Signature::of_request(&credentials.access_key, cx.uri(), cx.headers())),
         None => cx.extensions_mut().get::<Signature>().cloned(),
     }
-}
-
-/// Who signed, or nobody.
-fn principal(map: &ClusterMap, signature: Option<&Signature>) -> S3Result<Principal> {
-    let Some(signature) = signature else { return Ok(Principal::Anonymous) };
-    // It may have been revoked since its signature was verified.
-    let key = map.keys.get(&signature.access_key).ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
-    let name = map.users.get(&key.user).map(|user| user.name.clone()).ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
-    Ok(Principal::Account { id: key.user, name })
 }
 
 /// Judges what can be judged before the operation looks at anything.
@@ -159,8 +161,9 @@ fn judge(access: &Access, rule: Rule, bucket: Option<(&str, &Bucket)>, cx: &S3Ac
         return Err(s3_error!(AccessDenied));
     }
     let Some((name, bucket)) = bucket else {
-        // To list one's buckets or to make one is every account's right; nothing else is about no bucket.
-        return if signed { Ok(()) } else { Err(s3_error!(AccessDenied)) };
+        // To list one's buckets or to make one is every account's right, and its users' who are given it; nothing else is
+        // about no bucket.
+        return if signed { judge_in_account(access, rule, cx) } else { Err(s3_error!(AccessDenied)) };
     };
     if matches!(rule.judged, Judged::Found | Judged::FoundSigned) {
         return Ok(());
@@ -172,6 +175,18 @@ fn judge(access: &Access, rule: Rule, bucket: Option<(&str, &Bucket)>, cx: &S3Ac
     access.check(rule.action, &Resource::key(name, bucket, key).of_version(of_version))?;
     let made = Resource::made(name, bucket, key, access.user());
     accompanying(cx.s3_op().name(), cx.headers()).into_iter().try_for_each(|action| access.check(action, &made))
+}
+
+/// Judges what is about no bucket that is there.
+fn judge_in_account(access: &Access, rule: Rule, cx: &S3AccessContext<'_>) -> S3Result {
+    let made = cx.s3_path().get_bucket_name();
+    let arn = format!("arn:aws:s3:::{}", made.unwrap_or("*"));
+    access.check_in_account(rule.action.name, &arn)?;
+    let is_grant = |name: &http::HeaderName| name == "x-amz-acl" || name.as_str().starts_with("x-amz-grant-");
+    if made.is_some() && cx.headers().keys().any(is_grant) {
+        access.check_in_account("s3:PutBucketAcl", &arn)?;
+    }
+    Ok(())
 }
 
 /// The bucket that the request is about, but for the one that it makes.
@@ -202,8 +217,10 @@ fn is_framing(encoding: &[u8]) -> bool {
 }
 
 fn is_expected_owner(headers: &HeaderMap, name: &str, bucket: &Bucket) -> S3Result<()> {
-    let owner = bucket.owner.to_string();
-    let expected = headers.get_all(name).iter().all(|value| value.as_bytes() == owner.as_bytes());
+    // S3 takes the account's number; clients of other systems send the canonical id, which is what listings show.
+    let names = [bucket.owner.number().to_string(), bucket.owner.to_string()];
+    let is_owner = |value: &http::HeaderValue| names.iter().any(|name| value.as_bytes() == name.as_bytes());
+    let expected = headers.get_all(name).iter().all(is_owner);
     if expected { Ok(()) } else { Err(s3_error!(AccessDenied)) }
 }
 
@@ -226,16 +243,6 @@ fn agrees_to_pay(bucket: &Bucket, caller: UserId, headers: &HeaderMap, query: Op
 /// Who asks, as [`S3Access::check`] found out.
 fn user(extensions: &Extensions) -> UserId {
     extensions.get::<Access>().map_or(UserId::ANONYMOUS, Access::user)
-}
-
-/// No sessions are handed out, so a session's token is never valid.
-fn refuse_session_token(cx: &S3AccessContext<'_>) -> S3Result<()> {
-    let in_query = cx.uri().query().is_some_and(|query| {
-        query
-            .split('&')
-            .any(|pair| pair.split('=').next().is_some_and(|key| key.eq_ignore_ascii_case("x-amz-security-token")))
-    });
-    if in_query || cx.headers().contains_key("x-amz-security-token") { Err(s3_error!(InvalidToken)) } else { Ok(()) }
 }
 
 fn misplaced(misplaced: Misplaced) -> S3Error {

@@ -40,13 +40,11 @@ pub(super) fn decide(grounds: &Grounds) -> bool {
     // A bucket's policy opens what its owner owns, and nobody else's objects.
     let policy_applies = grounds.owner == grounds.bucket_owner && (insider || !grounds.restricted);
     let policy = if policy_applies { grounds.bucket_policy } else { Verdict::Silent };
-    let by_resource = grounds.caller == Some(grounds.owner)
-        || grounds.granted
-        || matches!(policy, Verdict::Allow | Verdict::AllowAccount);
+    let by_resource = grounds.caller == Some(grounds.owner) || grounds.granted || policy.allows();
     match grounds.identity {
-        None | Some(Verdict::Allow | Verdict::AllowAccount) => by_resource,
+        None | Some(Verdict::Allow | Verdict::AllowAccount | Verdict::AllowSession) => by_resource,
         // Inside an account a resource may name a user by itself; across accounts both sides must agree.
-        Some(Verdict::Silent) => insider && policy == Verdict::Allow,
+        Some(Verdict::Silent) => insider && matches!(policy, Verdict::Allow | Verdict::AllowSession),
         Some(Verdict::Deny) => false,
     }
 }
@@ -54,8 +52,10 @@ pub(super) fn decide(grounds: &Grounds) -> bool {
 fn is_forbidden(grounds: &Grounds) -> bool {
     let own_root = grounds.caller == Some(grounds.bucket_owner) && grounds.identity.is_none();
     let by_bucket = grounds.bucket_policy == Verdict::Deny && !(grounds.mendable && own_root);
+    // A resource that names the very session opens itself to it, whatever the session was opened with.
+    let named = grounds.bucket_policy == Verdict::AllowSession;
     let beyond_session =
-        grounds.session.is_some_and(|session| session < Verdict::AllowAccount || session == Verdict::Deny);
+        grounds.session.is_some_and(|session| session == Verdict::Deny || !(session.allows() || named));
     by_bucket || grounds.identity == Some(Verdict::Deny) || beyond_session
 }
 
@@ -152,5 +152,9 @@ mod tests {
         assert!(decide(&session(Verdict::Allow)));
         assert!(!decide(&session(Verdict::Silent)));
         assert!(!decide(&session(Verdict::Deny)));
+        let named = |verdict| Grounds { bucket_policy: Verdict::AllowSession, ..session(verdict) };
+        assert!(decide(&named(Verdict::Silent)), "the resource names the session itself");
+        assert!(!decide(&named(Verdict::Deny)));
+        assert!(decide(&Grounds { identity: Some(Verdict::Silent), ..named(Verdict::Silent) }));
     }
 }

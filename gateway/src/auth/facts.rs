@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Carried, Signature};
+use super::{Caller, Carried, Signature};
 use crate::http::Peer;
 
 /// Headers whose values are keys of S3's by the same name.
@@ -54,9 +54,9 @@ pub(super) struct Head<'a> {
 }
 
 /// All that the head says.
-pub(super) fn facts(principal: &Principal, head: &Head<'_>) -> Context {
+pub(super) fn facts(caller: &Caller, head: &Head<'_>) -> Context {
     let mut context = Context::default();
-    add_principal(&mut context, principal);
+    add_caller(&mut context, caller);
     add_circumstances(&mut context, head);
     for (header, key) in HEADERS {
         for value in head.headers.get_all(*header) {
@@ -70,12 +70,24 @@ pub(super) fn facts(principal: &Principal, head: &Head<'_>) -> Context {
     context
 }
 
-fn add_principal(context: &mut Context, principal: &Principal) {
+fn add_caller(context: &mut Context, caller: &Caller) {
+    let principal = &caller.principal;
     let (kind, user) = match principal {
         Principal::Anonymous => ("Anonymous", "anonymous".to_owned()),
-        Principal::Account { id, .. } => ("Account", id.to_string()),
+        Principal::Account { id, .. } => ("Account", id.number().to_string()),
+        Principal::User { id, .. } => ("User", id.clone()),
+        Principal::Role { id, .. } => ("AssumedRole", id.clone()),
         Principal::Service(_) => ("Service", String::new()),
     };
+    if let Principal::User { name, .. } = principal {
+        context.add("aws:username", name.as_str());
+    }
+    for (key, value) in &caller.tags {
+        context.add(format!("aws:PrincipalTag/{key}"), value.as_str());
+    }
+    if let Some(session) = &caller.session {
+        context.add("aws:TokenIssueTime", time_text(session.issued_ms));
+    }
     context.add("aws:PrincipalType", kind);
     let is_service = matches!(principal, Principal::Service(_));
     context.add("aws:PrincipalIsAWSService", is_service.to_string());
@@ -83,7 +95,7 @@ fn add_principal(context: &mut Context, principal: &Principal) {
         context.add("aws:userid", user);
     }
     if let Some(account) = principal.account().filter(|account| *account != UserId::ANONYMOUS) {
-        context.add("aws:PrincipalAccount", account.to_string());
+        context.add("aws:PrincipalAccount", account.number().to_string());
     }
     if let Some(arn) = principal.arn() {
         context.add("aws:PrincipalArn", arn);
@@ -99,10 +111,7 @@ fn add_circumstances(context: &mut Context, head: &Head<'_>) {
     context.add("aws:RequestedRegion", head.region);
     let seconds = head.now_ms / 1000;
     context.add("aws:EpochTime", seconds.to_string());
-    if let Some(now) = i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-    {
-        context.add("aws:CurrentTime", now.format(&Rfc3339).unwrap_or_default());
-    }
+    context.add("aws:CurrentTime", time_text(head.now_ms));
     if let Some(signature) = head.signature {
         let version_2 = signature.carried == Carried::Form { version_2: true };
         context.add("s3:signatureversion", if version_2 { "AWS" } else { "AWS4-HMAC-SHA256" });
@@ -121,6 +130,13 @@ fn add_circumstances(context: &mut Context, head: &Head<'_>) {
         "PutObject" | "CopyObject" | "CompleteMultipartUpload" => context.add("s3:ObjectCreationOperation", "true"),
         _ => {}
     }
+}
+
+/// A time as conditions compare it, in whole seconds.
+fn time_text(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(&Rfc3339).unwrap_or_default()
 }
 
 fn add_query(context: &mut Context, head: &Head<'_>) {
@@ -188,7 +204,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
     use super::{Head, facts};
-    use crate::auth::{Carried, Signature};
+    use crate::auth::{Caller, Carried, Signature};
     use crate::http::Peer;
 
     fn of(operation: &str, uri: &str, headers: &[(&'static str, &'static str)]) -> Context {
@@ -197,9 +213,12 @@ mod tests {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let uri: Uri = uri.parse().expect("a URI");
-        let signature =
-            Signature { access_key: "KEY".to_owned(), carried: Carried::Url { signed_ms: 1_000_000_000_000 } };
-        let principal = Principal::Account { id: UserId([1; 32]), name: "alice".to_owned() };
+        let signature = Signature {
+            access_key: "KEY".to_owned(),
+            token: None,
+            carried: Carried::Url { signed_ms: 1_000_000_000_000 },
+        };
+        let caller = Caller::unbounded(Principal::Account { id: UserId([1; 32]), name: "alice".to_owned() });
         let head = Head {
             operation,
             headers: &map,
@@ -209,7 +228,7 @@ mod tests {
             region: "us-east-1",
             now_ms: 1_000_000_060_000,
         };
-        facts(&principal, &head)
+        facts(&caller, &head)
     }
 
     fn one(context: &Context, key: &str) -> Option<String> {
@@ -236,7 +255,7 @@ mod tests {
         ] {
             assert_eq!(one(&context, key).as_deref(), Some(value), "{key}");
         }
-        let arn = format!("arn:aws:iam::{}:root", UserId([1; 32]));
+        let arn = format!("arn:aws:iam::{}:root", UserId([1; 32]).number());
         assert_eq!(one(&context, "aws:PrincipalArn"), Some(arn));
     }
 

@@ -52,15 +52,15 @@ pub(crate) enum FormSignatureError {
 
 impl<'a> FormSignature<'a> {
     /// The key that signed `policy`, whose secret `secret_of` knows.
-    pub(crate) fn verify<'m>(
+    pub(crate) fn verify(
         &self,
-        secret_of: impl Fn(&str) -> Option<&'m str>,
+        secret_of: impl Fn(&str) -> Option<String>,
         region: &str,
         policy: &str,
     ) -> Result<&'a str, FormSignatureError> {
         let secret = |access_key| secret_of(access_key).ok_or(FormSignatureError::UnknownKey);
         let (access_key, matches) = match *self {
-            Self::V2 { access_key, signature } => (access_key, v2_matches(secret(access_key)?, policy, signature)),
+            Self::V2 { access_key, signature } => (access_key, v2_matches(&secret(access_key)?, policy, signature)),
             Self::V4 { algorithm, credential, date, signature } => {
                 if algorithm != ALGORITHM {
                     return Err(FormSignatureError::Malformed("x-amz-algorithm"));
@@ -68,7 +68,7 @@ impl<'a> FormSignature<'a> {
                 let access_key = key_of_credential(credential, date, region)?;
                 let signed_at = parse_date(date).ok_or(FormSignatureError::Malformed("x-amz-date"))?;
                 let time = UNIX_EPOCH + Duration::from_secs(signed_at);
-                let signing_key = generate_signing_key(secret(access_key)?, time, region, "s3");
+                let signing_key = generate_signing_key(&secret(access_key)?, time, region, "s3");
                 let computed = calculate_signature(signing_key, policy.as_bytes());
                 (access_key, computed.as_bytes().ct_eq(signature.as_bytes()).into())
             }
@@ -106,8 +106,8 @@ mod tests {
     const CREDENTIAL: &str = "AKIAIOSFODNN7EXAMPLE/20151229/us-east-1/s3/aws4_request";
     const DATE: &str = "20151229T000000Z";
 
-    fn secret_of(access_key: &str) -> Option<&'static str> {
-        (access_key == "AKIAIOSFODNN7EXAMPLE").then_some("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    fn secret_of(access_key: &str) -> Option<String> {
+        (access_key == "AKIAIOSFODNN7EXAMPLE").then(|| "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".to_owned())
     }
 
     fn v4<'a>(credential: &'a str, date: &'a str, signature: &'a str) -> FormSignature<'a> {

@@ -9,8 +9,8 @@ use super::{Accounts, MapUnreachable};
 impl S3Auth for Accounts {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         let map = self.map().await?;
-        let key = map.keys.get(access_key).ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
-        Ok(SecretKey::from(key.secret.as_str()))
+        let secret = self.secret_of(&map, access_key).ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
+        Ok(SecretKey::from(secret))
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn may_deliver_logs((source, owner): (&str, UserId), target: LogTarge
     });
     match by_policy {
         Verdict::Deny => false,
-        Verdict::Allow | Verdict::AllowAccount => true,
+        Verdict::Allow | Verdict::AllowAccount | Verdict::AllowSession => true,
         Verdict::Silent => is_granted(target.bucket),
     }
 }

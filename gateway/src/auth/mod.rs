@@ -13,6 +13,7 @@
 
 pub mod access;
 pub mod action;
+mod caller;
 mod decide;
 mod facts;
 pub(crate) mod form_signature;
@@ -21,6 +22,7 @@ mod log_delivery;
 mod pipeline;
 pub mod promise;
 mod resource;
+mod sessions;
 pub mod sigv4;
 pub(crate) mod subresource;
 pub mod supported;
@@ -33,10 +35,15 @@ use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
 use parking_lot::Mutex;
 
+use crate::kms::MasterKeys;
+
+pub(crate) use caller::{Caller, Unrecognised, session_arn};
 pub(crate) use facts::of_tags as facts_of_tags;
 pub(crate) use log_delivery::{LogTarget, may_deliver_logs};
 pub use pipeline::Access;
 pub use resource::Resource;
+pub use sessions::Sessions;
+pub(crate) use sessions::{NoRandomness, Session, SessionOf};
 
 /// How long a request waits for the map's lease to be renewed: an election of its leader takes 1.5 - 3 s.
 const LEASE_WAIT: Duration = Duration::from_secs(8);
@@ -118,6 +125,8 @@ impl Operation {
 pub(crate) struct Signature {
     /// Whose it is.
     pub(crate) access_key: String,
+    /// What came with it, where the key is a session's.
+    pub(crate) token: Option<String>,
     /// Where it was.
     pub(crate) carried: Carried,
 }
@@ -141,20 +150,29 @@ pub(crate) enum Carried {
 
 impl Signature {
     /// The signature of a request for `uri`, by that key.
-    pub(crate) fn of_request(access_key: &str, uri: &http::Uri) -> Self {
+    pub(crate) fn of_request(access_key: &str, uri: &http::Uri, headers: &http::HeaderMap) -> Self {
         let signed_at = facts::query(uri).find(|(name, _)| name.eq_ignore_ascii_case("x-amz-date"));
+        let token = session_token(uri, headers);
         let carried = match signed_at.and_then(|(_, date)| sigv4::parse_date(&date)) {
             Some(seconds) => Carried::Url { signed_ms: seconds * 1000 },
             None => Carried::Header,
         };
-        Self { access_key: access_key.to_owned(), carried }
+        Self { access_key: access_key.to_owned(), token, carried }
     }
+}
+
+/// The token of a session, in a header or in a presigned URL.
+pub(crate) fn session_token(uri: &http::Uri, headers: &http::HeaderMap) -> Option<String> {
+    let name = "x-amz-security-token";
+    let in_header = headers.get(name).map(|token| String::from_utf8_lossy(token.as_bytes()).into_owned());
+    in_header.or_else(|| facts::query(uri).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, token)| token))
 }
 
 /// Users, keys and buckets as the cluster map has them under its lease: what was revoked is not in force anywhere.
 #[derive(Clone)]
 pub struct Accounts {
     watch: MapWatch,
+    sessions: Arc<Sessions>,
 }
 
 /// The map's lease ran out and could not be renewed in time: nobody can be recognised now.
@@ -163,9 +181,20 @@ pub struct Accounts {
 pub struct MapUnreachable;
 
 impl Accounts {
-    /// Accounts as the watched map has them.
-    pub fn new(watch: MapWatch) -> Self {
-        Self { watch }
+    /// Accounts as the watched map has them, and the sessions of a cluster with these master keys.
+    pub fn new(watch: MapWatch, masters: &MasterKeys) -> Self {
+        Self { watch, sessions: Arc::new(Sessions::new(masters)) }
+    }
+
+    /// The temporary credentials that the cluster gives out.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// What a key signs with, if it is known: an account's, a user's, or a session's.
+    pub(crate) fn secret_of(&self, map: &ClusterMap, access_key: &str) -> Option<String> {
+        let lasting = map.active_key(access_key).map(|key| key.secret.clone());
+        lasting.or_else(|| self.sessions.secret_of(access_key))
     }
 
     /// The map, if its lease holds now.

@@ -2,16 +2,17 @@
 //! the other, and [`decide`] between them.
 //!
 //! Policies of users, groups and roles join as [`Rights::identity`], those of sessions as [`Rights::session`]: whoever finds
-//! out who asks ([`super::access`]) gathers them, and the same engine judges them here.
+//! out who asks ([`super::caller`]) gathers them, and the same engine judges them here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use annulus_common::object::UserId;
-use annulus_common::policy::{Context, Policy, Principal, Question, Verdict};
+use annulus_common::policy::{Context, IdentityPolicy, Principal, Question, Verdict};
 use s3s::{S3Result, s3_error};
 use tracing::debug;
 
+use super::Caller;
 use super::action::{Action, LIST_BUCKET, is_bucket_owners};
 use super::decide::{Grounds, decide};
 use super::resource::Resource;
@@ -29,9 +30,8 @@ pub struct Access {
 
 #[derive(Debug)]
 struct Asking {
-    principal: Principal,
+    caller: Caller,
     user: UserId,
-    rights: Rights,
     action: Action,
     context: Context,
     /// Whether something was allowed by an access control list alone.
@@ -42,18 +42,16 @@ struct Asking {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Rights {
     /// Those of a user with its groups, or of a role. An account itself has none and needs none.
-    pub(super) identity: Option<Vec<Arc<Policy>>>,
+    pub(super) identity: Option<Vec<Arc<IdentityPolicy>>>,
     /// Those that a session was opened with, which may do nothing beyond them.
-    pub(super) session: Option<Vec<Arc<Policy>>>,
+    pub(super) session: Option<Vec<Arc<IdentityPolicy>>>,
 }
 
 impl Access {
     /// What is known of a request before its operation looks at anything.
-    pub(super) fn new(principal: Principal, rights: Rights, action: Action, context: Context) -> Self {
-        let user = principal.account().unwrap_or(UserId::ANONYMOUS);
-        Self {
-            request: Arc::new(Asking { principal, user, rights, action, context, needed_list: AtomicBool::new(false) }),
-        }
+    pub(super) fn new(caller: Caller, action: Action, context: Context) -> Self {
+        let user = caller.principal.account().unwrap_or(UserId::ANONYMOUS);
+        Self { request: Arc::new(Asking { caller, user, action, context, needed_list: AtomicBool::new(false) }) }
     }
 
     /// The account that asks, or [`UserId::ANONYMOUS`].
@@ -68,10 +66,11 @@ impl Access {
 
     /// Who asks, as access logs name it: an account by its canonical id, whoever belongs to one by its ARN, nobody not at all.
     pub(crate) fn requester(&self) -> Option<String> {
-        match &self.request.principal {
+        match &self.request.caller.principal {
             Principal::Anonymous => None,
             Principal::Account { id, .. } => Some(id.to_string()),
-            principal @ Principal::Service(_) => principal.arn(),
+            Principal::Role { session, .. } => Some(session.clone()),
+            principal @ (Principal::User { .. } | Principal::Service(_)) => principal.arn(),
         }
     }
 
@@ -106,6 +105,14 @@ impl Access {
         is_bucket_owners(action) && self.user() == resource.bucket.owner
     }
 
+    /// Refuses what the caller's own account has not given it: what is about no bucket of another's.
+    pub(super) fn check_in_account(&self, action: &str, arn: &str) -> S3Result {
+        let request = &*self.request;
+        let question =
+            Question { principal: &request.caller.principal, action, resource: arn, context: &request.context };
+        if request.caller.rights.allow(&question) { Ok(()) } else { Err(s3_error!(AccessDenied)) }
+    }
+
     fn may_in(&self, action: Action, resource: &Resource<'_>, context: &Context) -> bool {
         let name = if resource.of_version { action.of_version } else { action.name };
         let mut grounds = self.without_policies(action, name, resource);
@@ -123,7 +130,7 @@ impl Access {
     fn without_policies(&self, action: Action, name: &str, resource: &Resource<'_>) -> Grounds {
         let by_place = self.is_by_place(action, resource);
         Grounds {
-            caller: self.request.principal.account(),
+            caller: self.request.caller.principal.account(),
             bucket_owner: resource.bucket.owner,
             owner: resource.owner(),
             bucket_policy: Verdict::Silent,
@@ -138,17 +145,18 @@ impl Access {
     /// What is known of the request is gathered and asked only where there is a policy to ask.
     fn add_policies(&self, grounds: &mut Grounds, action: &str, resource: &Resource<'_>, context: &Context) {
         let (request, bucket_policy) = (&*self.request, resource.bucket.config.policy.as_deref());
-        if bucket_policy.is_none() && !request.rights.are_bounded() {
+        let rights = &request.caller.rights;
+        if bucket_policy.is_none() && !rights.are_bounded() {
             return;
         }
         let (arn, context) = (resource.arn(), context.with(resource.facts()));
-        let question = Question { principal: &request.principal, action, resource: &arn, context: &context };
+        let question = Question { principal: &request.caller.principal, action, resource: &arn, context: &context };
         if let Some(policy) = bucket_policy {
             grounds.bucket_policy = policy.judge(&question);
             grounds.restricted = policy.is_public() && resource.restricts_public();
         }
-        grounds.identity = Rights::judge(request.rights.identity.as_deref(), &question);
-        grounds.session = Rights::judge(request.rights.session.as_deref(), &question);
+        grounds.identity = Rights::judge(rights.identity.as_deref(), &question);
+        grounds.session = Rights::judge(rights.session.as_deref(), &question);
     }
 }
 
@@ -157,8 +165,16 @@ impl Rights {
         self.identity.is_some() || self.session.is_some()
     }
 
+    /// Whether the account lets the one who asks do something in it.
+    pub(super) fn allow(&self, question: &Question<'_>) -> bool {
+        let given = |policies: &Option<Vec<Arc<IdentityPolicy>>>| {
+            Self::judge(policies.as_deref(), question).is_none_or(Verdict::allows)
+        };
+        given(&self.identity) && given(&self.session)
+    }
+
     /// The strongest that one of the policies says; nothing where there are none to ask.
-    fn judge(policies: Option<&[Arc<Policy>]>, question: &Question<'_>) -> Option<Verdict> {
+    pub(super) fn judge(policies: Option<&[Arc<IdentityPolicy>]>, question: &Question<'_>) -> Option<Verdict> {
         let judged = policies?.iter().map(|policy| policy.judge(question));
         Some(judged.max().unwrap_or(Verdict::Silent))
     }

@@ -103,7 +103,7 @@ impl<'a> Resource<'a> {
 
     /// What conditions can ask of it.
     pub(super) fn facts(&self) -> Vec<(String, String)> {
-        let account = self.bucket.owner.to_string();
+        let account = self.bucket.owner.number().to_string();
         let mut facts =
             vec![("aws:ResourceAccount".to_owned(), account.clone()), ("s3:ResourceAccount".to_owned(), account)];
         if let Subject::Object(found) = self.subject {

@@ -1,5 +1,5 @@
-//! Verifies requests that carry a SigV4 signature in their `Authorization` header and do not go through s3s: `/upload`
-//! and the admin API. See "Signature Calculations for the Authorization Header" in the S3 API reference.
+//! Verifies requests that carry a SigV4 signature in their `Authorization` header and do not go through s3s: `/upload`,
+//! the admin API, and IAM's and STS's. See "Signature Calculations for the Authorization Header" in the S3 API reference.
 //!
 //! Only the head is judged. The payload's hash is part of what was signed, so the caller must compare the body with
 //! [`Signed::payload`] when one was given. Signed chunks and presigned URLs are for S3 alone.
@@ -28,6 +28,21 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove
 const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
 
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
+/// What requests may be signed for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope<'a> {
+    pub(crate) regions: &'a [&'a str],
+    pub(crate) services: &'a [&'a str],
+}
+
+/// A signature that holds, whoever has the key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Verified {
+    pub(crate) access_key: String,
+    pub(crate) service: String,
+    payload: SignedPayload,
+}
 
 /// A request whose signature holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -73,16 +88,19 @@ pub enum SignatureError {
     /// Something that changes the request's meaning is not covered by the signature.
     #[error("there are headers that were not signed")]
     UnsignedHeader,
-    /// Session tokens are not handed out.
+    /// Sessions have no business here.
     #[error("the session token is not valid")]
     Token,
+    /// The key is that of a user in an account: what is asked for is the account's own business.
+    #[error("the access key is that of a user of an account, not the account's own")]
+    NotAccount,
 }
 
 impl SignatureError {
     /// S3's error code.
     pub fn code(self) -> &'static str {
         match self {
-            Self::Missing | Self::UnsignedHeader => "AccessDenied",
+            Self::Missing | Self::UnsignedHeader | Self::NotAccount => "AccessDenied",
             Self::Malformed | Self::WrongScope => "AuthorizationHeaderMalformed",
             Self::UnknownKey => "InvalidAccessKeyId",
             Self::Skewed => "RequestTimeTooSkewed",
@@ -105,13 +123,32 @@ pub fn is_signed(headers: &HeaderMap) -> bool {
     headers.get(http::header::AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(ALGORITHM.as_bytes()))
 }
 
-/// Verifies the signature of a request's head.
+/// Verifies the signature of a request's head, by a key of an account's own.
 pub fn verify(map: &ClusterMap, region: &str, now_ms: u64, head: &Parts) -> Result<Signed, SignatureError> {
-    let authorization = Authorization::parse(header(&head.headers, "authorization")?.ok_or(SignatureError::Missing)?)?;
     if head.headers.contains_key("x-amz-security-token") {
         return Err(SignatureError::Token);
     }
-    if authorization.region != region || authorization.service != "s3" {
+    let scope = Scope { regions: &[region], services: &["s3"] };
+    let secret_of = |access_key: &str| map.active_key(access_key).map(|key| key.secret.clone());
+    let Verified { access_key, payload, .. } = verify_in(scope, secret_of, now_ms, head, None)?;
+    let key = map.active_key(&access_key).ok_or(SignatureError::UnknownKey)?;
+    if key.iam_user.is_some() {
+        return Err(SignatureError::NotAccount);
+    }
+    Ok(Signed { user: key.user, access_key, payload })
+}
+
+/// Verifies the signature of a request's head and, where it is here already, its body.
+pub(crate) fn verify_in(
+    scope: Scope<'_>,
+    secret_of: impl Fn(&str) -> Option<String>,
+    now_ms: u64,
+    head: &Parts,
+    body: Option<&[u8]>,
+) -> Result<Verified, SignatureError> {
+    let authorization = Authorization::parse(header(&head.headers, "authorization")?.ok_or(SignatureError::Missing)?)?;
+    let (region, service) = (authorization.region, authorization.service);
+    if !scope.regions.contains(&region) || !scope.services.contains(&service) {
         return Err(SignatureError::WrongScope);
     }
     let date = header(&head.headers, "x-amz-date")?.ok_or(SignatureError::Malformed)?;
@@ -120,19 +157,24 @@ pub fn verify(map: &ClusterMap, region: &str, now_ms: u64, head: &Parts) -> Resu
     if signed_at.abs_diff(now_ms / 1000) > SKEW_MAX.as_secs() {
         return Err(SignatureError::Skewed);
     }
-    let key = map.keys.get(authorization.access_key).ok_or(SignatureError::UnknownKey)?;
+    let secret = secret_of(authorization.access_key).ok_or(SignatureError::UnknownKey)?;
     covers_everything(&head.headers, &authorization.signed_headers)?;
-    let payload_hash = header(&head.headers, "x-amz-content-sha256")?.ok_or(SignatureError::Malformed)?;
-    let payload = parse_payload(payload_hash)?;
+    let payload_hash = match body {
+        // Services other than S3 say nothing of the body in a header.
+        Some(body) => hex::encode(Sha256::digest(body)),
+        None => header(&head.headers, "x-amz-content-sha256")?.ok_or(SignatureError::Malformed)?.to_owned(),
+    };
+    let payload = parse_payload(&payload_hash)?;
     let time = UNIX_EPOCH + Duration::from_secs(signed_at);
-    let signing_key = generate_signing_key(&key.secret, time, region, "s3");
+    let signing_key = generate_signing_key(&secret, time, region, service);
     // Clients sign the path as they send it, or as S3 would encode it.
     for path in [head.uri.path().to_owned(), canonical_path(head.uri.path())] {
-        let request = canonical_request(head, &path, &authorization.signed_headers, payload_hash)?;
+        let request = canonical_request(head, &path, &authorization.signed_headers, &payload_hash)?;
         let text = format!("{ALGORITHM}\n{date}\n{}\n{}", authorization.scope, hex::encode(Sha256::digest(request)));
         let signature = calculate_signature(&signing_key, text.as_bytes());
         if bool::from(signature.as_bytes().ct_eq(authorization.signature.as_bytes())) {
-            return Ok(Signed { user: key.user, access_key: authorization.access_key.to_owned(), payload });
+            let (access_key, service) = (authorization.access_key.to_owned(), service.to_owned());
+            return Ok(Verified { access_key, service, payload });
         }
     }
     Err(SignatureError::Mismatch)

@@ -122,7 +122,7 @@ impl Target {
         let access_key = self.access_key.clone().ok_or(CliError::Credentials("AWS_ACCESS_KEY_ID"))?;
         let secret_key =
             std::env::var("AWS_SECRET_ACCESS_KEY").map_err(|_| CliError::Credentials("AWS_SECRET_ACCESS_KEY"))?;
-        let signer = Signer { access_key, secret_key, region: self.region.clone() };
+        let signer = Signer { access_key, secret_key, region: self.region.clone(), token: None };
         Ok(AdminClient::new(&self.endpoint, signer))
     }
 }

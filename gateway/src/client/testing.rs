@@ -345,6 +345,7 @@ pub(crate) fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
         users: BTreeMap::new(),
         keys: BTreeMap::new(),
         kms_keys: Default::default(),
+        iam: Default::default(),
     }
 }
 

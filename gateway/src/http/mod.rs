@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::map::watch::MapWatch;
 use annulus_common::telemetry::Metrics;
 
 use self::addressing::Addressing;
@@ -73,19 +72,20 @@ pub struct Handlers {
     pub operations: Option<Arc<dyn Handler>>,
     /// `/upload` and `/upload/...`.
     pub upload: Option<Arc<dyn Handler>>,
+    /// IAM and STS: forms that are posted to `/`.
+    pub iam: Option<Arc<dyn Handler>>,
 }
 
 /// The service over the operations, ready for [`serve`].
 pub fn service(
     config: GatewayHttpConfig,
     objects: Arc<Objects>,
-    watch: MapWatch,
+    accounts: Accounts,
     clock: SharedClock,
     handlers: Handlers,
     metrics: Arc<Metrics>,
     access_log: Arc<AccessLog>,
 ) -> GatewayService {
-    let accounts = Accounts::new(watch);
     let addressing = Addressing::new(&config.domains);
     let s3 = second_pass::s3_service(&config, objects, accounts.clone(), clock.clone(), &addressing);
     let forms = Forms { s3: s3.clone(), accounts: accounts.clone(), region: config.region.clone(), clock };

@@ -99,7 +99,7 @@ impl S3Route for SecondPass {
 
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         if let Some(credentials) = request.credentials.take() {
-            request.extensions.insert(Signature::of_request(&credentials.access_key, &request.uri));
+            request.extensions.insert(Signature::of_request(&credentials.access_key, &request.uri, &request.headers));
             let target = self.addressing.target(&request.headers, &request.uri);
             if has_xml_body(&request.method, &request.uri, &target) {
                 take_xml(&mut request).await?;

@@ -24,6 +24,7 @@ use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers};
 use crate::access_log::AccessLog;
 use crate::auth::{Accounts, Operation, subresource};
+use crate::iam;
 use crate::s3::NamedByHost;
 
 /// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
@@ -67,6 +68,7 @@ pub(super) struct PeerService {
 enum Server {
     Operations,
     Upload,
+    Iam,
     Website(Target),
     S3(Target),
 }
@@ -154,7 +156,7 @@ impl Shared {
         }
         let target = self.addressing.target(request.headers(), request.uri());
         // A bucket that the host names has every path.
-        let beside = beside_s3(request.method(), request.uri().path()).filter(|_| !target.by_host);
+        let beside = beside_s3(request.method(), request.uri().path(), request.headers()).filter(|_| !target.by_host);
         beside.unwrap_or(Server::S3(target))
     }
 
@@ -163,7 +165,7 @@ impl Shared {
         let (target, is_website) = match server {
             Server::S3(target) => (target, false),
             Server::Website(target) => (target, true),
-            Server::Operations | Server::Upload => return None,
+            Server::Operations | Server::Upload | Server::Iam => return None,
         };
         let place = (target.bucket.as_deref(), target.key.as_str(), is_website);
         Recording::begin(&self.access_log, self.accounts.current().as_deref(), request, place, peer)
@@ -183,6 +185,7 @@ impl Shared {
             }
             Server::Operations => (&self.handlers.operations, "operations"),
             Server::Upload => (&self.handlers.upload, "upload"),
+            Server::Iam => (&self.handlers.iam, "iam"),
         };
         operation.name_it(name);
         match handler {
@@ -245,13 +248,15 @@ impl Shared {
 
 /// `/upload` is the one path outside `/-/` that is not S3's. What nobody serves there is left to S3, which answers that no
 /// bucket has that name.
-fn beside_s3(method: &Method, path: &str) -> Option<Server> {
+fn beside_s3(method: &Method, path: &str, headers: &HeaderMap) -> Option<Server> {
     let under = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let is_read = *method == Method::GET || *method == Method::HEAD;
     if under("/-") {
         Some(Server::Operations)
     } else if (*method == Method::POST && path.trim_end_matches('/') == "/upload") || (is_read && under("/upload")) {
         Some(Server::Upload)
+    } else if *method == Method::POST && path == "/" && iam::is_call(headers) {
+        Some(Server::Iam)
     } else {
         None
     }
@@ -373,23 +378,37 @@ async fn take_unsized(request: Request<Incoming>) -> Result<Request<s3s::Body>, 
 
 #[cfg(test)]
 mod tests {
-    use http::Method;
+    use http::{HeaderMap, HeaderValue, Method};
 
     use super::{Server, beside_s3};
 
+    fn beside(method: Method, path: &str) -> Option<Server> {
+        beside_s3(&method, path, &HeaderMap::new())
+    }
+
     #[test]
     fn what_is_not_s3_is_told_apart() {
-        assert_eq!(beside_s3(&Method::GET, "/-/health/live"), Some(Server::Operations));
-        assert_eq!(beside_s3(&Method::GET, "/-"), Some(Server::Operations));
-        assert_eq!(beside_s3(&Method::POST, "/upload"), Some(Server::Upload));
-        assert_eq!(beside_s3(&Method::GET, "/upload/x"), Some(Server::Upload));
+        assert_eq!(beside(Method::GET, "/-/health/live"), Some(Server::Operations));
+        assert_eq!(beside(Method::GET, "/-"), Some(Server::Operations));
+        assert_eq!(beside(Method::POST, "/upload"), Some(Server::Upload));
+        assert_eq!(beside(Method::GET, "/upload/x"), Some(Server::Upload));
+    }
+
+    #[test]
+    fn forms_posted_to_the_root_are_calls() {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"));
+        assert_eq!(beside_s3(&Method::POST, "/", &headers), Some(Server::Iam));
+        assert_eq!(beside_s3(&Method::POST, "/b", &headers), None);
+        assert_eq!(beside_s3(&Method::PUT, "/", &headers), None);
+        assert_eq!(beside(Method::POST, "/"), None);
     }
 
     #[test]
     fn the_rest_is_s3() {
         for path in ["/", "/uploads", "/uploads/x", "/-x/y", "/b/-/x", "/b/upload", "//upload"] {
-            assert_eq!(beside_s3(&Method::GET, path), None, "{path}");
+            assert_eq!(beside(Method::GET, path), None, "{path}");
         }
-        assert_eq!(beside_s3(&Method::PUT, "/upload"), None, "no bucket has that name, says S3");
+        assert_eq!(beside(Method::PUT, "/upload"), None, "no bucket has that name, says S3");
     }
 }

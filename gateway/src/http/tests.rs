@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{GatewayHttpConfig, Handlers, serve, service};
 use crate::access_log::AccessLog;
+use crate::auth::Accounts;
 use crate::client::testing::FakeCluster;
 use crate::kms::{LocalKeys, MasterKey, MasterKeys, SecretKey};
 use crate::object::Objects;
@@ -166,11 +167,12 @@ async fn gateway() -> Gateway {
     let watch = client.watch().clone();
     let clock = SystemClock::shared();
     let masters = MasterKeys::new(MasterKey::new(SecretKey::new([1; 32])), Vec::new());
+    let accounts = Accounts::new(watch, &masters);
     let keys = Arc::new(LocalKeys::new(client.clone(), masters, clock.clone()));
     let objects = Arc::new(Objects::new(client, keys, clock.clone()));
     let (config, handlers, metrics) = (GatewayHttpConfig::default(), Handlers::default(), Metrics::new());
     let access_log = AccessLog::new(clock.clone(), metrics.clone(), Duration::from_secs(60));
-    let service = service(config, objects, watch, clock, handlers, metrics, access_log);
+    let service = service(config, objects, accounts, clock, handlers, metrics, access_log);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let serving = tokio::spawn(serve(listener, service, std::future::pending()));
@@ -184,7 +186,7 @@ fn user(name: &str) -> User {
 }
 
 fn key(name: &str, user: UserId) -> AccessKey {
-    AccessKey { user, secret: format!("{name}-secret"), created_ms: 0 }
+    AccessKey::of_account(user, format!("{name}-secret"), 0)
 }
 
 async fn put(gateway: &Gateway, path: &str, body: &str) {

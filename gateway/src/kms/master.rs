@@ -97,6 +97,11 @@ impl MasterKeys {
         Ok(Self::new(current, keys.collect()))
     }
 
+    /// A key for another purpose out of each of them, the current one's first.
+    pub(crate) fn derived(&self, purpose: &[u8]) -> Vec<SecretKey> {
+        [&self.current].into_iter().chain(&self.previous).map(|master| master.key.expand(&[purpose])).collect()
+    }
+
     pub(super) fn current(&self) -> &MasterKey {
         &self.current
     }

@@ -316,7 +316,7 @@ fn initial_map(
     let nodes = nodes.into_iter().map(|profile| Node::new(profile, NodeState::Active));
     let nodes: BTreeMap<NodeId, Node> = (1..).map(NodeId).zip(nodes).collect();
     let user = UserId(rand::random());
-    let key = AccessKey { user, secret: root.secret_key.clone(), created_ms: now_ms };
+    let key = AccessKey::of_account(user, root.secret_key.clone(), now_ms);
     let root_user = User {
         name: "root".to_owned(),
         display_name: "root".to_owned(),
@@ -340,6 +340,7 @@ fn initial_map(
         users: BTreeMap::from([(user, root_user)]),
         keys: BTreeMap::from([(root.access_key.clone(), key)]),
         kms_keys: Default::default(),
+        iam: Default::default(),
     })
 }
 

@@ -3,7 +3,11 @@
 //! what it does to the map is not.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use annulus_common::iam::{
+    EntityKey, FoldedName, Group, IamChange, Kind, ManagedPolicy, Record, Role, User as IamUser,
+};
 use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId};
 use annulus_common::map::change::{MapChange, MapEntry, MapReply};
 use annulus_common::map::{AccessKey, Bucket, ClusterMap, KmsKey, LayoutStep, MapVersion, Moves, Node, User};
@@ -28,6 +32,10 @@ const BUCKET: u8 = b'b';
 const USER: u8 = b'u';
 const KEY: u8 = b'k';
 const KMS_KEY: u8 = b'm';
+const IAM_USER: u8 = b'U';
+const IAM_GROUP: u8 = b'G';
+const IAM_ROLE: u8 = b'R';
+const IAM_POLICY: u8 = b'P';
 const HISTORY: u8 = b'h';
 
 /// What every change changes.
@@ -82,6 +90,8 @@ pub enum Part {
     Key(String),
     /// A key of the key service.
     KmsKey(String),
+    /// An identity of an account.
+    Iam(Record),
 }
 
 /// The range that holds everything of group 0.
@@ -102,7 +112,8 @@ pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
         MapChange::CreateUser { id, .. } | MapChange::SetUserQuota { id, .. } => vec![Part::User(*id)],
         MapChange::DeleteUser { id } => {
             let keys = map.keys.iter().filter(|(_, key)| key.user == *id).map(|(key, _)| Part::Key(key.clone()));
-            keys.chain([Part::User(*id)]).collect()
+            let identities = map.iam.records_of(*id).into_iter().map(Part::Iam);
+            keys.chain(identities).chain([Part::User(*id)]).collect()
         }
         MapChange::CreateKey { id, .. } | MapChange::DeleteKey { id } => vec![Part::Key(id.clone())],
         MapChange::RegisterNode { node, profile } => {
@@ -117,6 +128,22 @@ pub fn touched(map: &ClusterMap, change: &MapChange) -> Vec<Part> {
         MapChange::CreateKmsKey { name, .. }
         | MapChange::EnableKmsKey { name, .. }
         | MapChange::PutKmsKeyVersion { name, .. } => vec![Part::KmsKey(name.clone())],
+        MapChange::Iam { account, change } => {
+            let identities = map.iam.touched(*account, change).into_iter().map(Part::Iam);
+            identities.chain(keys_of_identities(map, *account, change).into_iter().map(Part::Key)).collect()
+        }
+    }
+}
+
+/// The access keys that a change of identities touches.
+fn keys_of_identities(map: &ClusterMap, account: UserId, change: &IamChange) -> Vec<String> {
+    match change {
+        IamChange::ActivateKey { id, .. } => vec![id.clone()],
+        IamChange::Rename { of, .. } if of.kind == Kind::User => {
+            let user = FoldedName::of(&of.name);
+            map.keys.iter().filter(|(_, key)| key.is_of(account, &user)).map(|(id, _)| id.clone()).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -144,7 +171,9 @@ pub fn put_whole(map: &ClusterMap, batch: &mut Batch) {
     let users = map.users.keys().map(|id| Part::User(*id));
     let keys = map.keys.keys().map(|id| Part::Key(id.clone()));
     let kms_keys = map.kms_keys.keys().map(|name| Part::KmsKey(name.clone()));
-    nodes.chain(buckets).chain(users).chain(keys).chain(kms_keys).for_each(|part| put_part(map, &part, batch));
+    let identities = map.iam.records().into_iter().map(Part::Iam);
+    let parts = nodes.chain(buckets).chain(users).chain(keys).chain(kms_keys).chain(identities);
+    parts.for_each(|part| put_part(map, &part, batch));
 }
 
 /// Writes what a change made of `map`: the parts it touched, the counters, and the change itself.
@@ -165,6 +194,15 @@ fn put_part(map: &ClusterMap, part: &Part, batch: &mut Batch) {
         Part::User(id) => put_or_delete(batch, key(USER, &id.0), map.users.get(id)),
         Part::Key(id) => put_or_delete(batch, key(KEY, id.as_bytes()), map.keys.get(id)),
         Part::KmsKey(name) => put_or_delete(batch, key(KMS_KEY, name.as_bytes()), map.kms_keys.get(name)),
+        Part::Iam(Record { kind, key: of }) => {
+            let iam = &map.iam;
+            match kind {
+                Kind::User => put_or_delete(batch, identity_key(IAM_USER, of), iam.users.get(of)),
+                Kind::Group => put_or_delete(batch, identity_key(IAM_GROUP, of), iam.groups.get(of)),
+                Kind::Role => put_or_delete(batch, identity_key(IAM_ROLE, of), iam.roles.get(of)),
+                Kind::Policy => put_or_delete(batch, identity_key(IAM_POLICY, of), iam.policies.get(of)),
+            }
+        }
     }
 }
 
@@ -207,6 +245,18 @@ fn take_record(loaded: &mut Loaded, record_key: &[u8], value: &[u8]) -> Result<(
         KMS_KEY => {
             map.kms_keys.insert(text(id)?, parse::<KmsKey>(value)?);
         }
+        IAM_USER => {
+            map.iam.users.insert(identity(id)?, Arc::new(parse::<IamUser>(value)?));
+        }
+        IAM_GROUP => {
+            map.iam.groups.insert(identity(id)?, Arc::new(parse::<Group>(value)?));
+        }
+        IAM_ROLE => {
+            map.iam.roles.insert(identity(id)?, Arc::new(parse::<Role>(value)?));
+        }
+        IAM_POLICY => {
+            map.iam.policies.insert(identity(id)?, Arc::new(parse::<ManagedPolicy>(value)?));
+        }
         HISTORY => loaded.history.push_back(parse(value)?),
         _ => return Err(corrupt("a record of an unknown kind")),
     }
@@ -244,6 +294,7 @@ fn begin(layout: Layout, counters: Counters) -> Loaded {
         users: Default::default(),
         keys: Default::default(),
         kms_keys: Default::default(),
+        iam: Default::default(),
     };
     Loaded { map, history: VecDeque::new() }
 }
@@ -257,6 +308,16 @@ fn key(kind: u8, id: &[u8]) -> Bytes {
     key.push(kind);
     key.extend_from_slice(id);
     key.into()
+}
+
+/// The account's id, then the folded name.
+fn identity_key(kind: u8, of: &EntityKey) -> Bytes {
+    key(kind, &[&of.account.0[..], of.name.as_str().as_bytes()].concat())
+}
+
+fn identity(id: &[u8]) -> Result<EntityKey, KvError> {
+    let (account, name) = id.split_first_chunk::<32>().ok_or_else(|| corrupt("an identity's key"))?;
+    Ok(EntityKey::new(UserId(*account), &text(name)?))
 }
 
 fn history_key(version: MapVersion) -> Bytes {

@@ -30,5 +30,6 @@ pub(super) fn map_of(placement: Vec<Vec<NodeId>>) -> ClusterMap {
         users: BTreeMap::new(),
         keys: BTreeMap::new(),
         kms_keys: BTreeMap::new(),
+        iam: Default::default(),
     }
 }

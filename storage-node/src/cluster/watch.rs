@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
+use annulus_common::iam::IamChange;
 use annulus_common::ids::{GroupId, InstanceId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::POLL_HOLD;
 use annulus_common::map::{ClusterMap, MapVersion};
-use annulus_common::protocol::{MapUpdate, Refusal};
+use annulus_common::protocol::{self, MapUpdate, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -26,6 +27,12 @@ const CHANGE_BYTES_MAX: usize = 4 << 10;
 
 /// The largest change of the layout: all replicas of 4,096 partitions are 70 KiB.
 const LAYOUT_BYTES_MAX: usize = 128 << 10;
+
+/// The largest change of a document: a bucket's policy with its white space, S3's largest, is 80 KiB.
+const DOCUMENT_BYTES_MAX: usize = 96 << 10;
+
+/// Users, groups, roles and policies of all accounts, encoded: half of what a payload takes.
+const IDENTITIES_BYTES_MAX: usize = 4 << 20;
 
 /// Buckets, accounts and keys together, about 150 bytes each: a map that is larger than a payload could not be sent.
 const RECORDS_MAX: usize = 32_000;
@@ -91,6 +98,7 @@ impl MapService {
     fn check_bounds(&self, entry: &MapEntry, command: &[u8]) -> Result<(), Refusal> {
         let bytes_max = match entry.change {
             MapChange::ChangeLayout(_) | MapChange::Moved(_) => LAYOUT_BYTES_MAX,
+            MapChange::ConfigureBucket { .. } | MapChange::Iam { .. } => DOCUMENT_BYTES_MAX,
             _ => CHANGE_BYTES_MAX,
         };
         if command.len() > bytes_max {
@@ -102,6 +110,14 @@ impl MapService {
         );
         let full = |map: Arc<ClusterMap>| map.buckets.len() + map.users.len() + map.keys.len() >= RECORDS_MAX;
         if grows && self.state.map().is_some_and(full) {
+            return Err(Refusal::Full);
+        }
+        let full = |map: Arc<ClusterMap>| protocol::encode(&map.iam).len() + command.len() > IDENTITIES_BYTES_MAX;
+        let removes =
+            |change: &IamChange| matches!(change, IamChange::Delete(_) | IamChange::PutInline { policy: None, .. });
+        if matches!(&entry.change, MapChange::Iam { change, .. } if !removes(change))
+            && self.state.map().is_some_and(full)
+        {
             return Err(Refusal::Full);
         }
         Ok(())

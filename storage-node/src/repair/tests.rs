@@ -64,6 +64,7 @@ pub(super) fn map_of(nodes: u64, placement: &[&[u64]]) -> ClusterMap {
         users: BTreeMap::new(),
         keys: BTreeMap::new(),
         kms_keys: Default::default(),
+        iam: Default::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use annulus_tests::client::{Call, Reply, S3};
 use annulus_tests::cluster::shared;
 use serde_json::{Value, json};
 
+use crate::iam::number_of;
 use crate::{assert_absent, new_bucket};
 
 /// The canonical id of a client's account.
@@ -254,9 +255,9 @@ async fn conditions_ask_what_the_request_says() {
         (json!({"DateLessThan": {"aws:EpochTime": "1577836800"}}), false),
         (json!({"StringEquals": {"s3:authType": "REST-HEADER"}}), true),
         (json!({"StringEquals": {"s3:signatureversion": "AWS"}}), false),
-        (json!({"StringEquals": {"aws:PrincipalAccount": id_of(&other).await}}), true),
-        (json!({"StringEquals": {"aws:PrincipalAccount": id_of(&owner).await}}), false),
-        (json!({"StringEquals": {"aws:ResourceAccount": id_of(&owner).await}}), true),
+        (json!({"StringEquals": {"aws:PrincipalAccount": number_of(&other).await}}), true),
+        (json!({"StringEquals": {"aws:PrincipalAccount": number_of(&owner).await}}), false),
+        (json!({"StringEquals": {"aws:ResourceAccount": number_of(&owner).await}}), true),
         (json!({"StringEquals": {"aws:RequestedRegion": "us-east-1"}}), true),
         (json!({"Null": {"aws:username": true}}), true),
         (json!({"StringEqualsIfExists": {"aws:SourceVpc": "vpc-1"}}), true),

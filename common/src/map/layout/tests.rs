@@ -49,6 +49,7 @@ fn cluster_of(active: u64, spares: u64, replication_factor: u8, profile: impl Fn
         buckets: BTreeMap::new(),
         next_bucket: BucketId(1),
         kms_keys: Default::default(),
+        iam: Default::default(),
         users: BTreeMap::new(),
         keys: BTreeMap::new(),
     }

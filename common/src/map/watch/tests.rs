@@ -49,6 +49,7 @@ fn first_map() -> ClusterMap {
         users: BTreeMap::new(),
         keys: BTreeMap::new(),
         kms_keys: Default::default(),
+        iam: Default::default(),
     }
 }
 

@@ -22,7 +22,7 @@ const USER: UserId = UserId([7; 32]);
 const NOW_MS: u64 = 1_700_000_000_000;
 
 fn map() -> ClusterMap {
-    let key = AccessKey { user: USER, secret: "secret".to_owned(), created_ms: 0 };
+    let key = AccessKey::of_account(USER, "secret".to_owned(), 0);
     ClusterMap {
         cluster: ClusterId([0; 16]),
         version: MapVersion(1),
@@ -38,6 +38,7 @@ fn map() -> ClusterMap {
         users: BTreeMap::new(),
         keys: BTreeMap::from([("AKIA".to_owned(), key)]),
         kms_keys: Default::default(),
+        iam: Default::default(),
     }
 }
 

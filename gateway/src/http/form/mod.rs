@@ -101,13 +101,17 @@ impl Forms {
             return Ok(Granted { signature: None, file_bytes: 0..=BODY_BYTES_MAX });
         };
         let map = self.accounts.map().await.map_err(|_| FormError::Unavailable)?;
-        let secret_of = |access_key: &str| map.keys.get(access_key).map(|key| key.secret.as_str());
+        let secret_of = |access_key: &str| self.accounts.secret_of(&map, access_key);
         let access_key = signature.verify(secret_of, &self.region, text)?.to_owned();
         let policy = Policy::parse(text)?;
         let file_bytes = policy.judge(fields, self.clock.now_ms())?;
         let most = (*file_bytes.end()).min(BODY_BYTES_MAX);
         let carried = Carried::Form { version_2: matches!(signature, FormSignature::V2 { .. }) };
-        Ok(Granted { signature: Some(Signature { access_key, carried }), file_bytes: *file_bytes.start()..=most })
+        let token = fields.get("x-amz-security-token").map(str::to_owned);
+        Ok(Granted {
+            signature: Some(Signature { access_key, token, carried }),
+            file_bytes: *file_bytes.start()..=most,
+        })
     }
 }
 

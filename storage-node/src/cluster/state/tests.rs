@@ -35,6 +35,7 @@ fn first_map() -> ClusterMap {
         users: BTreeMap::from([(user_id(0), user(0))]),
         keys: BTreeMap::new(),
         kms_keys: Default::default(),
+        iam: Default::default(),
     }
 }
 
@@ -75,7 +76,7 @@ fn change() -> impl Strategy<Value = MapChange> {
         (0..3u8).prop_map(|number| MapChange::CreateUser { id: user_id(number), user: user(number) }),
         (0..3u8).prop_map(|number| MapChange::DeleteUser { id: user_id(number) }),
         (key(), 0..3u8).prop_map(|(id, owner)| {
-            let key = AccessKey { user: user_id(owner), secret: "secret".to_owned(), created_ms: 0 };
+            let key = AccessKey::of_account(user_id(owner), "secret".to_owned(), 0);
             MapChange::CreateKey { id, key }
         }),
         key().prop_map(|id| MapChange::DeleteKey { id }),

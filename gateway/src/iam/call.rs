@@ -1,0 +1,111 @@
+//! A call whose signature holds: who asks, for what, and whether they may.
+
+use std::sync::Arc;
+
+use annulus_common::iam::{Holder, Iam, IamChange, Kind, Profile, arn};
+use annulus_common::map::ClusterMap;
+use annulus_common::map::change::MapChange;
+use annulus_common::object::UserId;
+use annulus_common::policy::{Context, Principal};
+
+use super::IamApi;
+use super::error::IamError;
+use super::params::{LONG_NAME_CHARS_MAX, NAME_CHARS_MAX, Params};
+use super::random::entity_id;
+use crate::auth::{Caller, SessionOf};
+
+/// A call.
+pub(super) struct Call<'a> {
+    pub(super) api: &'a IamApi,
+    pub(super) map: Arc<ClusterMap>,
+    pub(super) caller: Caller,
+    /// The account that the caller is, or is in.
+    pub(super) account: UserId,
+    /// What conditions of policies can ask.
+    pub(super) context: Context,
+    pub(super) params: Params,
+    pub(super) now_ms: u64,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(
+        api: &'a IamApi,
+        map: Arc<ClusterMap>,
+        caller: Caller,
+        context: Context,
+        params: Params,
+        now_ms: u64,
+    ) -> Self {
+        let account = caller.principal.account().unwrap_or(UserId::ANONYMOUS);
+        Self { api, map, caller, account, context, params, now_ms }
+    }
+
+    pub(super) fn known(&self) -> &Iam {
+        &self.map.iam
+    }
+
+    /// Whether the caller has a session that it opened for itself.
+    pub(super) fn has_session_of_own(&self) -> bool {
+        let session = self.caller.session.as_ref();
+        session.is_some_and(|session| !matches!(session.of, SessionOf::Role { .. }))
+    }
+
+    /// Refuses what the caller's policies do not allow. An account itself may do everything in it.
+    pub(super) fn permit(&self, action: &str, resource: &str) -> Result<(), IamError> {
+        let action = format!("iam:{action}");
+        if self.caller.may(&action, resource, &self.context) { Ok(()) } else { Err(self.denied(&action, resource)) }
+    }
+
+    /// The same, about something that has a name.
+    pub(super) fn permit_of(&self, action: &str, of: &Holder) -> Result<(), IamError> {
+        self.permit(action, &self.arn_of(of))
+    }
+
+    /// The caller may not.
+    pub(super) fn denied(&self, action: &str, resource: &str) -> IamError {
+        let caller = match &self.caller.principal {
+            Principal::Role { session, .. } => session.clone(),
+            other => other.arn().unwrap_or_default(),
+        };
+        IamError::AccessDenied { caller, action: action.to_owned(), resource: resource.to_owned() }
+    }
+
+    /// The ARN of what has that name; what is not there is taken to be at `/`.
+    pub(super) fn arn_of(&self, of: &Holder) -> String {
+        let (iam, account, name) = (self.known(), self.account, of.name.as_str());
+        let profile = match of.kind {
+            Kind::User => iam.user(account, name).map(|user| &user.profile),
+            Kind::Group => iam.group(account, name).map(|group| &group.profile),
+            Kind::Role => iam.role(account, name).map(|role| &role.profile),
+            Kind::Policy => None,
+        };
+        profile.map_or_else(|| arn(account, of.kind, "/", name), |profile| profile.arn(account, of.kind))
+    }
+
+    /// What the parameter `UserName`, `GroupName` or `RoleName` names.
+    pub(super) fn holder(&self, kind: Kind) -> Result<Holder, IamError> {
+        let chars_max = if kind == Kind::Group { LONG_NAME_CHARS_MAX } else { NAME_CHARS_MAX };
+        Ok(Holder::new(kind, self.params.name(&format!("{}Name", kind.named()), chars_max)?))
+    }
+
+    /// The profile of something new.
+    pub(super) fn new_profile(&self, kind: Kind, name: &str) -> Result<Profile, IamError> {
+        let path = self.params.path_if("Path")?.unwrap_or("/");
+        Ok(Profile { id: entity_id(kind), name: name.to_owned(), path: path.to_owned(), created_ms: self.now_ms })
+    }
+
+    /// Changes what the account has. It is in force everywhere when this returns.
+    pub(super) async fn change(&self, change: IamChange) -> Result<(), IamError> {
+        self.change_map(MapChange::Iam { account: self.account, change }).await
+    }
+
+    pub(super) async fn change_map(&self, change: MapChange) -> Result<(), IamError> {
+        self.api.client.change_map(change).await??;
+        Ok(())
+    }
+}
+
+/// There is no such action.
+pub(super) fn no_such_action(action: &str) -> IamError {
+    IamError::InvalidAction(format!("{action} for version 2010-05-08"))
+}

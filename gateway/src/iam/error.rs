@@ -1,0 +1,170 @@
+//! Why a call is refused, as IAM and STS say it: the one table.
+
+use annulus_common::iam::IamRefusal;
+use annulus_common::map::change::MapRefusal;
+use annulus_common::policy::PolicyError;
+use http::StatusCode;
+use quick_xml::escape::escape;
+
+use crate::auth::sigv4::SignatureError;
+use crate::auth::{NoRandomness, Unrecognised};
+use crate::client::ClientError;
+
+/// A refusal.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum IamError {
+    /// There is no such action, or none is named.
+    #[error("Could not find operation {0}")]
+    InvalidAction(String),
+    /// A parameter is missing, or is not what it may be.
+    #[error("{0}")]
+    Validation(String),
+    /// A parameter makes no sense where it is.
+    #[error("{0}")]
+    InvalidInput(String),
+    /// What a parameter asks for is not built.
+    #[error("The parameter {0} implies functionality that is not implemented.")]
+    NotImplemented(&'static str),
+    /// A document is no policy.
+    #[error("{0}")]
+    MalformedPolicy(PolicyError),
+    /// The caller may not.
+    #[error("User: {caller} is not authorized to perform: {action} on resource: {resource}")]
+    AccessDenied {
+        /// Who.
+        caller: String,
+        /// What.
+        action: String,
+        /// With what.
+        resource: String,
+    },
+    /// The signature does not hold.
+    #[error("{0}")]
+    Signature(SignatureError),
+    /// Nobody stands behind the key.
+    #[error("{0}")]
+    Unrecognised(Unrecognised),
+    /// The identities do not allow it.
+    #[error("{0}")]
+    Refused(IamRefusal),
+    /// The cluster cannot change now.
+    #[error("The request processing has failed because the service is not available. Please try again.")]
+    Unavailable,
+}
+
+impl IamError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidAction(_) => "InvalidAction",
+            Self::Validation(_) => "ValidationError",
+            Self::InvalidInput(_) => "InvalidInput",
+            Self::NotImplemented(_) => "NotImplemented",
+            Self::MalformedPolicy(_) => "MalformedPolicyDocument",
+            Self::AccessDenied { .. } => "AccessDenied",
+            Self::Signature(error) => match error {
+                SignatureError::Missing => "MissingAuthenticationToken",
+                SignatureError::Malformed => "IncompleteSignature",
+                SignatureError::UnknownKey => "InvalidClientTokenId",
+                _ => "SignatureDoesNotMatch",
+            },
+            Self::Unrecognised(Unrecognised::Expired) => "ExpiredToken",
+            Self::Unrecognised(Unrecognised::Key | Unrecognised::Token) => "InvalidClientTokenId",
+            Self::Refused(refusal) => match refusal {
+                IamRefusal::NoSuchEntity(_) => "NoSuchEntity",
+                IamRefusal::EntityAlreadyExists(_) => "EntityAlreadyExists",
+                IamRefusal::DeleteConflict(_) => "DeleteConflict",
+                IamRefusal::LimitExceeded(_) => "LimitExceeded",
+                IamRefusal::ConcurrentModification => "ConcurrentModification",
+            },
+            Self::Unavailable => "ServiceUnavailable",
+        }
+    }
+
+    /// The status.
+    pub(super) fn status(&self) -> StatusCode {
+        match self.code() {
+            "NoSuchEntity" => StatusCode::NOT_FOUND,
+            "EntityAlreadyExists" | "DeleteConflict" | "LimitExceeded" | "ConcurrentModification" => {
+                StatusCode::CONFLICT
+            }
+            "AccessDenied"
+            | "MissingAuthenticationToken"
+            | "InvalidClientTokenId"
+            | "SignatureDoesNotMatch"
+            | "ExpiredToken" => StatusCode::FORBIDDEN,
+            "NotImplemented" => StatusCode::NOT_IMPLEMENTED,
+            "ServiceUnavailable" => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The answer's body.
+    pub(super) fn xml(&self, request_id: &str) -> String {
+        let kind = if self.status().is_server_error() { "Receiver" } else { "Sender" };
+        let (code, message) = (self.code(), self.to_string());
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ErrorResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\">\
+             <Error><Type>{kind}</Type><Code>{code}</Code><Message>{}</Message></Error>\
+             <RequestId>{request_id}</RequestId></ErrorResponse>",
+            escape(message.as_str())
+        )
+    }
+}
+
+impl From<SignatureError> for IamError {
+    fn from(error: SignatureError) -> Self {
+        Self::Signature(error)
+    }
+}
+
+impl From<Unrecognised> for IamError {
+    fn from(error: Unrecognised) -> Self {
+        Self::Unrecognised(error)
+    }
+}
+
+impl From<IamRefusal> for IamError {
+    fn from(refusal: IamRefusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<PolicyError> for IamError {
+    fn from(error: PolicyError) -> Self {
+        Self::MalformedPolicy(error)
+    }
+}
+
+impl From<MapRefusal> for IamError {
+    fn from(refusal: MapRefusal) -> Self {
+        match refusal {
+            MapRefusal::Iam(refusal) => Self::Refused(refusal),
+            MapRefusal::TooManyKeys(most) => {
+                let message = format!("Cannot exceed quota for AccessKeysPerUser: {most}");
+                Self::Refused(IamRefusal::LimitExceeded(message))
+            }
+            MapRefusal::NoSuchKey => {
+                Self::Refused(IamRefusal::NoSuchEntity("The Access Key cannot be found.".to_owned()))
+            }
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+impl From<ClientError> for IamError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Full => {
+                let message = "The cluster holds as many identities as it can.";
+                Self::Refused(IamRefusal::LimitExceeded(message.to_owned()))
+            }
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+impl From<NoRandomness> for IamError {
+    fn from(_: NoRandomness) -> Self {
+        Self::Unavailable
+    }
+}

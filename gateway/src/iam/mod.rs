@@ -1,0 +1,169 @@
+//! The IAM and STS APIs on the clients' port: users, groups, roles and policies of accounts, and sessions of them. A request is
+//! a form with an `Action`, signed for the service `iam` or `sts`; an answer is XML. One file per group of actions; what the
+//! actions mean is `annulus_common::iam`'s, who may call them `auth`'s.
+//!
+//! See the API references of IAM (2010-05-08) and STS (2011-06-15).
+
+mod account;
+mod attached;
+mod call;
+mod document;
+mod error;
+mod groups;
+mod inline;
+mod keys;
+mod managed;
+mod params;
+pub(crate) mod random;
+mod roles;
+mod sts;
+mod tags;
+mod users;
+mod versions;
+mod xml;
+
+use std::sync::Arc;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::iam::Kind;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use self::call::Call;
+use self::error::IamError;
+use self::params::Params;
+use self::xml::Xml;
+use crate::auth::sigv4::{self, Scope};
+use crate::auth::{Accounts, Caller, session_token};
+use crate::client::ClusterClient;
+use crate::http::{Handler, HandlerBody, RequestId, whole};
+
+/// The largest request: the largest policy with its white space, percent-encoded throughout, and its names.
+const BODY_BYTES_MAX: usize = 128 << 10;
+
+/// What clients sign for beside the region of the cluster: AWS's IAM is in one region for all, and some name none.
+const OTHER_REGIONS: [&str; 2] = ["us-east-1", ""];
+
+/// The APIs.
+pub struct IamApi {
+    client: Arc<ClusterClient>,
+    accounts: Accounts,
+    clock: SharedClock,
+    region: String,
+}
+
+/// Which of the two APIs is asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Service {
+    Iam,
+    Sts,
+}
+
+/// Whether a request to `/` is for these APIs: S3 has no forms there.
+pub(crate) fn is_call(headers: &HeaderMap) -> bool {
+    let form = b"application/x-www-form-urlencoded";
+    let given = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    given.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form))
+}
+
+#[async_trait::async_trait]
+impl Handler for IamApi {
+    async fn handle(&self, request: Request<Incoming>) -> Response<HandlerBody> {
+        let (head, body) = request.into_parts();
+        let request_id = head.extensions.get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default();
+        let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await.map(|body| body.to_bytes()) else {
+            let error = IamError::Validation(format!("a request is whole and has at most {BODY_BYTES_MAX} bytes"));
+            return respond(error.status(), error.xml(&request_id));
+        };
+        match self.answer(&head, &body).await {
+            Ok((service, action, result)) => {
+                respond(StatusCode::OK, result.in_envelope(service.namespace(), &action, &request_id))
+            }
+            Err(error) => respond(error.status(), error.xml(&request_id)),
+        }
+    }
+}
+
+impl IamApi {
+    /// The APIs over the cluster map.
+    pub fn new(client: Arc<ClusterClient>, accounts: Accounts, clock: SharedClock, region: String) -> Self {
+        Self { client, accounts, clock, region }
+    }
+
+    async fn answer(&self, head: &Parts, body: &Bytes) -> Result<(Service, String, Xml), IamError> {
+        let params = Params::parse(body)?;
+        let map = self.accounts.map().await.map_err(|_| IamError::Unavailable)?;
+        let scope = Scope { regions: &[&self.region, OTHER_REGIONS[0], OTHER_REGIONS[1]], services: &["iam", "sts"] };
+        let now_ms = self.clock.now_ms();
+        let secret_of = |access_key: &str| self.accounts.secret_of(&map, access_key);
+        let signed = sigv4::verify_in(scope, secret_of, now_ms, head, Some(body))?;
+        let token = session_token(&head.uri, &head.headers);
+        let sessions = self.accounts.sessions();
+        let caller = Caller::identify(&map, sessions, now_ms, &signed.access_key, token.as_deref())?;
+        let action = params.required("Action")?.to_owned();
+        let service = if signed.service == "iam" { Service::Iam } else { Service::Sts };
+        let context = caller.context(head, &self.region, now_ms);
+        let call = Call::new(self, map, caller, context, params, now_ms);
+        let result = match service {
+            Service::Iam => call.iam(&action).await?,
+            Service::Sts => call.sts(&action)?,
+        };
+        Ok((service, action, result))
+    }
+}
+
+impl Call<'_> {
+    /// Sessions of accounts and users may not change what they themselves may do: see "GetSessionToken" in the STS API
+    /// reference.
+    async fn iam(&self, action: &str) -> Result<Xml, IamError> {
+        if self.has_session_of_own() {
+            return Err(self.denied(&format!("iam:{action}"), "*"));
+        }
+        match action {
+            _ if action.contains("AccessKey") => self.keys(action).await,
+            _ if action.contains("PolicyVersion") => self.versions(action).await,
+            _ if action.starts_with("Attach") || action.starts_with("Detach") || action.starts_with("ListAttached") => {
+                self.attached(action).await
+            }
+            "ListUserPolicies" | "PutUserPolicy" | "GetUserPolicy" | "DeleteUserPolicy" => {
+                self.inline(Kind::User, action).await
+            }
+            "ListGroupPolicies" | "PutGroupPolicy" | "GetGroupPolicy" | "DeleteGroupPolicy" => {
+                self.inline(Kind::Group, action).await
+            }
+            "ListRolePolicies" | "PutRolePolicy" | "GetRolePolicy" | "DeleteRolePolicy" => {
+                self.inline(Kind::Role, action).await
+            }
+            _ if action.starts_with("Tag") || action.starts_with("Untag") || action.ends_with("Tags") => {
+                self.tags(action).await
+            }
+            "CreateUser" | "GetUser" | "ListUsers" | "UpdateUser" | "DeleteUser" => self.users(action).await,
+            "CreatePolicy" | "GetPolicy" | "ListPolicies" | "DeletePolicy" | "ListEntitiesForPolicy" => {
+                self.managed(action).await
+            }
+            _ if action.contains("Group") => self.groups(action).await,
+            _ if action.contains("Role") => self.roles(action).await,
+            _ => self.account(action),
+        }
+    }
+}
+
+impl Service {
+    fn namespace(self) -> &'static str {
+        match self {
+            Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
+            Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
+        }
+    }
+}
+
+fn respond(status: StatusCode, body: String) -> Response<HandlerBody> {
+    let mut response = Response::new(whole(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
+    response
+}

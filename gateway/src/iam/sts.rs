@@ -1,0 +1,169 @@
+//! Sessions: of the caller itself, or of a role that it assumes.
+
+use std::sync::Arc;
+
+use annulus_common::iam::{IamRefusal, Kind, Role, is_session_name};
+use annulus_common::ids::AccountNumber;
+use annulus_common::object::UserId;
+use annulus_common::policy::{IdentityPolicy, Principal, Question, Verdict};
+
+use super::call::{Call, no_such_action};
+use super::error::IamError;
+use super::xml::Xml;
+use crate::auth::{Session, SessionOf, session_arn};
+
+/// How long sessions of roles may be, where the role does not say less, and are, where nobody says.
+const ROLE_SECONDS: std::ops::RangeInclusive<u32> = 900..=43_200;
+const ROLE_SECONDS_DEFAULT: u32 = 3_600;
+
+/// How long a session may be that another one opened, or the account itself.
+const CHAINED_SECONDS_MAX: u32 = 3_600;
+
+/// The same of users' own.
+const OWN_SECONDS: std::ops::RangeInclusive<u32> = 900..=129_600;
+const OWN_SECONDS_DEFAULT: u32 = 43_200;
+
+/// The largest policy that a session may be opened with, and how many managed ones.
+const SESSION_POLICY_CHARS_MAX: usize = 2_048;
+const SESSION_POLICIES_MAX: usize = 10;
+
+impl Call<'_> {
+    pub(super) fn sts(&self, action: &str) -> Result<Xml, IamError> {
+        match action {
+            "GetCallerIdentity" => Ok(self.caller_identity()),
+            "GetSessionToken" => self.session_token(),
+            "AssumeRole" => self.assume_role(),
+            _ => Err(no_such_action(action)),
+        }
+    }
+
+    /// Everybody may know who they are.
+    fn caller_identity(&self) -> Xml {
+        let (arn, id) = match &self.caller.principal {
+            Principal::User { arn, id, .. } => (arn.clone(), id.clone()),
+            Principal::Role { session, id, .. } => (session.clone(), id.clone()),
+            other => (other.arn().unwrap_or_default(), self.account.number().to_string()),
+        };
+        Xml::new().text("Arn", arn).text("UserId", id).text("Account", self.account.number())
+    }
+
+    /// A session that may do what the caller may.
+    fn session_token(&self) -> Result<Xml, IamError> {
+        self.params.refuse(&["SerialNumber", "TokenCode"])?;
+        let of = match &self.caller.principal {
+            _ if self.caller.session.is_some() => return Err(self.denied("sts:GetSessionToken", "*")),
+            Principal::Account { .. } => SessionOf::Account,
+            Principal::User { name, id, .. } => SessionOf::User { name: name.clone(), id: id.clone() },
+            _ => return Err(self.denied("sts:GetSessionToken", "*")),
+        };
+        let asked = self.params.number("DurationSeconds", OWN_SECONDS)?.unwrap_or(OWN_SECONDS_DEFAULT);
+        let seconds = if of == SessionOf::Account { asked.min(CHAINED_SECONDS_MAX) } else { asked };
+        let session = self.session(self.account, of, seconds);
+        Ok(Xml::new().inside("Credentials", self.credentials(&session)?))
+    }
+
+    fn assume_role(&self) -> Result<Xml, IamError> {
+        self.params.refuse(&[
+            "SerialNumber",
+            "TokenCode",
+            "SourceIdentity",
+            "Tags",
+            "TransitiveTagKeys",
+            "ProvidedContexts",
+        ])?;
+        let arn = self.params.required("RoleArn")?;
+        let name = self.params.required("RoleSessionName")?;
+        if !is_session_name(name) {
+            let rule = "RoleSessionName has 2 to 64 characters: letters, digits and any of _ + = , . @ -";
+            return Err(IamError::Validation(rule.to_owned()));
+        }
+        // Whether there is such a role is told to nobody who may not assume it.
+        let denied = || self.denied("sts:AssumeRole", arn);
+        let (account, role) = self.role_of_arn(arn).ok_or_else(denied)?;
+        if !self.may_assume(arn, role, name) {
+            return Err(denied());
+        }
+        let seconds = self.role_seconds(role)?;
+        let of =
+            SessionOf::Role { name: role.profile.name.clone(), id: role.profile.id.clone(), session: name.to_owned() };
+        let session = Session {
+            policy: self.session_policy()?,
+            policy_arns: self.session_policy_arns(account)?,
+            ..self.session(account, of, seconds)
+        };
+        let assumed = Xml::new()
+            .text("AssumedRoleId", format!("{}:{name}", role.profile.id))
+            .text("Arn", session_arn(account, &role.profile.name, name));
+        Ok(Xml::new().inside("Credentials", self.credentials(&session)?).inside("AssumedRoleUser", assumed))
+    }
+
+    fn role_of_arn(&self, arn: &str) -> Option<(UserId, &Arc<Role>)> {
+        let (number, rest) = arn.strip_prefix("arn:aws:iam::")?.split_once(':')?;
+        let number = AccountNumber::parse(number)?;
+        let account = *self.map.users.keys().find(|account| account.number() == number)?;
+        let role = self.known().role(account, rest.rsplit('/').next()?)?;
+        (role.profile.arn(account, Kind::Role) == arn).then_some((account, role))
+    }
+
+    /// A role that trusts the caller itself is enough, unless the caller's own policies forbid it; where it trusts an account,
+    /// that account's policies say who in it.
+    fn may_assume(&self, arn: &str, role: &Role, session: &str) -> bool {
+        let mut more = vec![("sts:RoleSessionName".to_owned(), session.to_owned())];
+        more.extend(self.params.get("ExternalId").map(|id| ("sts:ExternalId".to_owned(), id.to_owned())));
+        let context = self.context.with(more);
+        let question =
+            Question { principal: &self.caller.principal, action: "sts:AssumeRole", resource: arn, context: &context };
+        let own = self.caller.judge(&question);
+        match role.trust.judge(&question) {
+            Verdict::Deny | Verdict::Silent => false,
+            Verdict::AllowAccount => own.is_none_or(Verdict::allows),
+            Verdict::Allow | Verdict::AllowSession => own != Some(Verdict::Deny),
+        }
+    }
+
+    fn role_seconds(&self, role: &Role) -> Result<u32, IamError> {
+        let asked = self.params.number("DurationSeconds", ROLE_SECONDS)?.unwrap_or(ROLE_SECONDS_DEFAULT);
+        let chained = self.caller.session.is_some();
+        let most = if chained { CHAINED_SECONDS_MAX } else { role.session_seconds_max };
+        if asked > most {
+            let message = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.";
+            return Err(IamError::Validation(message.to_owned()));
+        }
+        Ok(asked)
+    }
+
+    fn session_policy(&self) -> Result<Option<IdentityPolicy>, IamError> {
+        let Some(text) = self.params.get("Policy") else { return Ok(None) };
+        if text.chars().count() > SESSION_POLICY_CHARS_MAX {
+            let message = format!("Policy has at most {SESSION_POLICY_CHARS_MAX} characters");
+            return Err(IamError::Validation(message));
+        }
+        Ok(Some(IdentityPolicy::parse(text.to_owned())?))
+    }
+
+    fn session_policy_arns(&self, account: UserId) -> Result<Vec<String>, IamError> {
+        let named = (1..).map_while(|number| self.params.get(&format!("PolicyArns.member.{number}.arn")));
+        let arns: Vec<String> = named.map(str::to_owned).collect();
+        if arns.len() > SESSION_POLICIES_MAX {
+            return Err(IamError::Validation(format!("PolicyArns has at most {SESSION_POLICIES_MAX} members")));
+        }
+        if let Some(missing) = arns.iter().find(|arn| self.known().policy_in_force(account, arn).is_none()) {
+            return Err(IamRefusal::NoSuchEntity(format!("Policy {missing} was not found.")).into());
+        }
+        Ok(arns)
+    }
+
+    fn session(&self, account: UserId, of: SessionOf, seconds: u32) -> Session {
+        let (issued_ms, expires_ms) = (self.now_ms, self.now_ms + u64::from(seconds) * 1000);
+        Session { account, of, policy: None, policy_arns: Vec::new(), issued_ms, expires_ms }
+    }
+
+    fn credentials(&self, session: &Session) -> Result<Xml, IamError> {
+        let credentials = self.api.accounts.sessions().open(session)?;
+        Ok(Xml::new()
+            .text("AccessKeyId", credentials.access_key)
+            .text("SecretAccessKey", credentials.secret_key)
+            .text("SessionToken", credentials.token)
+            .time("Expiration", session.expires_ms))
+    }
+}

@@ -1,0 +1,130 @@
+"""Users, groups, policies, roles and sessions, as `aws iam` and boto3 make and use them."""
+
+import json
+import pathlib
+import sys
+import uuid
+
+import boto3
+import pytest
+
+from helpers import read, refused, run
+
+AWS = pathlib.Path(sys.executable).with_name("aws")
+
+READ = {"Effect": "Allow", "Action": ["s3:Get*", "s3:List*"], "Resource": "*"}
+TRUST = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}
+
+
+def document(*statements):
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+@pytest.fixture
+def aws(cluster, tmp_path):
+    def command(*arguments, gateway=0, check=True, account=None):
+        account = account or cluster.main
+        env = {
+            "AWS_ACCESS_KEY_ID": account.access_key,
+            "AWS_SECRET_ACCESS_KEY": account.secret_key,
+            "AWS_DEFAULT_REGION": cluster.region,
+            "AWS_DEFAULT_OUTPUT": "json",
+            "AWS_PAGER": "",
+            "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        }
+        answer = run(AWS, "--endpoint-url", cluster.endpoints[gateway], *arguments, env=env, check=check).decode()
+        return json.loads(answer) if check and answer.strip() else answer
+
+    return command
+
+
+@pytest.fixture
+def name():
+    return f"clients-{uuid.uuid4().hex[:12]}"
+
+
+def keys_of(account):
+    return {"AccessKeyId": account.access_key, "SecretAccessKey": account.secret_key}
+
+
+def session(cluster, keys, service="s3", gateway=0):
+    return boto3.client(
+        service,
+        endpoint_url=cluster.endpoints[gateway],
+        region_name=cluster.region,
+        aws_access_key_id=keys["AccessKeyId"],
+        aws_secret_access_key=keys["SecretAccessKey"],
+        aws_session_token=keys.get("SessionToken"),
+    )
+
+
+def test_a_user_a_key_and_a_policy(aws, cluster, name, s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    user = aws("iam", "create-user", "--user-name", name, "--path", "/clients/", "--tags", "Key=team,Value=storage")["User"]
+    assert user["Arn"].endswith(f":user/clients/{name}")
+    keys = aws("iam", "create-access-key", "--user-name", name)["AccessKey"]
+    client = session(cluster, keys, gateway=-1)
+    with refused("AccessDenied"):
+        client.get_object(Bucket=bucket, Key="k")
+    policy = aws("iam", "create-policy", "--policy-name", name, "--policy-document", document(READ))["Policy"]
+    aws("iam", "attach-user-policy", "--user-name", name, "--policy-arn", policy["Arn"])
+    assert read(client, bucket, "k") == b"x"
+    with refused("AccessDenied"):
+        client.put_object(Bucket=bucket, Key="k", Body=b"y")
+    aws("iam", "put-user-policy", "--user-name", name, "--policy-name", "own", "--policy-document",
+        document({"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}))
+    client.put_object(Bucket=bucket, Key="k", Body=b"y")
+    own = aws("iam", "get-user-policy", "--user-name", name, "--policy-name", "own")["PolicyDocument"]
+    assert own["Statement"][0]["Action"] == "s3:PutObject"
+    attached = aws("iam", "list-attached-user-policies", "--user-name", name)["AttachedPolicies"]
+    assert attached == [{"PolicyName": name, "PolicyArn": policy["Arn"]}]
+    assert aws("iam", "get-user", "--user-name", name)["User"]["Tags"] == [{"Key": "team", "Value": "storage"}]
+    with refused("DeleteConflict"):
+        session(cluster, keys_of(cluster.main), "iam").delete_user(UserName=name)
+    aws("iam", "delete-access-key", "--user-name", name, "--access-key-id", keys["AccessKeyId"])
+    with refused("InvalidAccessKeyId"):
+        client.list_buckets()
+    aws("iam", "delete-user-policy", "--user-name", name, "--policy-name", "own")
+    aws("iam", "detach-user-policy", "--user-name", name, "--policy-arn", policy["Arn"])
+    aws("iam", "delete-policy", "--policy-arn", policy["Arn"])
+    aws("iam", "delete-user", "--user-name", name)
+    assert name not in json.dumps(aws("iam", "list-users"))
+
+
+def test_a_group_gives_its_users_rights(aws, cluster, name):
+    aws("iam", "create-group", "--group-name", name)
+    aws("iam", "create-user", "--user-name", name)
+    aws("iam", "add-user-to-group", "--group-name", name, "--user-name", name)
+    client = session(cluster, aws("iam", "create-access-key", "--user-name", name)["AccessKey"])
+    with refused("AccessDenied"):
+        client.list_buckets()
+    aws("iam", "put-group-policy", "--group-name", name, "--policy-name", "p", "--policy-document", document(READ))
+    client.list_buckets()
+    assert [user["UserName"] for user in aws("iam", "get-group", "--group-name", name)["Users"]] == [name]
+    assert aws("iam", "list-groups-for-user", "--user-name", name)["Groups"][0]["GroupName"] == name
+
+
+def test_a_role_is_assumed(aws, cluster, name, bucket):
+    role = aws("iam", "create-role", "--role-name", name, "--assume-role-policy-document", document(TRUST))["Role"]
+    assert role["AssumeRolePolicyDocument"]["Statement"] == [TRUST]
+    aws("iam", "attach-role-policy", "--role-name", name, "--policy-arn", "arn:aws:iam::aws:policy/AmazonS3FullAccess")
+    assumed = aws("sts", "assume-role", "--role-arn", role["Arn"], "--role-session-name", "night", "--policy",
+                  document(READ), account=cluster.other)
+    client = session(cluster, assumed["Credentials"], gateway=-1)
+    client.list_objects_v2(Bucket=bucket)
+    with refused("AccessDenied"):
+        client.put_object(Bucket=bucket, Key="k", Body=b"x")
+    identity = session(cluster, assumed["Credentials"], "sts").get_caller_identity()
+    assert identity["Arn"] == assumed["AssumedRoleUser"]["Arn"]
+    presigned = client.generate_presigned_url("list_objects_v2", Params={"Bucket": bucket})
+    assert b"ListBucketResult" in run("curl", "-fsS", presigned)
+
+
+def test_a_session_of_ones_own(aws, cluster, bucket):
+    keys = aws("sts", "get-session-token")["Credentials"]
+    session(cluster, keys).put_object(Bucket=bucket, Key="k", Body=b"x")
+    assert read(session(cluster, keys, gateway=-1), bucket, "k") == b"x"
+    with refused("AccessDenied"):
+        session(cluster, keys, "iam").list_users()
+    with refused("InvalidToken"):
+        session(cluster, {**keys, "SessionToken": "x" + keys["SessionToken"][1:]}).list_buckets()
