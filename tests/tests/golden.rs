@@ -301,6 +301,12 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
             etag: ETag { md5: [0xe9; 16], parts: Some(2) },
             checksum: None,
         },
+        Command::Rename {
+            path: path("chunks"),
+            sequence: 12,
+            to: "pieces".to_owned(),
+            conditions: Conditions::default(),
+        },
         Command::AbortUpload { path: path("un\0finished"), upload: UploadId([0x2d; 16]) },
         Command::Unfence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
         Command::Condemn(vec![PartId([7; 16])]),

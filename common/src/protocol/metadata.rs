@@ -69,6 +69,17 @@ pub enum Command {
         /// Its checksum with them.
         checksum: Option<ObjectChecksum>,
     },
+    /// Gives the object that is there another key of its shard, in a bucket that never kept versions.
+    Rename {
+        /// Its key.
+        path: KeyPath,
+        /// Its sequence: another object is [`MetaReply::PartsChanged`].
+        sequence: u64,
+        /// Its new key.
+        to: String,
+        /// What must hold of the object that is there.
+        conditions: Conditions,
+    },
     /// Removes objects or versions of one shard, each for itself, in this order.
     Delete {
         /// The bucket.

@@ -38,9 +38,12 @@ const HEADERS: &[&str] = &[
     "x-amz-if-match-initiated-time",
     "x-amz-mfa",
     "x-amz-object-annotation-directive",
-    "x-amz-rename-source",
+    RENAME_SOURCE,
     WRITE_OFFSET,
 ];
+
+/// The header that says what to rename.
+const RENAME_SOURCE: &str = "x-amz-rename-source";
 
 /// The header that adds to an object.
 const WRITE_OFFSET: &str = "x-amz-write-offset-bytes";
@@ -59,7 +62,8 @@ pub fn check(headers: &HeaderMap, operation: &str) -> Result<(), NotBuilt> {
         let promises = PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || HEADERS.contains(&name);
         let is_kept = ENCRYPTION.contains(&name)
             || (locks && LOCKS.contains(&name))
-            || (operation == "PutObject" && name == WRITE_OFFSET);
+            || (operation == "PutObject" && name == WRITE_OFFSET)
+            || (operation == "RenameObject" && name == RENAME_SOURCE);
         if promises && !is_kept {
             return Err(NotBuilt(name.to_owned()));
         }

@@ -84,6 +84,7 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "ListObjectsV2", taken: &[] },
     Built { operation: "PutObject", taken: &[] },
     Built { operation: "CopyObject", taken: &[] },
+    Built { operation: "RenameObject", taken: &["renameObject"] },
     Built { operation: "GetObject", taken: &["partNumber", "versionId"] },
     Built { operation: "HeadObject", taken: &["partNumber", "versionId"] },
     Built { operation: "DeleteObject", taken: &["versionId"] },

@@ -28,6 +28,7 @@ impl Objects {
             attributes: copy.attributes,
             conditions: copy.conditions,
             encrypt: copy.encrypt,
+            request: copy.request,
         };
         let algorithm = copy.checksum.or_else(|| source_algorithm(source)).unwrap_or(DEFAULT_ALGORITHM);
         let digest = Expected { md5: None, checksum: ChecksumRequest::Compute(algorithm) };

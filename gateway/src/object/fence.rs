@@ -37,9 +37,20 @@ enum Fence {
 }
 
 impl Objects {
-    /// Carries out a command in an index shard. Never answers [`MetaReply::Fenced`] or [`QuotaReply::Short`].
+    /// Carries out a command in an index shard, as [`Objects::mutate_as`] does, under a name of its own.
     pub(super) async fn mutate(
         &self,
+        bucket: &Bucket,
+        shard: ShardId,
+        command: Command,
+    ) -> Result<MetaReply, ObjectError> {
+        self.mutate_as(None, bucket, shard, command).await
+    }
+
+    /// Carries out a command in an index shard; under a name that the caller gives, once. Never answers [`MetaReply::Fenced`] or [`QuotaReply::Short`].
+    pub(super) async fn mutate_as(
+        &self,
+        request: Option<RequestId>,
         bucket: &Bucket,
         shard: ShardId,
         command: Command,
@@ -47,6 +58,7 @@ impl Objects {
         let partition = self.client.watch().latest().partition_of_shard(bucket.id, shard);
         // The same mutation after a fence as before it: an earlier copy that is still under way must not count twice.
         let mut mutation = self.client.mutation(self.under_quotas(bucket, command));
+        mutation.request = request.unwrap_or(mutation.request);
         let until = self.clock.monotonic() + FENCE_WAIT;
         let mut asks = 0;
         loop {

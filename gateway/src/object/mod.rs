@@ -19,6 +19,7 @@ mod multipart;
 mod put;
 mod quota;
 mod read;
+mod rename;
 #[cfg(test)]
 mod tests;
 mod unlock;
@@ -32,7 +33,7 @@ use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
 use annulus_common::clock::SharedClock;
 use annulus_common::condition::Conditions;
 use annulus_common::encryption::EncryptionMode;
-use annulus_common::ids::UploadId;
+use annulus_common::ids::{RequestId, UploadId};
 use annulus_common::map::Bucket;
 use annulus_common::object::{
     ETag, ListedObject, ListedVersion, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Upload,
@@ -49,6 +50,7 @@ pub use annulus_common::checksum::ChecksumValue;
 pub use append::AppendObject;
 pub use crypt::{Encrypt, ObjectKey};
 pub use error::{BodyError, ObjectError, ReadError};
+pub use rename::RenameObject;
 
 /// The largest body of one request, a part's too, as S3 says: 5 GiB.
 pub const BODY_BYTES_MAX: u64 = 5 << 30;
@@ -191,6 +193,8 @@ pub struct CopyObject<'a> {
     pub checksum: Option<ChecksumAlgorithm>,
     /// How the copy is encrypted, whatever the source is.
     pub encrypt: Option<Encrypt>,
+    /// The name of the mutation that makes it, where it has to be a certain one.
+    pub request: Option<RequestId>,
 }
 
 /// A page of a bucket's keys to list.

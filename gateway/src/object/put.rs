@@ -5,7 +5,7 @@ use std::sync::Arc;
 use annulus_common::chunk::ChunkOwner;
 use annulus_common::condition::Conditions;
 use annulus_common::encryption::EncryptionMode;
-use annulus_common::ids::PartId;
+use annulus_common::ids::{PartId, RequestId};
 use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::{
     Data, ETag, INLINE_BYTES_MAX, KeyPath, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, Part, UserId,
@@ -32,6 +32,8 @@ pub(super) struct Naming<'a> {
     pub(super) attributes: ObjectAttributes,
     pub(super) conditions: Conditions,
     pub(super) encrypt: Option<Encrypt>,
+    /// The name of the mutation, where it has to be a certain one.
+    pub(super) request: Option<RequestId>,
 }
 
 impl Objects {
@@ -50,7 +52,7 @@ impl Objects {
             digest,
             encrypt,
         } = put;
-        let naming = Naming { bucket, key, owner, headers, attributes, conditions, encrypt };
+        let naming = Naming { bucket, key, owner, headers, attributes, conditions, encrypt, request: None };
         self.put_stream(naming, BodyLength { announced: content_length, bytes_max }, digest, body).await
     }
 
@@ -87,11 +89,12 @@ impl Objects {
             data: new_data(part, stored, sealing.as_ref(), &verified),
             encryption: sealing.map(|sealing| sealing.encryption),
         };
-        self.name(naming.bucket, path, naming.conditions, object).await
+        self.name(naming.request, naming.bucket, path, naming.conditions, object).await
     }
 
     async fn name(
         &self,
+        request: Option<RequestId>,
         bucket: &Bucket,
         path: KeyPath,
         conditions: Conditions,
@@ -102,7 +105,7 @@ impl Objects {
         let versioning = bucket.config.versioning;
         let quota = QuotaTerms::default();
         let command = Command::Put { path, versioning, conditions, quota, object };
-        written(self.mutate(bucket, shard, command).await?, size, mode)
+        written(self.mutate_as(request, bucket, shard, command).await?, size, mode)
     }
 }
 

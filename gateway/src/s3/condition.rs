@@ -45,6 +45,21 @@ pub(super) fn of_source(
     })
 }
 
+/// The conditions on the source of a rename.
+pub(super) fn of_rename_source(
+    headers: &HeaderMap,
+    modified_since: Option<&Timestamp>,
+    unmodified_since: Option<&Timestamp>,
+) -> S3Result<Conditions> {
+    Ok(Conditions {
+        if_match: tags(headers, "x-amz-rename-source-if-match")?,
+        if_none_match: tags(headers, "x-amz-rename-source-if-none-match")?,
+        if_modified_since: modified_since.map(unix_seconds),
+        if_unmodified_since: unmodified_since.map(unix_seconds),
+        ..Conditions::default()
+    })
+}
+
 /// Whether an object may be read.
 pub(super) fn judge_read(conditions: &Conditions, version: &ObjectVersion) -> S3Result {
     match conditions.judge(Some(version)) {

@@ -76,6 +76,7 @@ pub(super) async fn copy_object(
         conditions: condition::of_write(&req.headers)?,
         checksum: algorithm,
         encrypt,
+        request: None,
     };
     let tags = copy.attributes.tags.clone();
     let written = gateway.objects.copy(copy).await.map_err(s3_error)?;

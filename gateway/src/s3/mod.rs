@@ -66,6 +66,7 @@ mod put_object;
 mod put_object_acl;
 pub(crate) mod range;
 mod read;
+mod rename_object;
 mod tags;
 mod upload_part;
 mod upload_part_copy;
@@ -185,6 +186,7 @@ delegate! {
     delete_object::delete_object(DeleteObjectInput) -> DeleteObjectOutput;
     delete_objects::delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
     copy_object::copy_object(CopyObjectInput) -> CopyObjectOutput;
+    rename_object::rename_object(RenameObjectInput) -> RenameObjectOutput;
     get_object_attributes::get_object_attributes(GetObjectAttributesInput) -> GetObjectAttributesOutput;
 
     list_objects::list_objects(ListObjectsInput) -> ListObjectsOutput;

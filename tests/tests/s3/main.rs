@@ -34,6 +34,7 @@ mod promises;
 mod quotas;
 mod races;
 mod ranges;
+mod renames;
 mod requester_pays;
 mod requests;
 mod sessions;

@@ -28,6 +28,9 @@ const FREE_HEADERS: &[&str] = &[
     "if-unmodified-since",
     "range",
     "x-amz-copy-source-if-none-match",
+    "x-amz-rename-source-if-none-match",
+    // Any text is a token.
+    "x-amz-client-token",
     // `requester`, `ENABLED` and `true` count.
     "x-amz-bypass-governance-retention",
     "x-amz-checksum-mode",

@@ -134,7 +134,10 @@ impl Metadata {
                 MetaReply::Done
             }
             Command::Collected(_) | Command::Condemn(_) => MetaReply::Done,
-            command @ (Command::Append { .. } | Command::Books { .. } | Command::Allowance { .. }) => {
+            command @ (Command::Append { .. }
+            | Command::Rename { .. }
+            | Command::Books { .. }
+            | Command::Allowance { .. }) => {
                 panic!("this is tried on a true cluster: {command:?}")
             }
             Command::SetAttributes { path, version, sequence, change } => {

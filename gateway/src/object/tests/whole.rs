@@ -220,6 +220,7 @@ async fn a_copy_is_an_object_of_its_own() {
             conditions,
             checksum,
             encrypt: None,
+            request: None,
         })
     };
     let written = copy("same", None, None).await.unwrap();

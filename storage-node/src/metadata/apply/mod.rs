@@ -8,6 +8,7 @@ mod count;
 mod delete;
 mod object;
 mod quota;
+mod rename;
 mod upload;
 mod version;
 
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annulus_common::ids::{BucketId, GroupId, PartId, RequestId, ShardId};
-use annulus_common::object::Part;
+use annulus_common::object::{KeyPath, Part};
 use annulus_common::protocol;
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, QuotaReply};
 use bytes::Bytes;
@@ -117,6 +118,10 @@ impl Step<'_> {
             Command::Append { path, sequence, conditions, quota, parts, size, etag, checksum } => {
                 let addition = append::Addition { sequence, conditions, quota, parts, size, etag, checksum };
                 self.append(&path, addition)
+            }
+            Command::Rename { path, sequence, to, conditions } => {
+                let to = KeyPath { key: to, ..path };
+                self.rename(&path, sequence, &to, &conditions)
             }
             Command::Delete { bucket, shard, versioning, owner, deletions } => {
                 let deleter = delete::Deleter { bucket, shard, versioning, owner };

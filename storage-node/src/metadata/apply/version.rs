@@ -185,7 +185,7 @@ impl Step<'_> {
     }
 
     /// Discards what a version has beside its head, which goes.
-    fn discard_records(&mut self, path: &KeyPath, head: &Head) -> Result<(), KvError> {
+    pub(super) fn discard_records(&mut self, path: &KeyPath, head: &Head) -> Result<(), KvError> {
         if head.body == BodyKind::Manifest {
             let manifest: Option<Manifest> = self.read(&self.keys.body(path, head.sequence))?;
             for part in manifest.iter().flat_map(|manifest| &manifest.parts) {

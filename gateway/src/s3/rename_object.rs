@@ -1,0 +1,88 @@
+//! RenameObject: as AWS has it for directory buckets, here for every bucket.
+
+use annulus_common::ids::RequestId;
+use s3s::dto::{CopySource, RenameObjectInput, RenameObjectOutput};
+use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use sha2::{Digest, Sha256};
+
+use super::copy_object::source_of;
+use super::error::s3_error;
+use super::find_object::{Place, find_source};
+use super::{Gateway, access, condition};
+use crate::auth::Resource;
+use crate::auth::action::DELETE_OBJECT;
+use crate::object::RenameObject;
+
+/// The longest `x-amz-client-token`, as S3 says.
+const TOKEN_BYTES_MAX: usize = 64;
+
+pub(super) async fn rename_object(
+    gateway: &Gateway,
+    req: S3Request<RenameObjectInput>,
+) -> S3Result<S3Response<RenameObjectOutput>> {
+    let access = access(&req.extensions)?;
+    let input = &req.input;
+    let source = CopySource::parse(&input.rename_source)
+        .map_err(|_| s3_error!(InvalidArgument, "Rename source must mention the source bucket and key"))?;
+    let place = source_of(&source)?;
+    check_place(input, place)?;
+    let request = input.client_token.as_deref().map(|token| name_of(token, input, place)).transpose()?;
+    let (bucket, found) = match find_source(gateway, access, place).await {
+        Err(error) if *error.code() == S3ErrorCode::NoSuchKey => {
+            return if was_done(gateway, input, request).await? { done() } else { Err(error) };
+        }
+        found => found?,
+    };
+    access.check(DELETE_OBJECT, &Resource::key(place.bucket, &bucket, place.key))?;
+    let source = condition::of_rename_source(
+        &req.headers,
+        input.source_if_modified_since.as_ref(),
+        input.source_if_unmodified_since.as_ref(),
+    )?;
+    condition::judge_source(&source, &found)?;
+    let conditions = condition::of_read(
+        &req.headers,
+        input.destination_if_modified_since.as_ref(),
+        input.destination_if_unmodified_since.as_ref(),
+    )?;
+    let (from, to, caller) = (place.key, input.key.as_str(), access.user());
+    let rename = RenameObject { bucket: &bucket, from, found: &found, to, conditions, caller, request };
+    gateway.objects.rename(rename).await.map_err(s3_error)?;
+    done()
+}
+
+fn done() -> S3Result<S3Response<RenameObjectOutput>> {
+    Ok(S3Response::new(RenameObjectOutput::default()))
+}
+
+fn check_place(input: &RenameObjectInput, place: Place<'_>) -> S3Result {
+    if place.bucket != input.bucket || place.version_id.is_some() {
+        return Err(s3_error!(InvalidRequest, "The source and the destination of a rename are keys of one bucket."));
+    }
+    if place.key == input.key {
+        return Err(s3_error!(InvalidRequest, "The source and the destination of a rename are the same."));
+    }
+    Ok(())
+}
+
+/// The name of the mutation of a rename with a client's token: sent again, it is the same.
+fn name_of(token: &str, input: &RenameObjectInput, place: Place<'_>) -> S3Result<RequestId> {
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(s3_error!(InvalidArgument, "A client token has 1 to 64 printable ASCII characters."));
+    }
+    let mut hasher = Sha256::new();
+    for text in ["annulus rename 1", token, place.bucket, place.key, &input.key] {
+        hasher.update((text.len() as u64).to_be_bytes());
+        hasher.update(text);
+    }
+    let mut name = [0; 16];
+    name.copy_from_slice(&hasher.finalize()[..16]);
+    Ok(RequestId(name))
+}
+
+/// Whether the object that is there came by an earlier try of the same request.
+async fn was_done(gateway: &Gateway, input: &RenameObjectInput, request: Option<RequestId>) -> S3Result<bool> {
+    let Some(request) = request else { return Ok(false) };
+    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    Ok(gateway.objects.get(&bucket, &input.key, None).await.is_ok_and(|found| found.request == request))
+}

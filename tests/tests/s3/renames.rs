@@ -1,0 +1,105 @@
+//! Renaming: the object has its new key and no other, whatever shards the keys lie in.
+
+use annulus_tests::client::{Call, S3};
+use annulus_tests::cluster::shared;
+
+use crate::{assert_absent, content, new_bucket};
+
+/// Keys enough for some pairs of them to lie in one shard and others not.
+const KEYS: usize = 40;
+
+fn rename<'a>(s3: &'a S3, bucket: &str, from: &str, to: &str) -> Call<'a> {
+    s3.put(&format!("{bucket}/{to}?renameObject")).header("x-amz-rename-source", &format!("{bucket}/{from}"))
+}
+
+#[tokio::test]
+async fn an_object_goes_with_all_that_it_is() {
+    let cluster = shared().await;
+    let (here, there) = (cluster.s3(0), cluster.s3(1));
+    let bucket = new_bucket(&here).await;
+    for number in 0..KEYS {
+        let body = content(if number % 2 == 0 { 10 } else { 20_000 }, number as u64);
+        let (from, to) = (format!("from%20{number}"), format!("to/{number}"));
+        here.put(&format!("{bucket}/{from}"))
+            .header("x-amz-meta-number", &number.to_string())
+            .header("x-amz-tagging", "kept=yes")
+            .body(body.clone())
+            .ok()
+            .await;
+        rename(&there, &bucket, &from, &to).ok().await;
+        let got = here.get(&format!("{bucket}/{to}")).ok().await;
+        assert!(got.body == body, "{to}");
+        assert_eq!(got.header("x-amz-meta-number"), Some(number.to_string().as_str()));
+        assert_eq!(got.header("x-amz-tagging-count"), Some("1"));
+        assert_absent(&here, &format!("{bucket}/{from}")).await;
+    }
+    assert_eq!(here.get(&bucket).ok().await.elements("Key").len(), KEYS);
+}
+
+#[tokio::test]
+async fn what_is_at_the_new_key_is_replaced_unless_that_is_ruled_out() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    for number in 0..KEYS {
+        let (from, to) = (format!("from-{number}"), format!("to-{number}"));
+        s3.put(&format!("{bucket}/{from}")).body("new").ok().await;
+        s3.put(&format!("{bucket}/{to}")).body("old").ok().await;
+        rename(&s3, &bucket, &from, &to).header("if-none-match", "*").refused(412, "PreconditionFailed").await;
+        for (name, value) in [("if-match", "\"other\""), ("x-amz-rename-source-if-match", "\"other\"")] {
+            rename(&s3, &bucket, &from, &to).header(name, value).refused(412, "PreconditionFailed").await;
+        }
+        assert_eq!(s3.get(&format!("{bucket}/{to}")).ok().await.text(), "old");
+        rename(&s3, &bucket, &from, &to).ok().await;
+        assert_eq!(s3.get(&format!("{bucket}/{to}")).ok().await.text(), "new");
+        assert_absent(&s3, &format!("{bucket}/{from}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_with_its_token_is_answered_again() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    for number in 0..KEYS {
+        let (from, to) = (format!("from-{number}"), format!("to-{number}"));
+        s3.put(&format!("{bucket}/{from}")).body("x").ok().await;
+        let with_token = |token: &str| rename(&s3, &bucket, &from, &to).header("x-amz-client-token", token);
+        for _ in 0..2 {
+            with_token("one").ok().await;
+        }
+        with_token("two").refused(404, "NoSuchKey").await;
+        rename(&s3, &bucket, &from, &to).refused(404, "NoSuchKey").await;
+    }
+}
+
+#[tokio::test]
+async fn versions_stay_under_the_old_key() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    let enable = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    s3.put(&format!("{bucket}?versioning")).body(enable).ok().await;
+    let version =
+        s3.put(&format!("{bucket}/a")).body("x").ok().await.header("x-amz-version-id").expect("one").to_owned();
+    rename(&s3, &bucket, "a", "b").ok().await;
+    assert_absent(&s3, &format!("{bucket}/a")).await;
+    assert_eq!(s3.get(&format!("{bucket}/b")).ok().await.text(), "x");
+    assert_eq!(s3.get(&format!("{bucket}/a?versionId={version}")).ok().await.text(), "x");
+}
+
+#[tokio::test]
+async fn renames_that_make_no_sense_are_refused() {
+    let cluster = shared().await;
+    let s3 = cluster.s3(0);
+    let (bucket, other) = (new_bucket(&s3).await, new_bucket(&s3).await);
+    s3.put(&format!("{bucket}/a")).body("x").ok().await;
+    rename(&s3, &bucket, "a", "a").refused(400, "InvalidRequest").await;
+    rename(&s3, &bucket, "none", "b").refused(404, "NoSuchKey").await;
+    let elsewhere = s3.put(&format!("{other}/b?renameObject")).header("x-amz-rename-source", &format!("{bucket}/a"));
+    elsewhere.refused(400, "InvalidRequest").await;
+    s3.put(&format!("{bucket}/b?renameObject"))
+        .header("x-amz-rename-source", "a")
+        .refused(400, "InvalidArgument")
+        .await;
+    rename(&cluster.alt(), &bucket, "a", "b").refused(403, "AccessDenied").await;
+    s3.put(&format!("{bucket}/c")).header("x-amz-rename-source", "x/y").body("x").refused(501, "NotImplemented").await;
+    assert_eq!(s3.get(&format!("{bucket}/a")).ok().await.text(), "x");
+}
