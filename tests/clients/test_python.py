@@ -117,6 +117,12 @@ class TestS3fs:
         fs.rm(f"{bucket}/moved", recursive=True)
         assert sorted(elsewhere.find(bucket)) == [f"{bucket}/a b/large+ü", f"{bucket}/empty"]
 
+    def test_a_file_made_once(self, s3fs, bucket):
+        s3fs().pipe_file(f"{bucket}/once", b"first", mode="create")
+        with pytest.raises(FileExistsError):
+            s3fs(-1).pipe_file(f"{bucket}/once", b"second", mode="create")
+        assert s3fs().cat(f"{bucket}/once") == b"first"
+
     def test_a_url_that_is_signed_needs_no_key(self, s3fs, bucket):
         fs = s3fs()
         fs.pipe(f"{bucket}/k", b"hello")

@@ -17,6 +17,7 @@ use super::promise::{self, NotBuilt};
 use super::subresource::{self, Misplaced};
 use super::{Access, Accounts, Caller, Operation, Resource, Signature, session_token};
 use crate::http::Peer;
+use crate::s3::{copy_source, detailed};
 
 /// Stands in front of all S3 operations.
 #[derive(Clone)]
@@ -67,10 +68,12 @@ impl S3Access for Gatekeeper {
     }
 
     async fn copy_object(&self, req: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
+        req.input.copy_source = copy_source::of_request(&req.headers, &req.input.copy_source)?;
         self.is_expected_source(&req.input.copy_source, user(&req.extensions), &req.headers).await
     }
 
     async fn upload_part_copy(&self, req: &mut S3Request<UploadPartCopyInput>) -> S3Result<()> {
+        req.input.copy_source = copy_source::of_request(&req.headers, &req.input.copy_source)?;
         self.is_expected_source(&req.input.copy_source, user(&req.extensions), &req.headers).await
     }
 }
@@ -123,7 +126,8 @@ impl Gatekeeper {
     async fn is_expected_source(&self, source: &CopySource, caller: UserId, headers: &HeaderMap) -> S3Result<()> {
         let CopySource::Bucket { bucket, .. } = source else { return Err(s3_error!(NotImplemented)) };
         let map = self.accounts.map().await?;
-        let bucket = map.buckets.get(&**bucket).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        let missing = || detailed(s3_error!(NoSuchBucket), &[("BucketName", bucket)]);
+        let bucket = map.buckets.get(&**bucket).ok_or_else(missing)?;
         is_expected_owner(headers, "x-amz-source-expected-bucket-owner", bucket)?;
         agrees_to_pay(bucket, caller, headers, None)
     }
@@ -248,10 +252,13 @@ fn user(extensions: &Extensions) -> UserId {
 fn misplaced(misplaced: Misplaced) -> S3Error {
     match misplaced {
         Misplaced::Operation => s3_error!(NotImplemented),
-        Misplaced::Argument(name) => s3_error!(InvalidArgument, "This operation does not accept the parameter {name}"),
+        Misplaced::Argument(name) => {
+            let error = s3_error!(InvalidArgument, "This operation does not accept the parameter {name}");
+            detailed(error, &[("ArgumentName", name)])
+        }
     }
 }
 
 fn refused(NotBuilt(header): NotBuilt) -> S3Error {
-    s3_error!(NotImplemented, "The header {header} implies functionality that is not implemented")
+    detailed(s3_error!(NotImplemented), &[("Header", &header)])
 }

@@ -13,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Caller, Carried, Signature};
 use crate::http::Peer;
+use crate::s3::copy_source::with_spaces;
 
 /// Headers whose values are keys of S3's by the same name.
 const HEADERS: &[(&str, &str)] = &[
@@ -154,8 +155,8 @@ fn add_query(context: &mut Context, head: &Head<'_>) {
 /// version.
 fn add_source(context: &mut Context, headers: &HeaderMap) {
     let Some(source) = headers.get("x-amz-copy-source").and_then(|source| source.to_str().ok()) else { return };
-    let source = source.split_once('?').map_or(source, |(path, _)| path);
-    let source = percent_decode_str(source).decode_utf8_lossy();
+    let source = with_spaces(source.split_once('?').map_or(source, |(path, _)| path));
+    let source = percent_decode_str(&source).decode_utf8_lossy();
     context.add("s3:x-amz-copy-source", source.strip_prefix('/').unwrap_or(&source));
 }
 

@@ -4,6 +4,7 @@
 
 mod addressing;
 mod cors;
+mod error_details;
 mod errors;
 mod form;
 mod handler;

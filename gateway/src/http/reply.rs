@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use annulus_common::clock::SharedClock;
 use annulus_common::telemetry::Metrics;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tracing::{Span, debug, warn};
 
+use super::addressing::Addressing;
+use super::error_details::{Asked, details};
 use super::errors::{self, Place};
 use super::handler::{BodyFailure, HandlerBody};
 use super::recording::Recording;
 use crate::auth::Operation;
-use crate::s3::StatusOverride;
+use crate::s3::{DETAILS, StatusOverride};
 
 /// Names a request, in its reply and in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,8 +46,7 @@ const CLIENT_LEFT: u16 = 499;
 
 /// A request while it is served: logged and counted when it is over, however that comes about.
 pub(super) struct Exchange {
-    pub(super) method: Method,
-    pub(super) path: String,
+    pub(super) asked: Asked,
     pub(super) request_id: RequestId,
     pub(super) operation: Operation,
     pub(super) request_bytes: u64,
@@ -79,18 +81,25 @@ pub(super) struct CountedBody {
     exchange: Exchange,
 }
 
+/// What the gateway knows that errors speak of.
+pub(super) struct Site<'a> {
+    pub(super) addressing: &'a Addressing,
+    pub(super) clock: &'a SharedClock,
+}
+
 /// Gives a reply what every reply has.
-pub(super) fn finish(mut response: Response<Content>, mut exchange: Exchange) -> Response<CountedBody> {
+pub(super) fn finish(mut response: Response<Content>, mut exchange: Exchange, site: Site<'_>) -> Response<CountedBody> {
     if let Some(StatusOverride(status)) = response.extensions_mut().remove() {
         *response.status_mut() = status;
     }
     if is_error(response.status()) {
-        complete_error(&mut response, &exchange);
+        complete_error(&mut response, &exchange, &site);
+        response.headers_mut().remove(DETAILS);
     }
     if let Some(recording) = &mut exchange.recording {
         recording.answered(&response);
     }
-    if is_error(response.status()) && exchange.method == Method::HEAD {
+    if is_error(response.status()) && exchange.asked.method == Method::HEAD {
         leave_out_body(&mut response);
     }
     let succeeded = response.status().is_success();
@@ -111,13 +120,20 @@ fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
-fn complete_error(response: &mut Response<Content>, exchange: &Exchange) {
+fn complete_error(response: &mut Response<Content>, exchange: &Exchange, site: &Site<'_>) {
     let Content::S3(body) = response.body() else { return };
+    let asked = &exchange.asked;
     let Some(xml) = body.bytes().filter(|xml| !xml.is_empty()) else { return };
-    let host_id = exchange.host_id.to_str().unwrap_or_default();
-    let operation = exchange.operation.name();
-    let place = Place { resource: &exchange.path, operation, request_id: &exchange.request_id.0, host_id };
-    if let Some(completed) = errors::complete(&xml, place) {
+    let place = Place {
+        resource: asked.uri.path(),
+        operation: exchange.operation.name(),
+        request_id: &exchange.request_id.0,
+        host_id: exchange.host_id.to_str().unwrap_or_default(),
+    };
+    let headers = response.headers();
+    let details =
+        |code: &str, message: &str| details(code, message, asked, headers, site.addressing, site.clock.now_ms());
+    if let Some(completed) = errors::complete(&xml, place, details) {
         *response.body_mut() = Content::from(Bytes::from(completed));
         response.headers_mut().remove(http::header::CONTENT_LENGTH);
         // The headers of an error replace those that s3s set for its XML.
@@ -168,8 +184,8 @@ macro_rules! access_line {
     ($level:ident, $exchange:expr, $status:expr, $duration:expr) => {
         $level!(
             target: "annulus::access",
-            method = %$exchange.method,
-            path = %$exchange.path,
+            method = %$exchange.asked.method,
+            path = %$exchange.asked.uri.path(),
             operation = $exchange.operation.name(),
             status = $status,
             ms = $duration.as_millis() as u64,

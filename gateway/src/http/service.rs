@@ -10,16 +10,18 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use s3s::service::S3Service;
 use tracing::{Instrument, error, info_span};
 
 use super::addressing::{Addressing, Target};
 use super::cors::CrossOrigin;
+use super::error_details::Asked;
 use super::errors::{error_response, error_response_with};
 use super::form::{self, Forms};
 use super::handler::Peer;
 use super::recording::{LastByte, Recording};
-use super::reply::{Content, CountedBody, Exchange, InFlight, RequestId, finish};
+use super::reply::{Content, CountedBody, Exchange, InFlight, RequestId, Site, finish};
 use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers};
 use crate::access_log::AccessLog;
@@ -126,8 +128,7 @@ impl Shared {
         let server = self.server(&request);
         let recording = self.recording(&request, &server, peer);
         let exchange = Exchange {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            asked: Asked::new(request.method(), request.uri(), request.headers()),
             request_id: request_id.clone(),
             operation: operation.clone(),
             request_bytes: content_length(request.headers()).unwrap_or(0),
@@ -147,7 +148,7 @@ impl Shared {
         extensions.insert(operation.clone());
         extensions.insert(peer);
         let content = self.answer(request, server, &operation).instrument(span).await;
-        finish(content, exchange)
+        finish(content, exchange, Site { addressing: &self.addressing, clock: &self.forms.clock })
     }
 
     fn server(&self, request: &Request<Incoming>) -> Server {
@@ -309,7 +310,15 @@ fn refuse(request: &Request<Incoming>, target: &Target) -> Option<Response<Conte
     if !is_allowed(request.method(), target) {
         return Some(method_not_allowed());
     }
-    refuse_lifetime(request.uri())
+    refuse_encoding(request.uri()).or_else(|| refuse_lifetime(request.uri()))
+}
+
+/// Names are UTF-8, in a query as in a path. s3s would put a replacement character where a query is not.
+fn refuse_encoding(uri: &Uri) -> Option<Response<Content>> {
+    percent_decode_str(uri.query()?)
+        .decode_utf8()
+        .is_err()
+        .then(|| error_response(StatusCode::BAD_REQUEST, "InvalidURI", "Couldn't parse the specified URI."))
 }
 
 /// A presigned URL holds for a second to a week; s3s answers others as malformed, which clients take for their own mistake

@@ -67,6 +67,8 @@ pub enum ObjectError {
     InvalidPart {
         /// Its number.
         number: u16,
+        /// Its entity tag, as the client has it.
+        etag: String,
     },
     /// The client lists the parts out of order.
     #[error("the parts are not in ascending order")]

@@ -50,6 +50,7 @@ pub use annulus_common::checksum::ChecksumValue;
 pub use append::AppendObject;
 pub use crypt::{Encrypt, ObjectKey};
 pub use error::{BodyError, ObjectError, ReadError};
+pub(crate) use put::KEY_BYTES_MAX;
 pub use rename::RenameObject;
 
 /// The largest body of one request, a part's too, as S3 says: 5 GiB.

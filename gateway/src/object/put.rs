@@ -21,7 +21,7 @@ use super::digest::{DEFAULT_ALGORITHM, Verified};
 use super::{BodyStream, Encrypt, Expected, ObjectError, Objects, PutObject, Written};
 
 /// The longest key, in bytes of UTF-8, as S3 says.
-const KEY_BYTES_MAX: usize = 1_024;
+pub(crate) const KEY_BYTES_MAX: usize = 1_024;
 
 /// What the object will be, but for its bytes.
 pub(super) struct Naming<'a> {

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use s3s::dto::Timestamp;
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
+use super::error::{detailed, invalid_argument};
 use super::headers;
 
 /// `If-Match` and `If-None-Match` of a write.
@@ -71,10 +72,14 @@ pub(super) fn judge_read(conditions: &Conditions, version: &ObjectVersion) -> S3
 
 /// Whether an object may be copied: S3 answers 412 either way.
 pub(super) fn judge_source(conditions: &Conditions, version: &ObjectVersion) -> S3Result {
-    match conditions.judge(Some(version)) {
-        Verdict::Holds => Ok(()),
-        _ => Err(s3_error!(PreconditionFailed)),
-    }
+    let condition = match conditions.judge(Some(version)) {
+        Verdict::Holds => return Ok(()),
+        _ if conditions.if_match.is_some() => "x-amz-copy-source-If-Match",
+        _ if conditions.if_unmodified_since.is_some() => "x-amz-copy-source-If-Unmodified-Since",
+        _ if conditions.if_none_match.is_some() => "x-amz-copy-source-If-None-Match",
+        _ => "x-amz-copy-source-If-Modified-Since",
+    };
+    Err(detailed(s3_error!(PreconditionFailed), &[("Condition", condition)]))
 }
 
 /// Seconds since the Unix epoch.
@@ -115,7 +120,7 @@ fn not_modified(version: &ObjectVersion) -> S3Error {
 fn tags(headers: &HeaderMap, name: &str) -> S3Result<Option<ETagCondition>> {
     let mut tags = Vec::new();
     for value in headers.get_all(name) {
-        let text = value.to_str().map_err(|_| s3_error!(InvalidArgument, "invalid header: {name}"))?;
+        let text = value.to_str().map_err(|_| invalid_argument(name, format!("invalid header: {name}")))?;
         tags.extend(split_tags(text));
     }
     if tags.iter().any(|tag| tag == "*") {

@@ -7,7 +7,7 @@ use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, 
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{self, dto_type, set_checksum};
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::find_object::{Place, find_source};
 use super::headers::timestamp;
 use super::{
@@ -97,9 +97,9 @@ pub(super) fn source_of(source: &CopySource) -> S3Result<Place<'_>> {
         CopySource::Bucket { bucket, key, version_id } if !key.is_empty() => {
             Ok(Place { bucket, key, version_id: version_id.as_deref() })
         }
-        CopySource::Bucket { .. } => Err(s3_error!(
-            InvalidArgument,
-            "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
+        CopySource::Bucket { .. } => Err(invalid_argument(
+            "x-amz-copy-source",
+            "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
         )),
         CopySource::AccessPoint { .. } | CopySource::Outpost { .. } => Err(s3_error!(NotImplemented)),
     }
@@ -108,13 +108,13 @@ pub(super) fn source_of(source: &CopySource) -> S3Result<Place<'_>> {
 /// The tags that the copy is to have instead of its source's.
 fn new_tags(headers: &HeaderMap, directive: Option<&str>) -> S3Result<Option<Tags>> {
     match directive {
-        None | Some("COPY") if headers.contains_key("x-amz-tagging") => Err(s3_error!(
-            InvalidArgument,
-            "The x-amz-tagging header can only be used with the REPLACE tagging directive."
+        None | Some("COPY") if headers.contains_key("x-amz-tagging") => Err(invalid_argument(
+            "x-amz-tagging-directive",
+            "The x-amz-tagging header can only be used with the REPLACE tagging directive.",
         )),
         None | Some("COPY") => Ok(None),
         Some("REPLACE") => tags::of_request(headers).map(Some),
-        Some(_) => Err(s3_error!(InvalidArgument, "Unknown tagging directive.")),
+        Some(_) => Err(invalid_argument("x-amz-tagging-directive", "Unknown tagging directive.")),
     }
 }
 
@@ -122,7 +122,7 @@ fn replaces_metadata(directive: Option<&str>) -> S3Result<bool> {
     match directive {
         None | Some("COPY") => Ok(false),
         Some("REPLACE") => Ok(true),
-        Some(_) => Err(s3_error!(InvalidArgument, "Unknown metadata directive.")),
+        Some(_) => Err(invalid_argument("x-amz-metadata-directive", "Unknown metadata directive.")),
     }
 }
 

@@ -6,7 +6,7 @@ use annulus_common::ownership::ObjectOwnership;
 use s3s::dto::{CreateBucketConfiguration, CreateBucketInput, CreateBucketOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::names::is_bucket_name;
 use super::put_bucket_ownership_controls::check_without_acls;
 use super::{Gateway, caller, grants};
@@ -66,8 +66,9 @@ fn is_as_asked(config: &BucketConfig, asked: &BucketConfig) -> bool {
 
 /// `x-amz-object-ownership`.
 fn ownership(name: &str) -> S3Result<ObjectOwnership> {
-    ObjectOwnership::named(name)
-        .ok_or_else(|| s3_error!(InvalidArgument, "Invalid x-amz-object-ownership header: {name}"))
+    ObjectOwnership::named(name).ok_or_else(|| {
+        invalid_argument("x-amz-object-ownership", format!("Invalid x-amz-object-ownership header: {name}"))
+    })
 }
 
 /// A bucket is made where it is asked for, and that must be here.

@@ -10,6 +10,7 @@ use md5::{Digest, Md5};
 use s3s::{S3Result, s3_error};
 
 use super::Gateway;
+use super::error::invalid_value;
 use super::headers::text;
 use crate::kms::{CustomerKey, SecretKey};
 use crate::object::{Encrypt, PartEncryption};
@@ -124,7 +125,7 @@ pub(super) fn of_write(gateway: &Gateway, headers: &HeaderMap, bucket: &Bucket) 
         (Some("aws:kms:dsse" | "aws:fsx"), None) => {
             Err(s3_error!(NotImplemented, "This encryption method is not implemented"))
         }
-        (Some(_), None) => Err(s3_error!(InvalidArgument, "The encryption method specified is not supported")),
+        (Some(method), None) => Err(invalid_value(METHOD, method, "The encryption method specified is not supported")),
     }
 }
 

@@ -3,13 +3,42 @@
 use std::borrow::Cow;
 
 use annulus_common::object::DeleteMarker;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use s3s::{S3Error, S3ErrorCode, s3_error};
 use tracing::{error, warn};
 
 use super::headers::http_date;
 use crate::kms::KeyError;
 use crate::object::{BodyError, ObjectError, ReadError};
+
+/// Carries elements of an error, each as `NAME=TEXT` with the text percent-encoded, through s3s, whose errors have a code
+/// and a message alone. Whoever finishes the reply takes it off.
+pub(crate) const DETAILS: HeaderName = HeaderName::from_static("x-annulus-error-details");
+
+/// The error with elements that S3 documents for it and that do not follow from the request.
+pub(crate) fn detailed(mut error: S3Error, details: &[(&str, &str)]) -> S3Error {
+    let mut headers = error.headers().cloned().unwrap_or_default();
+    for (name, text) in details {
+        if let Ok(value) =
+            HeaderValue::from_str(&format!("{name}={}", percent_encode(text.as_bytes(), NON_ALPHANUMERIC)))
+        {
+            headers.append(DETAILS, value);
+        }
+    }
+    error.set_headers(headers);
+    error
+}
+
+/// An argument of the request, named as its header or query key is, that makes no sense.
+pub(super) fn invalid_argument(name: &str, message: impl Into<Cow<'static, str>>) -> S3Error {
+    detailed(S3Error::with_message(S3ErrorCode::InvalidArgument, message), &[("ArgumentName", name)])
+}
+
+/// The same of a value that is no header and no query key.
+pub(super) fn invalid_value(name: &str, value: &str, message: &'static str) -> S3Error {
+    detailed(invalid_argument(name, message), &[("ArgumentValue", value)])
+}
 
 /// The error of an operation.
 pub(super) fn s3_error(error: ObjectError) -> S3Error {
@@ -34,11 +63,24 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
         ObjectError::InvalidKey { .. } => s3_error!(KeyTooLongError),
         ObjectError::InvalidRange { size } => unsatisfiable(size),
         ObjectError::InvalidPartNumber(_) => part_number_out_of_range(),
-        ObjectError::InvalidPart { .. } => s3_error!(InvalidPart),
+        ObjectError::InvalidPart { number, etag } => {
+            detailed(s3_error!(InvalidPart), &[("PartNumber", &number.to_string()), ("ETag", &etag)])
+        }
         ObjectError::InvalidPartOrder => s3_error!(InvalidPartOrder),
         ObjectError::InvalidPartCount(_) => s3_error!(MalformedXML),
-        ObjectError::EntityTooSmall { .. } => s3_error!(EntityTooSmall),
-        ObjectError::EntityTooLarge { .. } => s3_error!(EntityTooLarge),
+        ObjectError::EntityTooSmall { number, etag, size, minimum } => detailed(
+            s3_error!(EntityTooSmall),
+            &[
+                ("ProposedSize", &size.to_string()),
+                ("MinSizeAllowed", &minimum.to_string()),
+                ("PartNumber", &number.to_string()),
+                ("ETag", &etag),
+            ],
+        ),
+        ObjectError::EntityTooLarge { size, maximum } => detailed(
+            s3_error!(EntityTooLarge),
+            &[("ProposedSize", &size.to_string()), ("MaxSizeAllowed", &maximum.to_string())],
+        ),
         ObjectError::BadDigest => s3_error!(BadDigest),
         ObjectError::ChecksumMismatch { algorithm } => {
             s3_error!(BadDigest, "The {algorithm} you specified did not match the calculated checksum.")
@@ -165,8 +207,13 @@ pub(crate) fn body_error(error: BodyError) -> S3Error {
             "The provided 'x-amz-content-sha256' header does not match what was computed.",
         ),
         BodyError::TimedOut => s3_error!(RequestTimeout),
-        BodyError::TooLarge { .. } => s3_error!(EntityTooLarge),
-        BodyError::TooSmall { .. } => s3_error!(EntityTooSmall),
+        BodyError::TooLarge { maximum, .. } => {
+            detailed(s3_error!(EntityTooLarge), &[("MaxSizeAllowed", &maximum.to_string())])
+        }
+        BodyError::TooSmall { size, minimum } => detailed(
+            s3_error!(EntityTooSmall),
+            &[("ProposedSize", &size.to_string()), ("MinSizeAllowed", &minimum.to_string())],
+        ),
     }
 }
 
@@ -182,7 +229,7 @@ pub(super) fn unsatisfiable(size: u64) -> S3Error {
 }
 
 pub(super) fn part_number_out_of_range() -> S3Error {
-    s3_error!(InvalidArgument, "Part number must be an integer between 1 and 10000, inclusive")
+    invalid_argument("partNumber", "Part number must be an integer between 1 and 10000, inclusive")
 }
 
 /// What the key service says, by the codes that S3 hands through from KMS.

@@ -5,11 +5,11 @@ use s3s::dto::{
     Checksum, GetObjectAttributesInput, GetObjectAttributesOutput, GetObjectAttributesParts, ObjectAttributes,
     ObjectPart, StorageClass,
 };
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result};
 
 use super::checksum::{dto_type, set_checksum, value_text};
 use super::encryption;
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::find_object::{Place, find_object};
 use super::headers::{STANDARD, timestamp};
 use super::listing::page_size;
@@ -29,7 +29,7 @@ pub(super) async fn get_object_attributes(
     let parts_max = page_size(input.max_parts, "max-parts")?;
     let marker = input.part_number_marker.unwrap_or(0);
     if marker < 0 {
-        return Err(s3_error!(InvalidArgument, "A part number marker cannot be negative"));
+        return Err(invalid_argument("x-amz-part-number-marker", "A part number marker cannot be negative"));
     }
     encryption::refuse_on_read(&req.headers)?;
     let customer = encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?;
@@ -58,7 +58,7 @@ fn attributes(headers: &[ObjectAttributes]) -> S3Result<Vec<String>> {
     let names = headers.iter().flat_map(|header| header.as_str().split(',')).map(|name| name.trim().to_owned());
     let names: Vec<String> = names.filter(|name| !name.is_empty()).collect();
     if names.is_empty() || !names.iter().all(|name| ATTRIBUTES.contains(&name.as_str())) {
-        return Err(s3_error!(InvalidArgument, "Invalid attribute name specified."));
+        return Err(invalid_argument("x-amz-object-attributes", "Invalid attribute name specified."));
     }
     Ok(names)
 }

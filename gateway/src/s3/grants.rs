@@ -8,6 +8,7 @@ use http::HeaderMap;
 use s3s::dto::{self, AccessControlPolicy};
 use s3s::{S3Result, s3_error};
 
+use super::error::{invalid_argument, invalid_value};
 use super::headers::text;
 use super::owner;
 
@@ -127,7 +128,7 @@ fn unknown(name: &str) -> s3s::S3Error {
     if name == FOREIGN_ACL {
         s3_error!(NotImplemented, "The canned ACL {FOREIGN_ACL} implies functionality that is not implemented")
     } else {
-        s3_error!(InvalidArgument, "Unknown canned ACL")
+        invalid_argument("x-amz-acl", "Unknown canned ACL")
     }
 }
 
@@ -192,7 +193,7 @@ pub(super) fn grantee(map: &ClusterMap, grantee: &dto::Grantee) -> S3Result<Gran
 
 fn account(map: &ClusterMap, id: &str) -> S3Result<Grantee> {
     let known = UserId::parse(id).filter(|id| map.users.contains_key(id));
-    known.map(Grantee::User).ok_or_else(|| s3_error!(InvalidArgument, "Invalid id"))
+    known.map(Grantee::User).ok_or_else(|| invalid_value("CanonicalUser/ID", id, "Invalid id"))
 }
 
 fn account_of_email(map: &ClusterMap, email: &str) -> S3Result<Grantee> {
@@ -206,7 +207,7 @@ fn group(uri: &str) -> S3Result<Grantee> {
         ALL_USERS => Ok(Grantee::AllUsers),
         AUTHENTICATED_USERS => Ok(Grantee::AuthenticatedUsers),
         LOG_DELIVERY => Ok(Grantee::LogDelivery),
-        _ => Err(s3_error!(InvalidArgument, "Invalid group uri")),
+        _ => Err(invalid_value("Group/URI", uri, "Invalid group uri")),
     }
 }
 

@@ -7,6 +7,8 @@ use s3s::{S3Result, s3_error};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::error::{detailed, invalid_argument};
+
 /// User metadata, names and values together, as S3 says.
 const USER_METADATA_BYTES_MAX: usize = 2 << 10;
 
@@ -57,9 +59,9 @@ pub(super) fn website_redirect(headers: &HeaderMap) -> S3Result<Option<String>> 
     let target = text(headers, "x-amz-website-redirect-location")?;
     let is_target = |target: &String| ["/", "http://", "https://"].iter().any(|start| target.starts_with(start));
     match target {
-        Some(target) if !is_target(&target) => Err(s3_error!(
-            InvalidArgument,
-            "The website redirect location must have a prefix of 'http://' or 'https://' or '/'."
+        Some(target) if !is_target(&target) => Err(invalid_argument(
+            "x-amz-website-redirect-location",
+            "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.",
         )),
         target => Ok(target),
     }
@@ -119,7 +121,7 @@ pub(super) fn http_date(ms: u64) -> String {
 pub(super) fn text(headers: &HeaderMap, name: &str) -> S3Result<Option<String>> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let text =
-        std::str::from_utf8(value.as_bytes()).map_err(|_| s3_error!(InvalidArgument, "invalid header: {name}"))?;
+        std::str::from_utf8(value.as_bytes()).map_err(|_| invalid_argument(name, format!("invalid header: {name}")))?;
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
@@ -134,7 +136,8 @@ fn user_metadata(metadata: Option<Metadata>) -> S3Result<std::collections::BTree
     let metadata = metadata.unwrap_or_default();
     let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > USER_METADATA_BYTES_MAX {
-        return Err(s3_error!(MetadataTooLarge));
+        let sizes = [("Size", &*bytes.to_string()), ("MaxSizeAllowed", &*USER_METADATA_BYTES_MAX.to_string())];
+        return Err(detailed(s3_error!(MetadataTooLarge), &sizes));
     }
     Ok(metadata.into_iter().collect())
 }

@@ -2,9 +2,9 @@
 
 use annulus_common::map::Bucket;
 use s3s::dto::{self, ListBucketsInput, ListBucketsOutput};
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result};
 
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::headers::timestamp;
 use super::listing::{non_empty, parse_token, token};
 use super::{Gateway, caller, owner};
@@ -42,7 +42,7 @@ fn page_size(asked: Option<i32>) -> S3Result<usize> {
     let asked = asked.map_or(Ok(BUCKETS_MAX), usize::try_from).unwrap_or(0);
     match asked {
         1..=BUCKETS_MAX => Ok(asked),
-        _ => Err(s3_error!(InvalidArgument, "Argument max-buckets must be an integer between 1 and 10000")),
+        _ => Err(invalid_argument("max-buckets", "Argument max-buckets must be an integer between 1 and 10000")),
     }
 }
 

@@ -4,10 +4,10 @@ use annulus_common::ids::UploadId;
 use annulus_common::map::ClusterMap;
 use annulus_common::protocol::metadata::{Entry, ListedUpload};
 use s3s::dto::{CommonPrefix, ListMultipartUploadsInput, ListMultipartUploadsOutput, MultipartUpload, StorageClass};
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result};
 
 use super::checksum::{dto_algorithm, dto_type};
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::headers::{STANDARD, timestamp};
 use super::listing::{Names, non_empty, page_size};
 use super::{Gateway, initiator, owner};
@@ -59,7 +59,7 @@ pub(super) async fn list_multipart_uploads(
 }
 
 fn upload_marker(text: &str) -> S3Result<UploadId> {
-    UploadId::parse(text).ok_or_else(|| s3_error!(InvalidArgument, "Invalid uploadId marker"))
+    UploadId::parse(text).ok_or_else(|| invalid_argument("upload-id-marker", "Invalid uploadId marker"))
 }
 
 fn page_names(page: &UploadPage) -> impl Iterator<Item = &str> {

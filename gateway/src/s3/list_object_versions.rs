@@ -7,10 +7,10 @@ use s3s::dto::{
     CommonPrefix, DeleteMarkerEntry, ListObjectVersionsInput, ListObjectVersionsOutput, ObjectVersion,
     ObjectVersionStorageClass,
 };
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result};
 
 use super::checksum::{dto_algorithm, dto_type};
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::headers::{STANDARD, timestamp};
 use super::listing::{Names, check_optional_attributes, non_empty, page_size};
 use super::version::asked;
@@ -29,7 +29,8 @@ pub(super) async fn list_object_versions(
     let after_key = non_empty(input.key_marker.as_ref());
     let version_marker = non_empty(input.version_id_marker.as_ref());
     if version_marker.is_some() && after_key.is_none() {
-        return Err(s3_error!(InvalidArgument, "A version-id marker cannot be specified without a key marker."));
+        let message = "A version-id marker cannot be specified without a key marker.";
+        return Err(invalid_argument("version-id-marker", message));
     }
     let after_version = asked(version_marker)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;

@@ -3,10 +3,10 @@
 use annulus_common::checksum::ChecksumAlgorithm;
 use annulus_common::object::{ETag, UploadedPart};
 use s3s::dto::{self, ListPartsInput, ListPartsOutput, StorageClass};
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result};
 
 use super::checksum::{dto_algorithm, dto_type, set_checksum, value_text};
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::headers::{STANDARD, timestamp};
 use super::listing::{page_size, xml_text};
 use super::upload_part::upload_id;
@@ -24,10 +24,8 @@ pub(super) async fn list_parts(
     let max_parts = page_size(input.max_parts, "max-parts")?;
     let marker = input.part_number_marker.unwrap_or(0);
     if marker < 0 {
-        return Err(s3_error!(
-            InvalidArgument,
-            "Argument part-number-marker must be an integer between 0 and 2147483647"
-        ));
+        let message = "Argument part-number-marker must be an integer between 0 and 2147483647";
+        return Err(invalid_argument("part-number-marker", message));
     }
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };

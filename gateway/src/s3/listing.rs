@@ -5,7 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{EncodingType, OptionalObjectAttributes};
-use s3s::{S3Error, S3Result, s3_error};
+use s3s::{S3Error, S3Result};
+
+use super::error::invalid_argument;
 
 /// Entries of a page, as S3 says.
 const ENTRIES_MAX: i32 = 1_000;
@@ -31,7 +33,7 @@ impl Names {
     pub(super) fn choose<'a>(asked: Option<&EncodingType>, names: impl IntoIterator<Item = &'a str>) -> S3Result<Self> {
         match asked.map(EncodingType::as_str) {
             Some(EncodingType::URL) => Ok(Names::Encoded),
-            Some(_) => Err(s3_error!(InvalidArgument, "Invalid Encoding Method specified in Request")),
+            Some(_) => Err(invalid_argument("encoding-type", "Invalid Encoding Method specified in Request")),
             None if names.into_iter().all(fits_xml) => Ok(Names::Plain),
             None => Ok(Names::Encoded),
         }
@@ -61,7 +63,7 @@ pub(super) fn page_size(asked: Option<i32>, name: &str) -> S3Result<i32> {
     match asked {
         None => Ok(ENTRIES_MAX),
         Some(number) if number < 0 => {
-            Err(s3_error!(InvalidArgument, "Argument {name} must be an integer between 0 and 2147483647"))
+            Err(invalid_argument(name, format!("Argument {name} must be an integer between 0 and 2147483647")))
         }
         Some(number) => Ok(number.min(ENTRIES_MAX)),
     }
@@ -90,7 +92,7 @@ pub(super) fn parse_token(token: &str) -> S3Result<String> {
 
 /// What is said of a token that no page of ours had.
 pub(super) fn foreign_token() -> S3Error {
-    s3_error!(InvalidArgument, "The continuation token provided is incorrect")
+    invalid_argument("continuation-token", "The continuation token provided is incorrect")
 }
 
 /// `x-amz-optional-object-attributes`: how objects are restored, which none is, so that entries say nothing of it.
@@ -100,7 +102,7 @@ pub(super) fn check_optional_attributes(headers: &HeaderMap) -> S3Result {
     if names.all(|name| name == OptionalObjectAttributes::RESTORE_STATUS.as_bytes()) {
         Ok(())
     } else {
-        Err(s3_error!(InvalidArgument, "Invalid attribute name specified"))
+        Err(invalid_argument("x-amz-optional-object-attributes", "Invalid attribute name specified"))
     }
 }
 

@@ -19,6 +19,7 @@ mod checksum;
 mod complete_multipart_upload;
 mod condition;
 mod copy_object;
+pub(crate) mod copy_source;
 mod create_bucket;
 mod create_multipart_upload;
 mod delete_bucket;
@@ -83,6 +84,7 @@ use crate::auth::{Access, Accounts};
 use crate::object::Objects;
 
 pub(crate) use checksum::check_named;
+pub(crate) use error::{DETAILS, detailed};
 pub(crate) use names::{BucketNames, is_bucket_name};
 pub(crate) use range::{ByteRange, select as select_range};
 

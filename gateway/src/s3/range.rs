@@ -5,7 +5,7 @@ use std::ops::Range;
 use annulus_common::object::{Data, ObjectVersion, Part};
 use s3s::{S3Result, dto, s3_error};
 
-use super::error::{part_number_out_of_range, unsatisfiable};
+use super::error::{invalid_argument, part_number_out_of_range, unsatisfiable};
 
 /// Parts of an object, as S3 says.
 const PART_NUMBER_MAX: i32 = 10_000;
@@ -86,9 +86,9 @@ pub(super) fn of_copy_source(text: &str, size: u64) -> S3Result<Range<u64>> {
 }
 
 fn malformed_copy_range() -> s3s::S3Error {
-    s3_error!(
-        InvalidArgument,
-        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"
+    invalid_argument(
+        "x-amz-copy-source-range",
+        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy",
     )
 }
 

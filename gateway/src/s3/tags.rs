@@ -5,6 +5,7 @@ use http::HeaderMap;
 use s3s::dto::{Tag, TagSet};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
+use super::error::invalid_argument;
 use super::headers::text;
 
 /// `x-amz-tagging`.
@@ -35,9 +36,9 @@ pub(super) fn count(tags: &Tags) -> Option<i32> {
 /// In a header, what is said twice is a mistake of the header's.
 fn header_error(error: TagError) -> S3Error {
     match error {
-        TagError::Duplicate | TagError::Encoding => s3_error!(
-            InvalidArgument,
-            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates."
+        TagError::Duplicate | TagError::Encoding => invalid_argument(
+            "x-amz-tagging",
+            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.",
         ),
         error => tag_error(error),
     }

@@ -2,16 +2,18 @@
 
 use annulus_common::map::Bucket;
 use annulus_common::object::{VersionId, Versioning};
-use s3s::{S3Result, s3_error};
+use s3s::S3Result;
+
+use super::error::invalid_argument;
 
 /// Which version a request names.
 pub(super) fn asked(version_id: Option<&str>) -> S3Result<Option<VersionId>> {
     match version_id {
         None => Ok(None),
-        Some("") => Err(s3_error!(InvalidArgument, "Version id cannot be the empty string")),
+        Some("") => Err(invalid_argument("versionId", "Version id cannot be the empty string")),
         Some(text) => match VersionId::parse(text) {
             Some(version) => Ok(Some(version)),
-            None => Err(s3_error!(InvalidArgument, "Invalid version id specified")),
+            None => Err(invalid_argument("versionId", "Invalid version id specified")),
         },
     }
 }

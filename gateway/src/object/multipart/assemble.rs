@@ -65,7 +65,7 @@ fn find<'a>(
     listed: &CompletePart,
     algorithm: ChecksumAlgorithm,
 ) -> Result<&'a Part, ObjectError> {
-    let invalid = || ObjectError::InvalidPart { number: listed.number };
+    let invalid = || ObjectError::InvalidPart { number: listed.number, etag: listed.etag.clone() };
     let place =
         uploaded.binary_search_by_key(&listed.number, |uploaded| uploaded.part.number).map_err(|_| invalid())?;
     let part = &uploaded[place].part;

@@ -204,12 +204,12 @@ async fn the_list_of_parts_is_checked() {
     assert!(matches!(complete(&[last.clone(), small.clone()]).await, ObjectError::InvalidPartOrder));
     assert!(matches!(complete(&[small.clone(), small.clone()]).await, ObjectError::InvalidPartOrder));
     let absent = CompletePart { number: 3, ..last.clone() };
-    assert!(matches!(complete(&[last.clone(), absent]).await, ObjectError::InvalidPart { number: 3 }));
+    assert!(matches!(complete(&[last.clone(), absent]).await, ObjectError::InvalidPart { number: 3, .. }));
     let other = CompletePart { etag: "0".repeat(32), ..last.clone() };
-    assert!(matches!(complete(&[other]).await, ObjectError::InvalidPart { number: 2 }));
+    assert!(matches!(complete(&[other]).await, ObjectError::InvalidPart { number: 2, .. }));
     let value = ChecksumValue::of(ChecksumAlgorithm::Crc64Nvme, b"other");
     let other = CompletePart { checksum: Some(value), ..last.clone() };
-    assert!(matches!(complete(&[other]).await, ObjectError::InvalidPart { number: 2 }));
+    assert!(matches!(complete(&[other]).await, ObjectError::InvalidPart { number: 2, .. }));
     let outcome = complete(&[small.clone(), last.clone()]).await;
     assert!(matches!(outcome, ObjectError::EntityTooSmall { number: 1, size: 5, .. }));
     let wrong_size = CompleteUpload { size: Some(5), ..bench.completion(upload, std::slice::from_ref(&last)) };

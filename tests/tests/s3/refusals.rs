@@ -1,0 +1,707 @@
+//! Wrong input, operation by operation: a table of what is sent, and of the whole error that S3 answers: status, code and
+//! every element beside the message.
+//!
+//! What messages say is not compared here, only that there is one.
+
+use std::time::{Duration, SystemTime};
+
+use annulus_tests::client::{Call, Reply, S3};
+use annulus_tests::cluster::shared;
+
+use crate::{fresh_name, new_bucket};
+
+type Pairs = &'static [(&'static str, &'static str)];
+
+/// `METHOD TARGET`, headers, body; status, code, elements. What stands in braces is replaced, see [`Stage`].
+type Row = (&'static str, Pairs, &'static str, u16, &'static str, Pairs);
+
+/// Elements of every error.
+const COMMON: [&str; 5] = ["Code", "Message", "Resource", "RequestId", "HostId"];
+
+/// What rows are about.
+struct Stage {
+    s3: S3,
+    names: Vec<(&'static str, String)>,
+}
+
+impl Stage {
+    /// `{b}`: a bucket with the object `k`, which is `hello`; `{v}`: one with versions, where `{m}` is a delete marker on `k`;
+    /// `{n}`: no bucket, called `{none}`; `{u}`: an upload to `{b}/k` whose parts 1 and 2 have the tag `{t}`; `{long}`: a key of 1,025 bytes.
+    async fn set() -> Self {
+        let s3 = shared().await.s3(0);
+        let (bucket, versioned) = (new_bucket(&s3).await, new_bucket(&s3).await);
+        s3.put(&format!("{bucket}/k")).body("hello").ok().await;
+        let enabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        s3.put(&format!("{versioned}?versioning")).body(enabled).ok().await;
+        let marker = s3.delete(&format!("{versioned}/k")).ok().await;
+        let marker = marker.header("x-amz-version-id").expect("a marker is a version").to_owned();
+        let upload =
+            s3.post(&format!("{bucket}/k?uploads")).ok().await.element("UploadId").expect("an upload has an id");
+        let mut tag = String::new();
+        for number in 1..=2 {
+            let part = s3.put(&format!("{bucket}/k?partNumber={number}&uploadId={upload}")).body("small").ok().await;
+            tag = part.header("etag").expect("a part has a tag").trim_matches('"').to_owned();
+        }
+        let none = fresh_name("none");
+        let bare = bucket.trim_start_matches('/').to_owned();
+        let names = vec![
+            ("{b}", bucket),
+            ("{bare}", bare),
+            ("{v}", versioned),
+            ("{m}", marker),
+            ("{none}", none.clone()),
+            ("{n}", format!("/{none}")),
+            ("{u}", upload),
+            ("{t}", tag),
+            ("{long}", "k".repeat(1_025)),
+        ];
+        Self { s3, names }
+    }
+
+    fn fill(&self, text: &str) -> String {
+        self.names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+    }
+
+    async fn check(&self, rows: &[Row]) {
+        for (request, headers, body, status, code, elements) in rows {
+            let (method, target) = request.split_once(' ').expect("a row begins with a method");
+            let target = self.fill(target);
+            let mut call = call(&self.s3, method, &target).body(self.fill(body));
+            for (name, value) in *headers {
+                call = call.header(name, &self.fill(value));
+            }
+            let elements = elements.iter().map(|(name, value)| ((*name).to_owned(), self.fill(value))).collect();
+            assert_refused(&call.send().await, (*status, code), &target, elements, &format!("{request} {headers:?}"));
+        }
+        assert_eq!(self.s3.get(&self.fill("{b}/k")).ok().await.text(), "hello", "a refusal changes nothing");
+    }
+}
+
+fn call<'a>(s3: &'a S3, method: &str, target: &str) -> Call<'a> {
+    match method {
+        "GET" => s3.get(target),
+        "PUT" => s3.put(target),
+        "POST" => s3.post(target),
+        "DELETE" => s3.delete(target),
+        other => panic!("{other} is no method of a row"),
+    }
+}
+
+/// The reply is that error, with these elements and no others, and says where it happened as its headers do.
+fn assert_refused(
+    reply: &Reply,
+    (status, code): (u16, &str),
+    target: &str,
+    mut elements: Vec<(String, String)>,
+    what: &str,
+) {
+    let text = reply.text();
+    assert_eq!((reply.status.as_u16(), reply.code().as_deref()), (status, Some(code)), "{what}: {text}");
+    assert_eq!(reply.header("content-type"), Some("application/xml"), "{what}");
+    let mut said = children(&text);
+    for (name, value) in &said {
+        match name.as_str() {
+            "Message" => assert!(!value.is_empty(), "{what}: {text}"),
+            "Resource" => assert_eq!(value, target.split('?').next().unwrap_or_default(), "{what}"),
+            "RequestId" => assert_eq!(Some(value.as_str()), reply.header("x-amz-request-id"), "{what}"),
+            "HostId" => assert_eq!(Some(value.as_str()), reply.header("x-amz-id-2"), "{what}"),
+            _ => {}
+        }
+    }
+    for name in COMMON {
+        let before = said.len();
+        said.retain(|(said, _)| said != name);
+        assert_eq!(before - said.len(), 1, "{what}: one {name}: {text}");
+    }
+    said.sort();
+    elements.sort();
+    assert_eq!(said, elements, "{what}: {text}");
+    assert!(reply.header("x-annulus-error-details").is_none(), "{what}");
+}
+
+/// The elements of an error, which has no further levels, in order.
+fn children(xml: &str) -> Vec<(String, String)> {
+    let mut rest = xml.split_once("<Error>").and_then(|(_, rest)| rest.strip_suffix("</Error>")).expect("an error");
+    let mut children = Vec::new();
+    while let Some((name, inner)) = rest.strip_prefix('<').and_then(|rest| rest.split_once('>')) {
+        let (text, after) = inner.split_once(&format!("</{name}>")).expect("an element ends");
+        let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
+        let text = entities.iter().fold(text.to_owned(), |text, (entity, character)| text.replace(entity, character));
+        children.push((name.to_owned(), text));
+        rest = after;
+    }
+    assert!(rest.is_empty(), "nothing stands between elements: {xml}");
+    children
+}
+
+#[tokio::test]
+async fn of_buckets() {
+    let wrong_place =
+        "<CreateBucketConfiguration><LocationConstraint>mars</LocationConstraint></CreateBucketConfiguration>";
+    let argument: Pairs = &[("ArgumentName", "x-amz-acl"), ("ArgumentValue", "everybody")];
+    let ownership: Pairs = &[("ArgumentName", "x-amz-object-ownership"), ("ArgumentValue", "Nobody")];
+    let buckets: Pairs = &[("ArgumentName", "max-buckets"), ("ArgumentValue", "0")];
+    Stage::set()
+        .await
+        .check(&[
+            ("PUT /Upper", &[], "", 400, "InvalidBucketName", &[("BucketName", "Upper")]),
+            ("GET /under_score", &[], "", 400, "InvalidBucketName", &[("BucketName", "under_score")]),
+            ("PUT {n}", &[], wrong_place, 400, "IllegalLocationConstraintException", &[]),
+            ("PUT {n}", &[], "<broken", 400, "MalformedXML", &[]),
+            ("PUT {n}", &[("x-amz-acl", "everybody")], "", 400, "InvalidArgument", argument),
+            ("PUT {n}", &[("x-amz-object-ownership", "Nobody")], "", 400, "InvalidArgument", ownership),
+            ("DELETE {b}", &[], "", 409, "BucketNotEmpty", &[("BucketName", "{bare}")]),
+            ("GET /?max-buckets=0", &[], "", 400, "InvalidArgument", buckets),
+            ("PUT /", &[], "", 405, "MethodNotAllowed", &[("Method", "PUT"), ("ResourceType", "SERVICE")]),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn of_a_bucket_of_somebody_else() {
+    let cluster = shared().await;
+    let bucket = new_bucket(&cluster.s3(0)).await;
+    let alt = cluster.alt();
+    let name = bucket.trim_start_matches('/').to_owned();
+    let taken = alt.put(&bucket).send().await;
+    let named = vec![("BucketName".to_owned(), name)];
+    assert_refused(&taken, (409, "BucketAlreadyExists"), &bucket, named, "PUT");
+    for reply in [alt.get(&bucket).send().await, alt.delete(&bucket).send().await] {
+        assert_refused(&reply, (403, "AccessDenied"), &bucket, Vec::new(), "GET or DELETE");
+    }
+    let object = format!("{bucket}/k");
+    for call in [alt.get(&object), alt.put(&object), alt.delete(&object), alt.post(&format!("{object}?uploads"))] {
+        assert_refused(&call.send().await, (403, "AccessDenied"), &object, Vec::new(), "an object");
+    }
+}
+
+/// Every operation on a bucket, on one that is not there.
+#[tokio::test]
+async fn of_a_bucket_that_is_not_there() {
+    let s3 = shared().await.s3(0);
+    let name = fresh_name("none");
+    let bucket = format!("/{name}");
+    let configurations = [
+        "accelerate",
+        "acl",
+        "cors",
+        "encryption",
+        "lifecycle",
+        "location",
+        "logging",
+        "notification",
+        "object-lock",
+        "ownershipControls",
+        "policy",
+        "policyStatus",
+        "publicAccessBlock",
+        "replication",
+        "requestPayment",
+        "tagging",
+        "versioning",
+        "website",
+    ];
+    let reads = configurations.map(|query| format!("GET {bucket}?{query}"));
+    let deletes = ["cors", "encryption", "lifecycle", "ownershipControls", "policy", "publicAccessBlock", "tagging"];
+    let deletes = deletes.map(|query| format!("DELETE {bucket}?{query}"));
+    let plain = ["", "?list-type=2", "?versions", "?uploads"].map(|query| format!("GET {bucket}{query}"));
+    let others = [
+        format!("DELETE {bucket}"),
+        format!("GET {bucket}/k"),
+        format!("GET {bucket}/k?acl"),
+        format!("GET {bucket}/k?tagging"),
+        format!("PUT {bucket}/k"),
+        format!("DELETE {bucket}/k"),
+        format!("POST {bucket}/k?uploads"),
+        format!("PUT {bucket}/k?partNumber=1&uploadId=x"),
+        format!("GET {bucket}/k?uploadId=x"),
+        format!("DELETE {bucket}/k?uploadId=x"),
+    ];
+    for request in reads.iter().chain(&deletes).chain(&plain).chain(&others) {
+        let (method, target) = request.split_once(' ').expect("a request begins with a method");
+        let reply = call(&s3, method, target).send().await;
+        let named = vec![("BucketName".to_owned(), name.clone())];
+        assert_refused(&reply, (404, "NoSuchBucket"), target, named, request);
+    }
+    let head = s3.head(&bucket).send().await;
+    assert_eq!((head.status.as_u16(), head.body.len()), (404, 0));
+}
+
+/// Every configuration that a bucket may lack, of one that has none.
+#[tokio::test]
+async fn of_what_is_not_configured() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    for (query, code) in [
+        ("cors", "NoSuchCORSConfiguration"),
+        ("lifecycle", "NoSuchLifecycleConfiguration"),
+        ("object-lock", "ObjectLockConfigurationNotFoundError"),
+        ("ownershipControls", "OwnershipControlsNotFoundError"),
+        ("policy", "NoSuchBucketPolicy"),
+        ("publicAccessBlock", "NoSuchPublicAccessBlockConfiguration"),
+        ("replication", "ReplicationConfigurationNotFoundError"),
+        ("tagging", "NoSuchTagSet"),
+        ("website", "NoSuchWebsiteConfiguration"),
+    ] {
+        let reply = s3.get(&format!("{bucket}?{query}")).send().await;
+        let named = vec![("BucketName".to_owned(), bucket.trim_start_matches('/').to_owned())];
+        assert_refused(&reply, (404, code), &bucket, named, query);
+    }
+}
+
+/// Every document that a bucket or an object takes, broken off.
+#[tokio::test]
+async fn of_documents_that_break_off() {
+    let stage = Stage::set().await;
+    for (request, code) in [
+        ("PUT {b}?accelerate", "NotImplemented"),
+        ("PUT {b}?acl", "MalformedACLError"),
+        ("PUT {b}?cors", "MalformedXML"),
+        ("PUT {b}?encryption", "MalformedXML"),
+        ("PUT {b}?lifecycle", "MalformedXML"),
+        ("PUT {b}?object-lock", "MalformedXML"),
+        ("PUT {b}?ownershipControls", "MalformedXML"),
+        ("PUT {b}?policy", "MalformedPolicy"),
+        ("PUT {b}?publicAccessBlock", "MalformedXML"),
+        ("PUT {b}?requestPayment", "MalformedXML"),
+        ("PUT {b}?tagging", "MalformedXML"),
+        ("PUT {b}?versioning", "MalformedXML"),
+        ("PUT {b}?website", "MalformedXML"),
+        ("POST {b}?delete", "MalformedXML"),
+        ("PUT {b}/k?acl", "MalformedACLError"),
+        ("PUT {b}/k?tagging", "MalformedXML"),
+        ("PUT {b}/k?legal-hold", "MalformedXML"),
+        ("PUT {b}/k?retention", "MalformedXML"),
+        ("POST {b}/k?uploadId={u}", "MalformedXML"),
+    ] {
+        for body in ["<broken", "<Broken></Other>", "{", "\u{1}"] {
+            let status = if code == "NotImplemented" { 501 } else { 400 };
+            stage.check(&[(request, &[], body, status, code, &[])]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_listings() {
+    let argument = "InvalidArgument";
+    Stage::set()
+        .await
+        .check(&[
+            ("GET {b}?max-keys=-1", &[], "", 400, argument, &[("ArgumentName", "max-keys"), ("ArgumentValue", "-1")]),
+            (
+                "GET {b}?max-keys=many",
+                &[],
+                "",
+                400,
+                argument,
+                &[("ArgumentName", "max-keys"), ("ArgumentValue", "many")],
+            ),
+            (
+                "GET {b}?list-type=2&encoding-type=base64",
+                &[],
+                "",
+                400,
+                argument,
+                &[("ArgumentName", "encoding-type"), ("ArgumentValue", "base64")],
+            ),
+            (
+                "GET {b}?list-type=2&continuation-token=a%20b",
+                &[],
+                "",
+                400,
+                argument,
+                &[("ArgumentName", "continuation-token"), ("ArgumentValue", "a b")],
+            ),
+            (
+                "GET {b}?versions&max-keys=1x",
+                &[],
+                "",
+                400,
+                argument,
+                &[("ArgumentName", "max-keys"), ("ArgumentValue", "1x")],
+            ),
+            (
+                "GET {b}?versions&version-id-marker={m}",
+                &[],
+                "",
+                400,
+                argument,
+                &[("ArgumentName", "version-id-marker"), ("ArgumentValue", "{m}")],
+            ),
+            (
+                "GET {b}?uploads&max-uploads=-1",
+                &[],
+                "",
+                400,
+                argument,
+                &[("ArgumentName", "max-uploads"), ("ArgumentValue", "-1")],
+            ),
+            (
+                "GET {b}?uploads&key-marker=a&upload-id-marker=x",
+                &[],
+                "",
+                400,
+                argument,
+                &[("ArgumentName", "upload-id-marker"), ("ArgumentValue", "x")],
+            ),
+        ])
+        .await;
+}
+
+const PAST: &str = "Sat, 01 Jan 2000 00:00:00 GMT";
+
+#[tokio::test]
+async fn of_reads() {
+    const NO_VERSION: &str = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
+    let no_version: Pairs = &[("Key", "k"), ("VersionId", NO_VERSION)];
+    Stage::set()
+        .await
+        .check(&[
+            ("GET {b}/a%20%26%3C%C3%A9", &[], "", 404, "NoSuchKey", &[("Key", "a &<é")]),
+            ("GET {v}/k", &[], "", 404, "NoSuchKey", &[("Key", "k")]),
+            ("GET {b}/none?acl", &[], "", 404, "NoSuchKey", &[("Key", "none")]),
+            ("GET {b}/none?tagging", &[], "", 404, "NoSuchKey", &[("Key", "none")]),
+            (
+                "GET {b}/none?attributes",
+                &[("x-amz-object-attributes", "ETag")],
+                "",
+                404,
+                "NoSuchKey",
+                &[("Key", "none")],
+            ),
+            ("GET {b}/k?versionId=a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1", &[], "", 404, "NoSuchVersion", no_version),
+            (
+                "GET {b}/k?versionId=none",
+                &[],
+                "",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "versionId"), ("ArgumentValue", "none")],
+            ),
+            (
+                "GET {b}/k?versionId=",
+                &[],
+                "",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "versionId"), ("ArgumentValue", "")],
+            ),
+            (
+                "GET {v}/k?versionId={m}",
+                &[],
+                "",
+                405,
+                "MethodNotAllowed",
+                &[("Method", "GET"), ("ResourceType", "DeleteMarker")],
+            ),
+            (
+                "GET {b}/k",
+                &[("range", "bytes=9-")],
+                "",
+                416,
+                "InvalidRange",
+                &[("RangeRequested", "bytes=9-"), ("ActualObjectSize", "5")],
+            ),
+            (
+                "GET {b}/k?partNumber=0",
+                &[],
+                "",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "partNumber"), ("ArgumentValue", "0")],
+            ),
+            (
+                "GET {b}/k?partNumber=one",
+                &[],
+                "",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "partNumber"), ("ArgumentValue", "one")],
+            ),
+            ("GET {b}/k?partNumber=1", &[("range", "bytes=0-1")], "", 400, "InvalidRequest", &[]),
+            ("GET {b}/k", &[("if-match", "\"x\"")], "", 412, "PreconditionFailed", &[("Condition", "If-Match")]),
+            (
+                "GET {b}/k",
+                &[("if-unmodified-since", PAST)],
+                "",
+                412,
+                "PreconditionFailed",
+                &[("Condition", "If-Unmodified-Since")],
+            ),
+            (
+                "GET {b}/k?attributes",
+                &[("x-amz-object-attributes", "Colour")],
+                "",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "x-amz-object-attributes"), ("ArgumentValue", "Colour")],
+            ),
+            ("GET {b}/k?uploads", &[], "", 501, "NotImplemented", &[]),
+            ("GET {b}/{long}", &[], "", 400, "KeyTooLongError", &[("Size", "1025"), ("MaxSizeAllowed", "1024")]),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn of_writes() {
+    const OTHER_MD5: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
+    let class: Pairs = &[("StorageClassRequested", "COLD")];
+    Stage::set()
+        .await
+        .check(&[
+            ("PUT {b}/{long}", &[], "x", 400, "KeyTooLongError", &[("Size", "1025"), ("MaxSizeAllowed", "1024")]),
+            ("PUT {b}/k", &[("if-none-match", "*")], "x", 412, "PreconditionFailed", &[("Condition", "If-None-Match")]),
+            ("PUT {b}/k", &[("if-match", "\"x\"")], "x", 412, "PreconditionFailed", &[("Condition", "If-Match")]),
+            ("PUT {b}/none", &[("if-match", "\"x\"")], "x", 404, "NoSuchKey", &[("Key", "none")]),
+            ("DELETE {b}/k", &[("if-match", "\"x\"")], "", 412, "PreconditionFailed", &[("Condition", "If-Match")]),
+            ("PUT {b}/k", &[("content-md5", "no")], "x", 400, "InvalidDigest", &[("Content-MD5", "no")]),
+            ("PUT {b}/k", &[("content-md5", OTHER_MD5)], "x", 400, "BadDigest", &[("ExpectedDigest", OTHER_MD5)]),
+            ("PUT {b}/k", &[("x-amz-checksum-crc32", "AAAAAA==")], "x", 400, "BadDigest", &[]),
+            ("PUT {b}/k", &[("x-amz-storage-class", "COLD")], "x", 400, "InvalidStorageClass", class),
+            ("POST {b}/k?uploads", &[("x-amz-storage-class", "COLD")], "", 400, "InvalidStorageClass", class),
+            (
+                "PUT {b}/k",
+                &[("x-amz-acl", "everybody")],
+                "x",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "x-amz-acl"), ("ArgumentValue", "everybody")],
+            ),
+            (
+                "PUT {b}/k",
+                &[("x-amz-tagging", "a=1&a=2")],
+                "x",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "x-amz-tagging"), ("ArgumentValue", "a=1&a=2")],
+            ),
+            (
+                "PUT {b}/k",
+                &[("x-amz-website-redirect-location", "there")],
+                "x",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "x-amz-website-redirect-location"), ("ArgumentValue", "there")],
+            ),
+            (
+                "PUT {b}/k",
+                &[("x-amz-server-side-encryption", "rot13")],
+                "x",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "x-amz-server-side-encryption"), ("ArgumentValue", "rot13")],
+            ),
+            (
+                "PUT {b}/k?versionId=null",
+                &[],
+                "x",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "versionId"), ("ArgumentValue", "null")],
+            ),
+            (
+                "PUT {b}/k",
+                &[("x-amz-checksum-xxhash64", "AAAAAAAAAAA=")],
+                "x",
+                501,
+                "NotImplemented",
+                &[("Header", "x-amz-checksum-xxhash64")],
+            ),
+            (
+                "DELETE {b}/k?versionId=none",
+                &[],
+                "",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "versionId"), ("ArgumentValue", "none")],
+            ),
+            ("POST {b}?delete", &[], "<Delete></Delete>", 400, "MalformedXML", &[]),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn of_metadata() {
+    let stage = Stage::set().await;
+    let target = stage.fill("{b}/k");
+    let reply = stage.s3.put(&target).header("x-amz-meta-a", &"v".repeat(2_048)).body("x").send().await;
+    let sizes = [("Size", "2049"), ("MaxSizeAllowed", "2048")].map(|(name, text)| (name.to_owned(), text.to_owned()));
+    assert_refused(&reply, (400, "MetadataTooLarge"), &target, sizes.to_vec(), "PUT");
+}
+
+#[tokio::test]
+async fn of_copies() {
+    let stage = Stage::set().await;
+    let missing: Pairs = &[("Key", "no b+")];
+    stage
+        .check(&[
+            ("PUT {b}/c", &[("x-amz-copy-source", "{b}/no+b%2B")], "", 404, "NoSuchKey", missing),
+            (
+                "PUT {b}/k?partNumber=1&uploadId={u}",
+                &[("x-amz-copy-source", "{b}/no+b%2B")],
+                "",
+                404,
+                "NoSuchKey",
+                missing,
+            ),
+            (
+                "PUT {b}/c",
+                &[("x-amz-copy-source", "none-such/k")],
+                "",
+                404,
+                "NoSuchBucket",
+                &[("BucketName", "none-such")],
+            ),
+            ("PUT {n}/c", &[("x-amz-copy-source", "{b}/k")], "", 404, "NoSuchBucket", &[("BucketName", "{none}")]),
+            ("PUT {b}/k", &[("x-amz-copy-source", "{b}/k")], "", 400, "InvalidRequest", &[]),
+            (
+                "PUT {b}/c",
+                &[("x-amz-copy-source", "{b}/k"), ("x-amz-copy-source-if-match", "\"x\"")],
+                "",
+                412,
+                "PreconditionFailed",
+                &[("Condition", "x-amz-copy-source-If-Match")],
+            ),
+            (
+                "PUT {b}/c",
+                &[("x-amz-copy-source", "{b}/k"), ("x-amz-copy-source-if-unmodified-since", PAST)],
+                "",
+                412,
+                "PreconditionFailed",
+                &[("Condition", "x-amz-copy-source-If-Unmodified-Since")],
+            ),
+            (
+                "PUT {b}/k",
+                &[("x-amz-copy-source", "{v}/k"), ("if-none-match", "*")],
+                "",
+                404,
+                "NoSuchKey",
+                &[("Key", "k")],
+            ),
+            (
+                "PUT {b}/c",
+                &[("x-amz-copy-source", "{b}/k"), ("x-amz-metadata-directive", "KEEP")],
+                "",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "x-amz-metadata-directive"), ("ArgumentValue", "KEEP")],
+            ),
+            (
+                "PUT {b}/c",
+                &[("x-amz-copy-source", "{b}/k"), ("x-amz-tagging-directive", "KEEP")],
+                "",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "x-amz-tagging-directive"), ("ArgumentValue", "KEEP")],
+            ),
+            (
+                "PUT {b}/k?partNumber=1&uploadId={u}",
+                &[("x-amz-copy-source", "{b}/k"), ("x-amz-copy-source-range", "bytes=0-9")],
+                "",
+                416,
+                "InvalidRange",
+                &[("RangeRequested", "bytes=0-9"), ("ActualObjectSize", "5")],
+            ),
+            (
+                "PUT {b}/k?partNumber=1&uploadId={u}",
+                &[("x-amz-copy-source", "{b}/k"), ("x-amz-copy-source-range", "bytes=1-")],
+                "",
+                400,
+                "InvalidArgument",
+                &[("ArgumentName", "x-amz-copy-source-range"), ("ArgumentValue", "bytes=1-")],
+            ),
+        ])
+        .await;
+}
+
+/// The source of a copy is read as S3 reads it: a plus sign is a space.
+#[tokio::test]
+async fn a_plus_sign_in_a_source_is_a_space() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    s3.put(&format!("{bucket}/a%20b")).body("space").ok().await;
+    s3.put(&format!("{bucket}/a%2Bb")).body("plus").ok().await;
+    for (source, content) in [("a+b", "space"), ("a%20b", "space"), ("a%2Bb", "plus"), ("a%2bb", "plus")] {
+        s3.put(&format!("{bucket}/copy")).header("x-amz-copy-source", &format!("{bucket}/{source}")).ok().await;
+        assert_eq!(s3.get(&format!("{bucket}/copy")).ok().await.text(), content, "{source}");
+    }
+}
+
+#[tokio::test]
+async fn of_uploads() {
+    let no_upload: Pairs = &[("UploadId", "none")];
+    let upload: Pairs = &[("UploadId", "{u}")];
+    let complete_none =
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>";
+    let absent =
+        "<CompleteMultipartUpload><Part><PartNumber>7</PartNumber><ETag>{t}</ETag></Part></CompleteMultipartUpload>";
+    let backwards = "<CompleteMultipartUpload><Part><PartNumber>2</PartNumber><ETag>{t}</ETag></Part><Part><PartNumber>1</PartNumber><ETag>{t}</ETag></Part></CompleteMultipartUpload>";
+    let small = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{t}</ETag></Part><Part><PartNumber>2</PartNumber><ETag>{t}</ETag></Part></CompleteMultipartUpload>";
+    let sizes: Pairs = &[("ProposedSize", "5"), ("MinSizeAllowed", "5242880"), ("PartNumber", "1"), ("ETag", "{t}")];
+    let zero: Pairs = &[("ArgumentName", "partNumber"), ("ArgumentValue", "0")];
+    let word: Pairs = &[("ArgumentName", "partNumber"), ("ArgumentValue", "one")];
+    let most: Pairs = &[("ArgumentName", "max-parts"), ("ArgumentValue", "-1")];
+    let marker: Pairs = &[("ArgumentName", "part-number-marker"), ("ArgumentValue", "-1")];
+    let alone: Pairs = &[("ArgumentName", "uploadId"), ("ArgumentValue", "{u}")];
+    Stage::set()
+        .await
+        .check(&[
+            ("PUT {b}/k?partNumber=1&uploadId=none", &[], "x", 404, "NoSuchUpload", no_upload),
+            ("POST {b}/k?uploadId=none", &[], complete_none, 404, "NoSuchUpload", no_upload),
+            ("GET {b}/k?uploadId=none", &[], "", 404, "NoSuchUpload", no_upload),
+            ("DELETE {b}/k?uploadId=none", &[], "", 404, "NoSuchUpload", no_upload),
+            // An upload belongs to its key.
+            ("GET {b}/other?uploadId={u}", &[], "", 404, "NoSuchUpload", upload),
+            ("PUT {b}/k?partNumber=0&uploadId={u}", &[], "x", 400, "InvalidArgument", zero),
+            ("PUT {b}/k?partNumber=one&uploadId={u}", &[], "x", 400, "InvalidArgument", word),
+            ("PUT {b}/k?uploadId={u}", &[], "x", 400, "InvalidArgument", alone),
+            ("GET {b}/k?uploadId={u}&max-parts=-1", &[], "", 400, "InvalidArgument", most),
+            ("GET {b}/k?uploadId={u}&part-number-marker=-1", &[], "", 400, "InvalidArgument", marker),
+            ("POST {b}/k?uploadId={u}", &[], "<CompleteMultipartUpload/>", 400, "MalformedXML", &[]),
+            (
+                "POST {b}/k?uploadId={u}",
+                &[],
+                absent,
+                400,
+                "InvalidPart",
+                &[("UploadId", "{u}"), ("PartNumber", "7"), ("ETag", "{t}")],
+            ),
+            ("POST {b}/k?uploadId={u}", &[], backwards, 400, "InvalidPartOrder", upload),
+            ("POST {b}/k?uploadId={u}", &[], small, 400, "EntityTooSmall", sizes),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn of_signatures() {
+    let cluster = shared().await;
+    let (key, endpoint) = (cluster.root.access_key.as_str(), cluster.endpoint(0));
+    let bucket = new_bucket(&cluster.s3(0)).await;
+    let nobody = S3::new(&endpoint, "NOBODY", "secret");
+    let named = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let reply = nobody.get(&bucket).send().await;
+    assert_refused(&reply, (403, "InvalidAccessKeyId"), &bucket, vec![named("AWSAccessKeyId", "NOBODY")], "nobody");
+
+    let forger = S3::new(&endpoint, key, "not the secret");
+    let request = forger.get(&bucket);
+    let reply = request.send().await;
+    let provided = reply.element("SignatureProvided").expect("the signature is named");
+    assert!(provided.len() == 64 && provided.bytes().all(|byte| byte.is_ascii_hexdigit()), "{provided}");
+    let elements = vec![named("AWSAccessKeyId", key), named("SignatureProvided", &provided)];
+    assert_refused(&reply, (403, "SignatureDoesNotMatch"), &bucket, elements, "a forger");
+
+    let s3 = cluster.s3(0);
+    let long_ago = SystemTime::now() - Duration::from_secs(3_600);
+    let reply = s3.get(&bucket).signed_at(long_ago).send().await;
+    let said = |name: &str| named(name, &reply.element(name).expect("the error says it"));
+    let elements = vec![said("RequestTime"), said("ServerTime"), named("MaxAllowedSkewMilliseconds", "900000")];
+    assert!(elements[1].1.ends_with('Z') && elements[1].1.starts_with("20"), "{}", elements[1].1);
+    assert_refused(&reply, (403, "RequestTimeTooSkewed"), &bucket, elements, "long ago");
+
+    let expired = s3.presign(&http::Method::GET, &bucket, long_ago, Duration::from_secs(60));
+    let reply = cluster.anonymous().get(&expired).send().await;
+    let said = |name: &str| named(name, &reply.element(name).expect("the error says it"));
+    let elements = vec![named("X-Amz-Expires", "60"), said("Expires"), said("ServerTime")];
+    assert!(elements[1].1 < elements[2].1, "it expired before now: {elements:?}");
+    assert_refused(&reply, (403, "AccessDenied"), &bucket, elements, "expired");
+}
