@@ -6,6 +6,7 @@ import sys
 import uuid
 
 import boto3
+import botocore.config
 import pytest
 
 from helpers import read, refused, run
@@ -55,6 +56,7 @@ def session(cluster, keys, service="s3", gateway=0):
         aws_access_key_id=keys["AccessKeyId"],
         aws_secret_access_key=keys["SecretAccessKey"],
         aws_session_token=keys.get("SessionToken"),
+        config=botocore.config.Config(signature_version="s3v4" if service == "s3" else "v4"),
     )
 
 

@@ -31,6 +31,11 @@ impl Call<'_> {
                 self.permit(action, "*")?;
                 Ok(Xml::new().list("AccountAliases", []).more(None))
             }
+            // Nobody is known by another provider.
+            "ListOpenIDConnectProviders" => {
+                self.permit(action, "*")?;
+                Ok(Xml::new().list("OpenIDConnectProviderList", []))
+            }
             "ListVirtualMFADevices" => {
                 self.permit(action, "*")?;
                 Ok(Xml::new().list("VirtualMFADevices", []).more(None))

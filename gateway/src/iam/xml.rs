@@ -7,6 +7,9 @@ use quick_xml::escape::escape;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// Actions whose answer has a result although it says nothing: clients look for it.
+const EMPTY_RESULTS: &[&str] = &["UpdateRole"];
+
 /// What an answer or a part of it says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Xml(String);
@@ -61,8 +64,8 @@ impl Xml {
     /// The whole answer to an action.
     pub(super) fn in_envelope(&self, namespace: &str, action: &str, request_id: &str) -> String {
         let (result, action) = (&self.0, escape(action));
-        let result =
-            if result.is_empty() { String::new() } else { format!("<{action}Result>{result}</{action}Result>") };
+        let has_result = !result.is_empty() || EMPTY_RESULTS.contains(&&*action);
+        let result = if has_result { format!("<{action}Result>{result}</{action}Result>") } else { String::new() };
         format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?><{action}Response xmlns=\"{namespace}\">{result}<ResponseMetadata>\
              <RequestId>{request_id}</RequestId></ResponseMetadata></{action}Response>"
@@ -93,5 +96,6 @@ mod tests {
              </ResponseMetadata></ListUsersResponse>"
         );
         assert!(!Xml::new().in_envelope("urn:x", "DeleteUser", "7").contains("Result"));
+        assert!(Xml::new().in_envelope("urn:x", "UpdateRole", "7").contains("<UpdateRoleResult></UpdateRoleResult>"));
     }
 }
