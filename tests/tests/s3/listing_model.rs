@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::Duration;
 
 use annulus_tests::client::{Reply, S3, encode};
 use annulus_tests::cluster::shared;
@@ -204,6 +205,8 @@ impl History {
             }
             _ => {
                 let begun = s3.post(&format!("{target}?uploads")).ok().await;
+                // Uploads come in the order of the milliseconds they were begun in; those of one have no order to expect.
+                tokio::time::sleep(Duration::from_millis(2)).await;
                 let id = begun.element("UploadId").expect("an upload has an id");
                 self.uploads.entry(key.to_owned()).or_default().push(id);
             }
