@@ -130,22 +130,11 @@ impl Conductor {
     }
 
     async fn change_members(&self, map: &ClusterMap, open: &[Open], progress: &BTreeMap<NodeId, Progress>) {
-        let growing = open.iter().filter(|open| !open.status.learners.is_empty()).count();
-        let mut may_grow = if map.moves.paused { 0 } else { GROUPS_AT_ONCE.saturating_sub(growing) };
-        let mut steps = Vec::new();
-        for Open { group, status, target } in open {
-            let expects =
-                |node: NodeId| progress.get(&node).is_some_and(|it| it.epoch >= map.epoch && it.groups.contains(group));
-            let Some(step) = next_step(self.node, status, target, expects) else { continue };
-            if is_growth(&step) {
-                if may_grow == 0 {
-                    continue;
-                }
-                may_grow -= 1;
-            }
-            steps.push(self.act(*group, step));
-        }
-        join_all(steps).await;
+        let expects = |node: NodeId, group: GroupId| {
+            progress.get(&node).is_some_and(|it| it.epoch >= map.epoch && it.groups.contains(&group))
+        };
+        let steps = next_steps(self.node, map.moves.paused, open, expects);
+        join_all(steps.into_iter().map(|(group, step)| self.act(group, step))).await;
     }
 
     async fn act(&self, group: GroupId, step: Step) {
@@ -185,6 +174,30 @@ pub fn target(map: &ClusterMap, group: GroupId) -> &[NodeId] {
 fn fits(status: &GroupStatus, target: &[NodeId]) -> bool {
     let same = status.voters.len() == target.len() && target.iter().all(|node| status.voters.contains(node));
     same && status.learners.is_empty() && !status.joint && !status.change_pending
+}
+
+/// What the leader `me` of these groups does next. Few of them grow at a time, and one that has begun goes on until all that it
+/// needs have come: it holds its place among the few for as long.
+fn next_steps(
+    me: NodeId,
+    paused: bool,
+    open: &[Open],
+    expects: impl Fn(NodeId, GroupId) -> bool,
+) -> Vec<(GroupId, Step)> {
+    let mut growing = open.iter().filter(|open| !open.status.learners.is_empty()).count();
+    let mut steps = Vec::new();
+    for Open { group, status, target } in open {
+        let Some(step) = next_step(me, status, target, |node| expects(node, *group)) else { continue };
+        if is_growth(&step) {
+            let begins = status.learners.is_empty();
+            if paused || (begins && growing >= GROUPS_AT_ONCE) {
+                continue;
+            }
+            growing += usize::from(begins);
+        }
+        steps.push((*group, step));
+    }
+    steps
 }
 
 /// What the leader `me` of a group does next so that `target` become its voters. `expects` says whether a node runs the group

@@ -10,7 +10,7 @@ use proptest::prelude::Strategy;
 use proptest::{prop_assert, proptest};
 
 use super::super::testing::map_of;
-use super::{LAG_MAX, Step, has_moved, next_step};
+use super::{GROUPS_AT_ONCE, LAG_MAX, Open, Step, has_moved, next_step, next_steps};
 use crate::raft::MembershipStep::{AddLearner, Promote, Remove};
 use crate::raft::{GroupStatus, MembershipChange, MembershipStep, PeerProgress, Role};
 
@@ -67,6 +67,28 @@ fn a_newcomer_must_expect_the_group() {
     assert_eq!(next_step(ME, &status, &ids(&[1, 2, 4]), |_| false), None);
     // The one that does is added whatever the other does.
     assert_eq!(next_step(ME, &status, &ids(&[1, 4, 5]), |node| node.0 == 5), change(&[AddLearner(NodeId(5))]));
+}
+
+/// Groups that node 1 leads and that are to move to nodes 1, 4 and 5. The first of them have begun to.
+fn moving_away(begun: u32, count: u32) -> Vec<Open> {
+    let group = |number| Open {
+        group: PartitionId(number).into(),
+        status: led(&[1, 2, 3], if number < begun { &[4] } else { &[] }),
+        target: ids(&[1, 4, 5]),
+    };
+    (0..count).map(group).collect()
+}
+
+#[test]
+fn few_groups_grow_at_a_time_and_each_gets_all_that_it_needs() {
+    let steps = |open: &[Open]| next_steps(ME, false, open, |_, _| true);
+    assert_eq!(steps(&moving_away(0, 10)).len(), GROUPS_AT_ONCE, "as many begin as may");
+    let begun = moving_away(GROUPS_AT_ONCE as u32, 10);
+    let second = change(&[AddLearner(NodeId(5))]).unwrap();
+    let go_on: Vec<_> = begun[..GROUPS_AT_ONCE].iter().map(|open| (open.group, second.clone())).collect();
+    assert_eq!(steps(&begun), go_on, "those that have begun go on, and no other begins");
+    let paused = next_steps(ME, true, &begun, |_, _| true);
+    assert_eq!(paused, [], "nothing grows while moves are paused");
 }
 
 #[test]

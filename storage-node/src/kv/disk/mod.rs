@@ -1,18 +1,21 @@
 //! The database on disk: RocksDB behind the `Kv` seam, and the only module that imports it.
 //!
 //! A node has two of them (see `directory`): one for metadata and Raft logs, one for the index of chunks. This file opens one, reads and
-//! writes; `tuning` says how the engine is set up, `wal` what happens to a torn end of its log, `space` when it is full.
+//! writes; `tuning` says how the engine is set up, `wal` what happens to a torn end of its log, `space` when it is full, and
+//! `tombstones` when those of many deletes are dropped.
 
 mod allocator;
 mod space;
 #[cfg(test)]
 mod tests;
+mod tombstones;
 mod tuning;
 mod wal;
 
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rocksdb::{
@@ -22,6 +25,7 @@ use rocksdb::{
 
 pub(crate) use self::space::SpaceGuard;
 pub use self::space::{DiskSpace, disk_space};
+use self::tombstones::{Met, Passed, Sweeper};
 use super::{Batch, Cursor, Durability, Kv, KvError, KvRead, LAST_KEY, Op, Table, walk};
 
 /// Whether there may be no database yet.
@@ -107,7 +111,9 @@ const FLUSH_THREADS: i32 = 2;
 
 /// A database on disk.
 pub struct DiskKv {
-    db: DB,
+    // Ends before the database does.
+    sweeper: Sweeper,
+    db: Arc<DB>,
     space: SpaceGuard,
 }
 
@@ -126,17 +132,9 @@ impl DiskKv {
         let db = DB::open_cf_descriptors(&db_options, path, families).map_err(|error| open_error(path, error))?;
         let space = SpaceGuard::new(path, options.reserve_bytes, options.reserve_share)
             .map_err(|error| io_error("measuring free space", path, &error))?;
-        let kv = Self { db, space };
-        options.tables.iter().try_for_each(|&table| kv.set_options(table)).map(|()| kv)
-    }
-
-    fn set_options(&self, table: Table) -> Result<(), KvError> {
-        let options = tuning::options_when_open(table);
-        if options.is_empty() {
-            return Ok(());
-        }
-        let options: Vec<(&str, &str)> = options.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        self.db.set_options_cf(self.family(table)?, &options).map_err(|error| kv_error(OPENING, error))
+        let db = Arc::new(db);
+        let sweeper = Sweeper::start(&db).map_err(|error| io_error(OPENING, path, &error))?;
+        Ok(Self { sweeper, db, space })
     }
 
     /// Whether `path` holds a database.
@@ -210,7 +208,7 @@ impl Kv for DiskKv {
         options.fill_cache(false);
         options.set_verify_checksums(true);
         let iterator = self.db.raw_iterator_cf_opt(self.family(table)?, options);
-        walk(&mut *DiskCursor::within(iterator, from, LAST_KEY), from, bytes_max)
+        walk(&mut DiskCursor::within(self, table, iterator, (from, LAST_KEY)), from, bytes_max)
     }
 }
 
@@ -222,7 +220,7 @@ impl KvRead for DiskKv {
 
     fn cursor<'a>(&'a self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Box<dyn Cursor + 'a>, KvError> {
         let iterator = self.db.raw_iterator_cf_opt(self.family(table)?, bounds(lower, upper));
-        Ok(DiskCursor::within(iterator, lower, upper))
+        Ok(Box::new(DiskCursor::within(self, table, iterator, (lower, upper))))
     }
 }
 
@@ -239,7 +237,7 @@ impl KvRead for DiskSnapshot<'_> {
 
     fn cursor<'a>(&'a self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Box<dyn Cursor + 'a>, KvError> {
         let iterator = self.snapshot.raw_iterator_cf_opt(self.kv.family(table)?, bounds(lower, upper));
-        Ok(DiskCursor::within(iterator, lower, upper))
+        Ok(Box::new(DiskCursor::within(self.kv, table, iterator, (lower, upper))))
     }
 }
 
@@ -251,14 +249,30 @@ fn bounds(lower: &[u8], upper: &[u8]) -> ReadOptions {
 }
 
 struct DiskCursor<'a> {
+    kv: &'a DiskKv,
+    table: Table,
     iterator: DBRawIteratorWithThreadMode<'a, DB>,
-    /// Crossed bounds hold nothing; the engine does not promise so.
-    empty: bool,
+    lower: Vec<u8>,
+    upper: Vec<u8>,
+    /// The least key that was sought.
+    from: Option<Vec<u8>>,
+    tombstones: Met,
 }
 
 impl<'a> DiskCursor<'a> {
-    fn within(iterator: DBRawIteratorWithThreadMode<'a, DB>, lower: &[u8], upper: &[u8]) -> Box<dyn Cursor + 'a> {
-        Box::new(Self { iterator, empty: lower >= upper })
+    fn within(
+        kv: &'a DiskKv,
+        table: Table,
+        iterator: DBRawIteratorWithThreadMode<'a, DB>,
+        (lower, upper): (&[u8], &[u8]),
+    ) -> Self {
+        let (lower, upper) = (lower.to_vec(), upper.to_vec());
+        Self { kv, table, iterator, lower, upper, from: None, tombstones: Met::none() }
+    }
+
+    /// Crossed bounds hold nothing; the engine does not promise so.
+    fn is_empty(&self) -> bool {
+        self.lower >= self.upper
     }
 
     /// An iterator that is not valid is either at an end or has failed.
@@ -269,17 +283,21 @@ impl<'a> DiskCursor<'a> {
 
 impl Cursor for DiskCursor<'_> {
     fn seek(&mut self, key: &[u8]) -> Result<(), KvError> {
-        if self.empty {
+        if self.is_empty() {
             return Ok(());
+        }
+        if self.from.as_ref().is_none_or(|from| key < from.as_slice()) {
+            self.from = Some(key.to_vec());
         }
         self.iterator.seek(key);
         self.check()
     }
 
     fn seek_before(&mut self, key: &[u8]) -> Result<(), KvError> {
-        if self.empty {
+        if self.is_empty() {
             return Ok(());
         }
+        self.from = Some(self.lower.clone());
         self.iterator.seek_for_prev(key);
         if self.iterator.key() == Some(key) {
             self.iterator.prev();
@@ -296,6 +314,16 @@ impl Cursor for DiskCursor<'_> {
 
     fn entry(&self) -> Option<(&[u8], &[u8])> {
         self.iterator.item()
+    }
+}
+
+impl Drop for DiskCursor<'_> {
+    fn drop(&mut self) {
+        if self.tombstones.are_many() {
+            let from = self.from.take().unwrap_or_default().max(std::mem::take(&mut self.lower));
+            let to = self.iterator.key().map_or_else(|| std::mem::take(&mut self.upper), <[u8]>::to_vec);
+            self.kv.sweeper.ask(Passed { table: self.table, from, to });
+        }
     }
 }
 

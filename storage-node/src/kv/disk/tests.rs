@@ -3,7 +3,12 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
+use super::tombstones::Met;
 use super::{BlockCache, DiskKv, DiskOptions, OpenMode};
 use crate::kv::{Batch, Durability, Kv, KvError, KvRead, Table};
 
@@ -181,6 +186,35 @@ fn a_damaged_or_missing_file_of_the_tree_refuses_the_start() {
     fs::remove_file(&current).unwrap();
     let error = refused(directory.path(), OpenMode::Create);
     assert!(matches!(&error, KvError::Corrupt { reason, .. } if reason.contains("CURRENT")), "{error}");
+}
+
+/// No further write is needed for it: a walk that steps over them is.
+#[test]
+fn walks_do_not_step_over_what_was_deleted_for_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    let key = |number: u32| Bytes::from(format!("key-{number:05}"));
+    let mut batch = Batch::default();
+    (0..20_000).for_each(|number| batch.put(Table::Meta, key(number), &b"1"[..]));
+    (0..20_000).filter(|number| number % 1_000 > 0).for_each(|number| batch.delete(Table::Meta, key(number)));
+    kv.write(batch, Durability::Synced).unwrap();
+    let walk = || {
+        let met = Met::none();
+        let mut cursor = kv.cursor(Table::Meta, b"", b"z").unwrap();
+        cursor.seek(b"").unwrap();
+        let mut entries = 0;
+        while cursor.entry().is_some() {
+            entries += 1;
+            cursor.next().unwrap();
+        }
+        (entries, met.count())
+    };
+    assert_eq!(walk(), (20, 19_980));
+    let begun = Instant::now();
+    while walk() != (20, 0) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", walk());
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

@@ -36,11 +36,6 @@ const TOMBSTONE_WINDOW: usize = 4096;
 const TOMBSTONES_MAX: usize = 1024;
 const TOMBSTONE_RATIO_MAX: f64 = 0.5;
 
-/// A walk over so many entries in memory that are hidden by deletes, so many to each that it finds, has the next write bring that
-/// memory to a file, where they are dropped as above: lists of what is left after many deletes stay quick, too.
-const HIDDEN_MAX: u32 = 4096;
-const HIDDEN_PER_ENTRY_MAX: u32 = 16;
-
 /// Values above this leave the tree: write amplification 2.0 instead of 4.8 for small objects.
 const META_BLOB_BYTES_MIN: u64 = 2 * KIB as u64;
 
@@ -111,17 +106,6 @@ pub(super) fn column_family(table: Table, cache: &Cache) -> ColumnFamilyDescript
     }
     cf.set_block_based_table_factory(&blocks);
     ColumnFamilyDescriptor::new(name(table), cf)
-}
-
-/// What can only be set when the database is open.
-pub(super) fn options_when_open(table: Table) -> Vec<(&'static str, String)> {
-    match table {
-        Table::Meta => vec![
-            ("memtable_op_scan_flush_trigger", HIDDEN_MAX.to_string()),
-            ("memtable_avg_op_scan_flush_trigger", HIDDEN_PER_ENTRY_MAX.to_string()),
-        ],
-        _ => Vec::new(),
-    }
 }
 
 /// The column family of a table. Stored: never rename one.
