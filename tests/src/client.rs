@@ -9,6 +9,8 @@ use aws_sigv4::http_request::{
     sign,
 };
 use aws_sigv4::sign::v4;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -16,6 +18,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use md5::{Digest, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// What a key's path leaves as it is.
@@ -195,6 +198,12 @@ impl Call<'_> {
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
+    }
+
+    /// Promises the MD5 of the body that was set.
+    pub fn with_md5(self) -> Self {
+        let md5 = BASE64.encode(Md5::digest(&self.body));
+        self.header("content-md5", &md5)
     }
 
     /// Signs as at another time.

@@ -4,19 +4,23 @@
 //! Only the head is judged. The payload's hash is part of what was signed, so the caller must compare the body with
 //! [`Signed::payload`] when one was given. Signed chunks and presigned URLs are for S3 alone.
 
+mod to_sign;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use annulus_common::map::ClusterMap;
 use annulus_common::object::UserId;
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use time::OffsetDateTime;
 use time::macros::format_description;
+
+pub(crate) use to_sign::to_sign;
 
 /// How far the client's clock may be off.
 pub const SKEW_MAX: Duration = Duration::from_secs(15 * 60);
@@ -167,10 +171,14 @@ pub(crate) fn verify_in(
     let payload = parse_payload(&payload_hash)?;
     let time = UNIX_EPOCH + Duration::from_secs(signed_at);
     let signing_key = generate_signing_key(&secret, time, region, service);
+    let mut signed = Vec::new();
+    for name in &authorization.signed_headers {
+        signed.push((*name, signed_value(&head.headers, name)?.ok_or(SignatureError::Mismatch)?));
+    }
     // Clients sign the path as they send it, or as S3 would encode it.
     for path in [head.uri.path().to_owned(), canonical_path(head.uri.path())] {
-        let request = canonical_request(head, &path, &authorization.signed_headers, &payload_hash)?;
-        let text = format!("{ALGORITHM}\n{date}\n{}\n{}", authorization.scope, hex::encode(Sha256::digest(request)));
+        let request = canonical_request(&head.method, &path, head.uri.query(), &signed, &payload_hash);
+        let text = string_to_sign(date, authorization.scope, &request);
         let signature = calculate_signature(&signing_key, text.as_bytes());
         if bool::from(signature.as_bytes().ct_eq(authorization.signature.as_bytes())) {
             let (access_key, service) = (authorization.access_key.to_owned(), service.to_owned());
@@ -241,21 +249,30 @@ fn covers_everything(headers: &HeaderMap, signed: &[&str]) -> Result<(), Signatu
     if all_signed && is_signed("host") { Ok(()) } else { Err(SignatureError::UnsignedHeader) }
 }
 
-fn canonical_request(head: &Parts, path: &str, signed: &[&str], payload_hash: &str) -> Result<String, SignatureError> {
-    let mut text = format!("{}\n{path}\n{}\n", head.method, canonical_query(head.uri.query()));
-    for name in signed {
-        let mut values = Vec::new();
-        for value in head.headers.get_all(*name) {
-            let value = std::str::from_utf8(value.as_bytes()).map_err(|_| SignatureError::Malformed)?;
-            values.push(value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
-        }
-        if values.is_empty() {
-            return Err(SignatureError::Mismatch);
-        }
-        text.push_str(&format!("{name}:{}\n", values.join(",")));
+/// A header's values as they are signed; nothing where there is none.
+fn signed_value(headers: &HeaderMap, name: &str) -> Result<Option<String>, SignatureError> {
+    let mut values = Vec::new();
+    for value in headers.get_all(name) {
+        let value = std::str::from_utf8(value.as_bytes()).map_err(|_| SignatureError::Malformed)?;
+        values.push(value.split_ascii_whitespace().collect::<Vec<_>>().join(" "));
     }
-    text.push_str(&format!("\n{}\n{payload_hash}", signed.join(";")));
-    Ok(text)
+    Ok((!values.is_empty()).then(|| values.join(",")))
+}
+
+fn canonical_request(
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+    signed: &[(&str, String)],
+    payload_hash: &str,
+) -> String {
+    let headers: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let names: Vec<&str> = signed.iter().map(|(name, _)| *name).collect();
+    format!("{method}\n{path}\n{}\n{headers}\n{}\n{payload_hash}", canonical_query(query), names.join(";"))
+}
+
+fn string_to_sign(date: &str, scope: &str, canonical_request: &str) -> String {
+    format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex::encode(Sha256::digest(canonical_request)))
 }
 
 fn canonical_path(path: &str) -> String {

@@ -2,48 +2,19 @@
 //! "Error responses" in the S3 API reference; clients decide by these elements, not by messages. Most of them stand in the
 //! request. What only the operation knows comes with its error as [`DETAILS`].
 
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, Method, Uri};
 use percent_encoding::percent_decode_str;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::addressing::{Addressing, Target};
+use crate::auth::sigv4;
 use crate::object::KEY_BYTES_MAX;
-use crate::s3::DETAILS;
+use crate::s3::{CHUNK_SIGNATURE, DETAILS};
 
 /// How far a request's time may be from ours: s3s's default, and S3's.
 const SKEW_MS_MAX: u32 = 15 * 60 * 1_000;
-
-/// The headers that errors are about. They are kept from every request, so these are few.
-static KEPT: [HeaderName; 26] = [
-    http::header::HOST,
-    http::header::AUTHORIZATION,
-    http::header::CONTENT_LENGTH,
-    http::header::DATE,
-    http::header::IF_MATCH,
-    http::header::IF_MODIFIED_SINCE,
-    http::header::IF_NONE_MATCH,
-    http::header::IF_UNMODIFIED_SINCE,
-    http::header::RANGE,
-    HeaderName::from_static("content-md5"),
-    HeaderName::from_static("x-amz-acl"),
-    HeaderName::from_static("x-amz-content-sha256"),
-    HeaderName::from_static("x-amz-copy-source"),
-    HeaderName::from_static("x-amz-copy-source-range"),
-    HeaderName::from_static("x-amz-date"),
-    HeaderName::from_static("x-amz-decoded-content-length"),
-    HeaderName::from_static("x-amz-if-match-last-modified-time"),
-    HeaderName::from_static("x-amz-if-match-size"),
-    HeaderName::from_static("x-amz-metadata-directive"),
-    HeaderName::from_static("x-amz-object-attributes"),
-    HeaderName::from_static("x-amz-object-ownership"),
-    HeaderName::from_static("x-amz-optional-object-attributes"),
-    HeaderName::from_static("x-amz-storage-class"),
-    HeaderName::from_static("x-amz-tagging"),
-    HeaderName::from_static("x-amz-tagging-directive"),
-    HeaderName::from_static("x-amz-website-redirect-location"),
-];
 
 /// Conditions by their headers, as S3 spells them; of several the first is the one that S3 looks at first.
 const CONDITIONS: &[(&str, &str)] = &[
@@ -67,8 +38,7 @@ type Detail = (String, String);
 
 impl Asked {
     pub(super) fn new(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
-        let kept = KEPT.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone())));
-        Self { method: method.clone(), uri: uri.clone(), headers: kept.collect() }
+        Self { method: method.clone(), uri: uri.clone(), headers: headers.clone() }
     }
 
     fn header(&self, name: &str) -> Option<String> {
@@ -164,9 +134,7 @@ impl About<'_> {
                 ]
             }
             "InvalidAccessKeyId" => vec![("AWSAccessKeyId", asked.access_key())],
-            "SignatureDoesNotMatch" => {
-                vec![("AWSAccessKeyId", asked.access_key()), ("SignatureProvided", asked.signature())]
-            }
+            "SignatureDoesNotMatch" => self.signature(message),
             "RequestTimeTooSkewed" => vec![
                 ("RequestTime", asked.time()),
                 ("ServerTime", iso(self.now_ms)),
@@ -176,7 +144,6 @@ impl About<'_> {
             "AuthorizationHeaderMalformed" => vec![("Region", quoted_behind(message, "expecting "))],
             "InvalidStorageClass" => vec![("StorageClassRequested", asked.header("x-amz-storage-class"))],
             "InvalidDigest" => vec![("Content-MD5", asked.header("content-md5"))],
-            "BadDigest" if message.contains("Content-MD5") => vec![("ExpectedDigest", asked.header("content-md5"))],
             "XAmzContentSHA256Mismatch" => {
                 vec![("ClientComputedContentSHA256", asked.header("x-amz-content-sha256"))]
             }
@@ -188,9 +155,9 @@ impl About<'_> {
         }
     }
 
-    /// The key: of a copy it is the source that is missing.
+    /// The key: of a copy, or a renaming, it is the source that is missing.
     fn key(&self) -> Option<String> {
-        match self.asked.header("x-amz-copy-source") {
+        match self.asked.header("x-amz-copy-source").or_else(|| self.asked.header("x-amz-rename-source")) {
             Some(source) => {
                 let path = source.split('?').next()?.trim_start_matches('/').replace('+', " ");
                 decode(&path).split_once('/').map(|(_, key)| key.to_owned())
@@ -231,6 +198,25 @@ impl About<'_> {
 
     fn proposed_size(&self) -> Option<String> {
         self.asked.header("x-amz-decoded-content-length").or_else(|| self.asked.header("content-length"))
+    }
+
+    /// What the client should have signed, as text and byte by byte. Of a chunk it is not known here.
+    fn signature(&self, message: &str) -> Vec<(&'static str, Option<String>)> {
+        let key = ("AWSAccessKeyId", self.asked.access_key());
+        if message == CHUNK_SIGNATURE {
+            return vec![key];
+        }
+        let to_sign = sigv4::to_sign(&self.asked.method, &self.asked.uri, &self.asked.headers);
+        let (string, request) = to_sign.map(|to_sign| (to_sign.string, to_sign.canonical_request)).unzip();
+        let request = request.flatten();
+        vec![
+            key,
+            ("StringToSign", string.clone()),
+            ("SignatureProvided", self.asked.signature()),
+            ("StringToSignBytes", string.as_deref().map(bytes_of)),
+            ("CanonicalRequest", request.clone()),
+            ("CanonicalRequestBytes", request.as_deref().map(bytes_of)),
+        ]
     }
 
     /// Of a presigned URL.
@@ -279,6 +265,11 @@ fn quoted_behind(message: &str, words: &str) -> Option<String> {
 fn misread(message: &str) -> Option<String> {
     let rest = message.strip_prefix("invalid query: ").or_else(|| message.strip_prefix("invalid header: "))?;
     rest.split(':').next().map(str::to_owned)
+}
+
+/// Hexadecimal digits of each byte, as S3 shows what cannot be seen in a text.
+pub(super) fn bytes_of(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 fn iso(ms: u64) -> Option<String> {
@@ -350,6 +341,21 @@ mod tests {
         let signed = "AWS4-HMAC-SHA256 Credential=AK/20200101/r/s3/aws4_request, SignedHeaders=host, Signature=ab";
         let of_signature = plain("SignatureDoesNotMatch", "/b", &[("authorization", signed)]);
         assert_eq!(of_signature, "AWSAccessKeyId=AK;SignatureProvided=ab;");
+        let headers = [
+            ("authorization", signed),
+            ("host", "h"),
+            ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
+            ("x-amz-date", "20200101T000000Z"),
+        ];
+        let told = plain("SignatureDoesNotMatch", "/b", &headers);
+        assert!(told.contains("CanonicalRequest=PUT\n/b\n\nhost:h\n\nhost\nUNSIGNED-PAYLOAD;"), "{told}");
+        assert!(told.contains("CanonicalRequestBytes=50 55 54 0a 2f 62 0a 0a 68"), "{told}");
+        assert!(
+            told.contains("StringToSign=AWS4-HMAC-SHA256\n20200101T000000Z\n20200101/r/s3/aws4_request\n"),
+            "{told}"
+        );
+        let of_chunk = of("SignatureDoesNotMatch", super::CHUNK_SIGNATURE, "/b", &headers, &HeaderMap::new());
+        assert_eq!(of_chunk, "AWSAccessKeyId=AK;");
         assert_eq!(plain("InvalidAccessKeyId", "/b?X-Amz-Credential=AK%2F2020", &[]), "AWSAccessKeyId=AK;");
         let skewed = plain("RequestTimeTooSkewed", "/b", &[("x-amz-date", "20200101T000000Z")]);
         let server = "ServerTime=2001-09-09T01:46:40Z;MaxAllowedSkewMilliseconds=900000;";

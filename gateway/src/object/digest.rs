@@ -37,8 +37,8 @@ impl Expected {
     pub(super) fn verify(self, digests: &Digests, store: ChecksumAlgorithm) -> Result<Verified, ObjectError> {
         let missing = || ObjectError::Internal("a digest was not computed".into());
         let md5 = digests.md5.ok_or_else(missing)?;
-        if self.md5.is_some_and(|promised| promised != md5) {
-            return Err(ObjectError::BadDigest);
+        if let Some(expected) = self.md5.filter(|expected| *expected != md5) {
+            return Err(ObjectError::BadDigest { expected, calculated: md5 });
         }
         let stored = digests.get(store).ok_or_else(missing)?;
         let answered =

@@ -98,7 +98,12 @@ pub enum ObjectError {
     },
     /// The body does not have the `Content-MD5` that the client gave.
     #[error("the body does not match its Content-MD5")]
-    BadDigest,
+    BadDigest {
+        /// What it was to hash to.
+        expected: [u8; 16],
+        /// What it does.
+        calculated: [u8; 16],
+    },
     /// The body or the object does not have the checksum that the client gave.
     #[error("the {algorithm:?} checksum does not match")]
     ChecksumMismatch {

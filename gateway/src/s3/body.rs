@@ -20,7 +20,7 @@ use s3s::stream::upload_stream::UploadStreamError;
 use s3s::{Body, BodySizeLimitExceeded, S3Result, s3_error};
 use tokio::time::{Instant, Sleep};
 
-use super::error::body_error;
+use super::error::{bad_digest, body_error};
 use crate::object::{BodyError, BodyStream};
 
 /// How long a client may send nothing.
@@ -80,8 +80,9 @@ pub(crate) fn check_whole(bytes: &[u8], head: Option<&HeaderMap>, trailers: Opti
 
 /// Compares a whole body with its `Content-MD5`.
 pub(crate) fn check_content_md5(bytes: &[u8], headers: &HeaderMap) -> S3Result {
+    let calculated = Md5::digest(bytes).into();
     match content_md5(headers)? {
-        Some(md5) if md5 != <[u8; 16]>::from(Md5::digest(bytes)) => Err(s3_error!(BadDigest)),
+        Some(expected) if expected != calculated => Err(bad_digest(expected, calculated)),
         _ => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::Gateway;
 use super::encryption::{AES256, AWS_KMS};
-use super::error::{s3_error, with_status};
+use super::error::{invalid_argument, s3_error, with_status};
 
 pub(super) async fn get_bucket_encryption(
     gateway: &Gateway,
@@ -73,9 +73,9 @@ fn default_of(default: &ServerSideEncryptionByDefault) -> S3Result<DefaultEncryp
     let key = default.kms_master_key_id.clone().filter(|key| !key.is_empty());
     match (default.sse_algorithm.as_str(), key) {
         (AES256, None) => Ok(DefaultEncryption::S3),
-        (AES256, Some(_)) => Err(s3_error!(
-            InvalidArgument,
-            "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms"
+        (AES256, Some(_)) => Err(invalid_argument(
+            "ApplyServerSideEncryptionByDefault",
+            "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms",
         )),
         (AWS_KMS, key) => Ok(DefaultEncryption::Kms(key)),
         ("aws:kms:dsse" | "aws:fsx", _) => Err(s3_error!(NotImplemented, "This encryption method is not implemented")),

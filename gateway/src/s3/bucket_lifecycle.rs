@@ -19,7 +19,7 @@ use s3s::dto::{
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use time::OffsetDateTime;
 
-use super::error::{s3_error, with_status};
+use super::error::{invalid_argument, s3_error, with_status};
 use super::headers::timestamp;
 use super::{Gateway, dto_size};
 
@@ -235,7 +235,7 @@ fn midnight(date: &Timestamp) -> S3Result<u64> {
     let at_ms = OffsetDateTime::from(date.clone()).unix_timestamp_nanos() / 1_000_000;
     match u64::try_from(at_ms) {
         Ok(ms) if at_ms % DAY_MS == 0 => Ok(ms),
-        _ => Err(s3_error!(InvalidArgument, "'Date' must be at midnight GMT")),
+        _ => Err(invalid_argument("Date", "'Date' must be at midnight GMT")),
     }
 }
 

@@ -13,7 +13,7 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::{Gateway, grants};
 use crate::auth::{LogTarget, may_deliver_logs};
 
@@ -49,7 +49,8 @@ pub(super) async fn put_bucket_logging(
 
 fn logging(map: &ClusterMap, asked: LoggingEnabled) -> S3Result<BucketLogging> {
     if asked.target_prefix.len() > PREFIX_BYTES_MAX {
-        return Err(s3_error!(InvalidArgument, "The TargetPrefix can be at most {PREFIX_BYTES_MAX} bytes long"));
+        let message = format!("The TargetPrefix can be at most {PREFIX_BYTES_MAX} bytes long");
+        return Err(invalid_argument("TargetPrefix", message));
     }
     let listed = asked.target_grants.unwrap_or_default();
     if listed.len() > GRANTS_MAX {

@@ -70,16 +70,16 @@ pub(super) fn judge_read(conditions: &Conditions, version: &ObjectVersion) -> S3
     }
 }
 
-/// Whether an object may be copied: S3 answers 412 either way.
-pub(super) fn judge_source(conditions: &Conditions, version: &ObjectVersion) -> S3Result {
+/// Whether an object may be what the header `source` names it for, to be copied or renamed: S3 answers 412 either way.
+pub(super) fn judge_source(conditions: &Conditions, version: &ObjectVersion, source: &str) -> S3Result {
     let condition = match conditions.judge(Some(version)) {
         Verdict::Holds => return Ok(()),
-        _ if conditions.if_match.is_some() => "x-amz-copy-source-If-Match",
-        _ if conditions.if_unmodified_since.is_some() => "x-amz-copy-source-If-Unmodified-Since",
-        _ if conditions.if_none_match.is_some() => "x-amz-copy-source-If-None-Match",
-        _ => "x-amz-copy-source-If-Modified-Since",
+        _ if conditions.if_match.is_some() => "If-Match",
+        _ if conditions.if_unmodified_since.is_some() => "If-Unmodified-Since",
+        _ if conditions.if_none_match.is_some() => "If-None-Match",
+        _ => "If-Modified-Since",
     };
-    Err(detailed(s3_error!(PreconditionFailed), &[("Condition", condition)]))
+    Err(detailed(s3_error!(PreconditionFailed), &[("Condition", &format!("{source}-{condition}"))]))
 }
 
 /// Seconds since the Unix epoch.

@@ -48,7 +48,7 @@ pub(super) async fn copy_object(
     let customer = encryption::customer_of(encrypt.as_ref()).cloned();
     let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, access.user()).await?;
     let (held_by, source) = find_source(gateway, access, place).await?;
-    condition::judge_source(&conditions, &source)?;
+    condition::judge_source(&conditions, &source, "x-amz-copy-source")?;
     if tags.is_none() && !source.object.attributes.tags.is_empty() {
         // Whoever copies tags reads them.
         let read = Resource::object(place.bucket, &held_by, place.key, &source);

@@ -4,9 +4,9 @@ use annulus_common::condition::Conditions;
 use annulus_common::map::Bucket;
 use annulus_common::protocol::metadata::Deletion;
 use s3s::dto::{DeleteObjectInput, DeleteObjectOutput};
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result};
 
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::version::asked;
 use super::{Gateway, access, condition};
 use crate::auth::action::BYPASS_GOVERNANCE_RETENTION;
@@ -53,5 +53,5 @@ pub(super) fn bypasses(access: &Access, (name, bucket, key): (&str, &Bucket, &st
 
 /// `x-amz-if-match-size`.
 pub(super) fn size(size: i64) -> S3Result<u64> {
-    u64::try_from(size).map_err(|_| s3_error!(InvalidArgument, "A size cannot be negative"))
+    u64::try_from(size).map_err(|_| invalid_argument("x-amz-if-match-size", "A size cannot be negative"))
 }

@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use md5::{Digest, Md5};
-use s3s::{S3Result, s3_error};
+use s3s::{S3Error, S3Result, s3_error};
 
 use super::Gateway;
-use super::error::invalid_value;
+use super::error::{detailed, invalid_argument, invalid_value};
 use super::headers::text;
 use crate::kms::{CustomerKey, SecretKey};
 use crate::object::{Encrypt, PartEncryption};
@@ -20,6 +20,13 @@ const METHOD: &str = "x-amz-server-side-encryption";
 const KMS_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
 const CONTEXT: &str = "x-amz-server-side-encryption-context";
 const BUCKET_KEY: &str = "x-amz-server-side-encryption-bucket-key-enabled";
+
+/// What a request with a client's key must say of it.
+const MUST_PROVIDE_ALGORITHM: &str =
+    "Requests specifying Server Side Encryption with Customer provided keys must provide a valid encryption algorithm.";
+const MUST_PROVIDE_KEY: &str =
+    "Requests specifying Server Side Encryption with Customer provided keys must provide an appropriate secret key.";
+const MUST_PROVIDE_MD5: &str = "Requests specifying Server Side Encryption with Customer provided keys must provide the client calculated MD5 of the secret key.";
 
 /// The one algorithm of SSE-C and SSE-S3.
 pub(super) const AES256: &str = "AES256";
@@ -69,31 +76,26 @@ pub(super) fn customer_key(
     }
     match algorithm.as_deref() {
         Some(AES256) => {}
-        None => {
-            return Err(s3_error!(
-                InvalidArgument,
-                "Requests specifying Server Side Encryption with Customer provided keys must provide a valid encryption algorithm."
-            ));
-        }
-        Some(_) => {
-            return Err(s3_error!(
-                InvalidEncryptionAlgorithmError,
-                "The encryption request that you specified is not valid. The valid value is AES256."
-            ));
+        None => return Err(invalid_key(MUST_PROVIDE_ALGORITHM)),
+        Some(other) => {
+            let message = "The Encryption request you specified is not valid. Supported value: AES256.";
+            let error = s3_error!(InvalidEncryptionAlgorithmError, "{message}");
+            return Err(detailed(error, &[("ArgumentName", METHOD), ("ArgumentValue", other)]));
         }
     }
-    let key = key.ok_or_else(|| s3_error!(InvalidArgument, "Requests specifying Server Side Encryption with Customer provided keys must provide an appropriate secret key."))?;
-    let md5 = md5.ok_or_else(|| s3_error!(InvalidArgument, "Requests specifying Server Side Encryption with Customer provided keys must provide the client calculated MD5 of the secret key."))?;
+    let key = key.ok_or_else(|| invalid_key(MUST_PROVIDE_KEY))?;
+    let md5 = md5.ok_or_else(|| invalid_key(MUST_PROVIDE_MD5))?;
     let bytes: Option<[u8; 32]> = BASE64.decode(key).ok().and_then(|key| key.try_into().ok());
-    let bytes =
-        bytes.ok_or_else(|| s3_error!(InvalidArgument, "The secret key was invalid for the specified algorithm."))?;
+    let bytes = bytes.ok_or_else(|| invalid_key("The secret key was invalid for the specified algorithm."))?;
     if BASE64.encode(Md5::digest(bytes)) != md5 {
-        return Err(s3_error!(
-            InvalidArgument,
-            "The calculated MD5 hash of the key did not match the hash that was provided."
-        ));
+        return Err(invalid_key("The calculated MD5 hash of the key did not match the hash that was provided."));
     }
     Ok(Some(CustomerKey::new(SecretKey::new(bytes), md5)))
+}
+
+/// Something is wrong with a client's key. S3 names another header, and so never repeats the key.
+fn invalid_key(message: &'static str) -> S3Error {
+    invalid_value(METHOD, "null", message)
 }
 
 /// How a request that makes an object in `bucket` wants it encrypted.
@@ -111,13 +113,15 @@ pub(super) fn of_write(gateway: &Gateway, headers: &HeaderMap, bucket: &Bucket) 
             }
             Ok(Some(Encrypt::Customer(customer)))
         }
-        (_, Some(_)) => Err(s3_error!(
-            InvalidArgument,
-            "Server Side Encryption with Customer provided key is incompatible with the encryption method specified"
+        (method, Some(_)) => Err(invalid_value(
+            METHOD,
+            method.unwrap_or("null"),
+            "Server Side Encryption with Customer provided key is incompatible with the encryption method specified",
         )),
-        (None | Some(AES256), None) if kms_headers => Err(s3_error!(
-            InvalidArgument,
-            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms"
+        (method @ (None | Some(AES256)), None) if kms_headers => Err(invalid_value(
+            METHOD,
+            method.unwrap_or("null"),
+            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms",
         )),
         (None, None) => Ok(Encrypt::default_of(bucket).map(|default| with_bucket_key(default, headers)).transpose()?),
         (Some(AES256), None) => Ok(Some(Encrypt::S3)),
@@ -144,7 +148,7 @@ fn with_bucket_key(encrypt: Encrypt, headers: &HeaderMap) -> S3Result<Encrypt> {
         Some(text) if text.eq_ignore_ascii_case("true") => true,
         Some(text) if text.eq_ignore_ascii_case("false") => false,
         Some(_) => {
-            return Err(s3_error!(InvalidArgument, "The value of the header {BUCKET_KEY} must be true or false"));
+            return Err(invalid_argument(BUCKET_KEY, "The value of the header must be true or false"));
         }
     };
     Ok(match encrypt {
@@ -159,9 +163,9 @@ fn check_context(context: &str) -> S3Result {
     let parsed = json.and_then(|json| serde_json::from_slice::<std::collections::BTreeMap<String, String>>(&json).ok());
     match parsed {
         Some(_) => Ok(()),
-        None => Err(s3_error!(
-            InvalidArgument,
-            "The header '{CONTEXT}' shall be Base64-encoded UTF-8 string holding JSON which represents a string-string map"
+        None => Err(invalid_argument(
+            CONTEXT,
+            "The header 'x-amz-server-side-encryption-context' shall be Base64-encoded UTF-8 string holding JSON which represents a string-string map",
         )),
     }
 }
@@ -188,7 +192,7 @@ pub(super) fn is_asked(headers: &HeaderMap) -> bool {
 /// Reads do not ask how an object is to be encrypted.
 pub(super) fn refuse_on_read(headers: &HeaderMap) -> S3Result {
     match [METHOD, KMS_KEY, CONTEXT, BUCKET_KEY].into_iter().find(|name| headers.contains_key(*name)) {
-        Some(name) => Err(s3_error!(InvalidArgument, "{name} header is not supported for this operation.")),
+        Some(name) => Err(invalid_argument(name, format!("{name} header is not supported for this operation."))),
         None => Ok(()),
     }
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use annulus_common::object::DeleteMarker;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use s3s::{S3Error, S3ErrorCode, s3_error};
@@ -15,6 +17,10 @@ use crate::object::{BodyError, ObjectError, ReadError};
 /// Carries elements of an error, each as `NAME=TEXT` with the text percent-encoded, through s3s, whose errors have a code
 /// and a message alone. Whoever finishes the reply takes it off.
 pub(crate) const DETAILS: HeaderName = HeaderName::from_static("x-annulus-error-details");
+
+/// What is said of a chunk's signature, so that nobody looks for the mistake in that of the head.
+pub(crate) const CHUNK_SIGNATURE: &str =
+    "The signature that we calculated for a chunk of the body does not match the one you provided.";
 
 /// The error with elements that S3 documents for it and that do not follow from the request.
 pub(crate) fn detailed(mut error: S3Error, details: &[(&str, &str)]) -> S3Error {
@@ -81,7 +87,7 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
             s3_error!(EntityTooLarge),
             &[("ProposedSize", &size.to_string()), ("MaxSizeAllowed", &maximum.to_string())],
         ),
-        ObjectError::BadDigest => s3_error!(BadDigest),
+        ObjectError::BadDigest { expected, calculated } => bad_digest(expected, calculated),
         ObjectError::ChecksumMismatch { algorithm } => {
             s3_error!(BadDigest, "The {algorithm} you specified did not match the calculated checksum.")
         }
@@ -200,7 +206,7 @@ pub(crate) fn body_error(error: BodyError) -> S3Error {
             StatusCode::BAD_REQUEST,
             "The request contained trailing data that was not well-formed or did not conform to our published schema.",
         ),
-        BodyError::SignatureMismatch => s3_error!(SignatureDoesNotMatch),
+        BodyError::SignatureMismatch => s3_error!(SignatureDoesNotMatch, "{CHUNK_SIGNATURE}"),
         BodyError::Sha256Mismatch => with_status(
             S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()),
             StatusCode::BAD_REQUEST,
@@ -215,6 +221,12 @@ pub(crate) fn body_error(error: BodyError) -> S3Error {
             &[("ProposedSize", &size.to_string()), ("MinSizeAllowed", &minimum.to_string())],
         ),
     }
+}
+
+/// A body that does not have its `Content-MD5`. S3 repeats that in hexadecimal digits, and tells its own in base 64.
+pub(super) fn bad_digest(expected: [u8; 16], calculated: [u8; 16]) -> S3Error {
+    let (expected, calculated) = (hex::encode(expected), BASE64.encode(calculated));
+    detailed(s3_error!(BadDigest), &[("ExpectedDigest", &expected), ("CalculatedDigest", &calculated)])
 }
 
 /// 416, with the size that the client should have known.

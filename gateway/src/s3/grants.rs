@@ -45,9 +45,12 @@ pub(super) fn of_headers(headers: &HeaderMap, map: &ClusterMap) -> S3Result<Aske
     let mut grants = Vec::new();
     for (name, permission) in HEADERS {
         for value in headers.get_all(name) {
+            let unrecognized = || invalid_argument(name, "Argument format not recognized");
             let value = value.to_str().map_err(|_| unrecognized())?;
             for grantee in named_grantees(value) {
-                grants.push(Grant { grantee: header_grantee(map, grantee?)?, permission });
+                let (kind, grantee) = grantee.ok_or_else(unrecognized)?;
+                let grantee = header_grantee(map, kind, grantee)?.ok_or_else(unrecognized)?;
+                grants.push(Grant { grantee, permission });
             }
         }
     }
@@ -136,24 +139,21 @@ fn check_count(grants: usize) -> S3Result {
     if grants > GRANTS_MAX { Err(s3_error!(MalformedACLError)) } else { Ok(()) }
 }
 
-fn unrecognized() -> s3s::S3Error {
-    s3_error!(InvalidArgument, "Argument format not recognized")
-}
-
-/// The grantees of a header, `id="..", uri="..", emailAddress=".."`, each as its kind and name.
-fn named_grantees(value: &str) -> impl Iterator<Item = S3Result<(&str, &str)>> {
+/// The grantees of a header, `id="..", uri="..", emailAddress=".."`, each as its kind and name; nothing for what is neither.
+fn named_grantees(value: &str) -> impl Iterator<Item = Option<(&str, &str)>> {
     value.split(',').map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
-        let (kind, name) = pair.split_once('=').ok_or_else(unrecognized)?;
-        Ok((kind.trim(), name.trim().trim_matches('"')))
+        let (kind, name) = pair.split_once('=')?;
+        Some((kind.trim(), name.trim().trim_matches('"')))
     })
 }
 
-fn header_grantee(map: &ClusterMap, (kind, name): (&str, &str)) -> S3Result<Grantee> {
+/// Who that is; nothing where there are no grantees of that kind.
+fn header_grantee(map: &ClusterMap, kind: &str, name: &str) -> S3Result<Option<Grantee>> {
     match kind.to_ascii_lowercase().as_str() {
-        "id" => account(map, name),
-        "uri" => group(name),
-        "emailaddress" => account_of_email(map, name),
-        _ => Err(unrecognized()),
+        "id" => account(map, name).map(Some),
+        "uri" => group(name).map(Some),
+        "emailaddress" => account_of_email(map, name).map(Some),
+        _ => Ok(None),
     }
 }
 
@@ -244,11 +244,9 @@ fn dto_group(uri: &str) -> dto::Grantee {
 
 #[cfg(test)]
 mod tests {
-    use s3s::S3Result;
-
     use super::named_grantees;
 
-    fn names(value: &str) -> S3Result<Vec<(&str, &str)>> {
+    fn names(value: &str) -> Option<Vec<(&str, &str)>> {
         named_grantees(value).collect()
     }
 
@@ -259,6 +257,6 @@ mod tests {
         assert_eq!(names("emailAddress=a@b.c").expect("well-formed"), [("emailAddress", "a@b.c")]);
         assert_eq!(names(" id = ab ,").expect("well-formed"), [("id", "ab")]);
         assert_eq!(names("id=ab;x").expect("well-formed"), [("id", "ab;x")], "an id that nobody has");
-        assert_eq!(names("ab").expect_err("no kind").code().as_str(), "InvalidArgument");
+        assert_eq!(names("id=ab, ab"), None, "no kind");
     }
 }

@@ -7,8 +7,12 @@ use s3s::dto::{ObjectLockLegalHoldStatus, ObjectLockMode, Timestamp, TimestampFo
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 use time::OffsetDateTime;
 
-use super::error::with_status;
+use super::error::{invalid_argument, with_status};
 use super::headers::text;
+
+const MODE: &str = "x-amz-object-lock-mode";
+const UNTIL: &str = "x-amz-object-lock-retain-until-date";
+const HOLD: &str = "x-amz-object-lock-legal-hold";
 
 /// Headers that promise how a body is checked: with a lock S3 wants one of them.
 const CHECKS: &[&str] = &["content-md5", "x-amz-trailer", "x-amz-sdk-checksum-algorithm"];
@@ -22,9 +26,7 @@ pub(super) struct Locks {
 
 /// `x-amz-object-lock-mode`, `x-amz-object-lock-retain-until-date` and `x-amz-object-lock-legal-hold`.
 pub(super) fn of_request(headers: &HeaderMap, bucket: &Bucket, now_ms: u64) -> S3Result<Locks> {
-    let mode = text(headers, "x-amz-object-lock-mode")?;
-    let until = text(headers, "x-amz-object-lock-retain-until-date")?;
-    let hold = text(headers, "x-amz-object-lock-legal-hold")?;
+    let [mode, until, hold] = [text(headers, MODE)?, text(headers, UNTIL)?, text(headers, HOLD)?];
     if mode.is_none() && until.is_none() && hold.is_none() {
         return Ok(Locks::default());
     }
@@ -33,23 +35,22 @@ pub(super) fn of_request(headers: &HeaderMap, bucket: &Bucket, now_ms: u64) -> S
         (None, None) => None,
         (Some(mode), Some(until)) => {
             let mode =
-                RetentionMode::named(&mode).ok_or_else(|| s3_error!(InvalidArgument, "Unknown wormMode directive."))?;
+                RetentionMode::named(&mode).ok_or_else(|| invalid_argument(MODE, "Unknown wormMode directive."))?;
             let until = Timestamp::parse(TimestampFormat::DateTime, &until)
-                .map_err(|_| s3_error!(InvalidArgument, "The retain until date must be provided in ISO 8601 format"))?;
-            Some(Retention { mode, until_ms: future(&until, now_ms)? })
+                .map_err(|_| invalid_argument(UNTIL, "The retain until date must be provided in ISO 8601 format"))?;
+            Some(Retention { mode, until_ms: future(&until, now_ms, UNTIL)? })
         }
-        _ => {
-            return Err(s3_error!(
-                InvalidArgument,
-                "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied"
-            ));
+        (mode, _) => {
+            let missing = if mode.is_none() { MODE } else { UNTIL };
+            let message = "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied";
+            return Err(invalid_argument(missing, message));
         }
     };
     let legal_hold = match hold.as_deref() {
         None => None,
         Some(ObjectLockLegalHoldStatus::ON) => Some(true),
         Some(ObjectLockLegalHoldStatus::OFF) => Some(false),
-        Some(_) => return Err(s3_error!(InvalidArgument, "Legal Hold must be either of 'ON' or 'OFF'")),
+        Some(_) => return Err(invalid_argument(HOLD, "Legal Hold must be either of 'ON' or 'OFF'")),
     };
     Ok(Locks { retention, legal_hold })
 }
@@ -58,15 +59,25 @@ pub(super) fn of_request(headers: &HeaderMap, bucket: &Bucket, now_ms: u64) -> S
 pub(super) fn check_digest(headers: &HeaderMap, bucket: &Bucket, attributes: &ObjectAttributes) -> S3Result {
     let default = bucket.config.object_lock.and_then(|lock| lock.default);
     let locked = attributes.retention.is_some() || attributes.legal_hold.is_some() || default.is_some();
-    let is_checked =
-        headers.keys().any(|name| CHECKS.contains(&name.as_str()) || name.as_str().starts_with("x-amz-checksum-"));
-    if locked && !is_checked {
+    if locked && !is_checked(headers) {
         return Err(s3_error!(
             InvalidRequest,
             "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
         ));
     }
     Ok(())
+}
+
+/// A document that locks something, or everything to come, must come with it, too; S3 asks that of no other document.
+pub(super) fn check_document_digest(headers: &HeaderMap) -> S3Result {
+    if is_checked(headers) {
+        return Ok(());
+    }
+    Err(s3_error!(InvalidRequest, "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"))
+}
+
+fn is_checked(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| CHECKS.contains(&name.as_str()) || name.as_str().starts_with("x-amz-checksum-"))
 }
 
 /// Whether anything of the bucket can be locked.
@@ -77,13 +88,13 @@ pub(super) fn check_bucket(bucket: &Bucket) -> S3Result {
     }
 }
 
-/// A day that is still to come, Unix milliseconds.
-pub(super) fn future(until: &Timestamp, now_ms: u64) -> S3Result<u64> {
+/// A day that is still to come, Unix milliseconds. The argument is what says it.
+pub(super) fn future(until: &Timestamp, now_ms: u64, argument: &str) -> S3Result<u64> {
     let until_ms = OffsetDateTime::from(until.clone()).unix_timestamp_nanos() / 1_000_000;
     u64::try_from(until_ms)
         .ok()
         .filter(|until_ms| *until_ms > now_ms)
-        .ok_or_else(|| s3_error!(InvalidArgument, "The retain until date must be in the future!"))
+        .ok_or_else(|| invalid_argument(argument, "The retain until date must be in the future!"))
 }
 
 /// What an object that nobody locked says of its locks.
@@ -113,7 +124,7 @@ mod tests {
     use annulus_common::object::{ObjectLock, Retention, RetentionMode, UserId};
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Locks, of_request};
+    use super::{HOLD, Locks, MODE, UNTIL, of_request};
 
     const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -131,8 +142,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_said_whole_and_of_a_bucket_that_has_locks() {
-        let (mode, until, hold) =
-            ("x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date", "x-amz-object-lock-legal-hold");
+        let (mode, until, hold) = (MODE, UNTIL, HOLD);
         let invalid = || Err("InvalidArgument".to_owned());
         assert_eq!(locks(false, &[]), Ok(Locks::default()));
         assert_eq!(locks(false, &[(hold, "ON")]), Err("InvalidRequest".to_owned()));

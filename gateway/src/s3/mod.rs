@@ -84,7 +84,7 @@ use crate::auth::{Access, Accounts};
 use crate::object::Objects;
 
 pub(crate) use checksum::check_named;
-pub(crate) use error::{DETAILS, detailed};
+pub(crate) use error::{CHUNK_SIGNATURE, DETAILS, detailed};
 pub(crate) use names::{BucketNames, is_bucket_name};
 pub(crate) use range::{ByteRange, select as select_range};
 

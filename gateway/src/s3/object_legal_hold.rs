@@ -29,6 +29,7 @@ pub(super) async fn put_object_legal_hold(
     req: S3Request<PutObjectLegalHoldInput>,
 ) -> S3Result<S3Response<PutObjectLegalHoldOutput>> {
     let access = access(&req.extensions)?;
+    lock::check_document_digest(&req.headers)?;
     let input = req.input;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
     let (bucket, found) = find_object(gateway, access, place, access.action()).await?;

@@ -9,8 +9,8 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
-use super::Gateway;
 use super::error::{s3_error, with_status};
+use super::{Gateway, lock};
 
 /// The longest default retention, as S3 says.
 const DAYS_MAX: u32 = 36_500;
@@ -34,6 +34,7 @@ pub(super) async fn put_object_lock_configuration(
     gateway: &Gateway,
     req: S3Request<PutObjectLockConfigurationInput>,
 ) -> S3Result<S3Response<PutObjectLockConfigurationOutput>> {
+    lock::check_document_digest(&req.headers)?;
     let input = req.input;
     let lock = asked(input.object_lock_configuration.as_ref())?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;

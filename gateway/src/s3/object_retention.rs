@@ -34,6 +34,7 @@ pub(super) async fn put_object_retention(
     req: S3Request<PutObjectRetentionInput>,
 ) -> S3Result<S3Response<PutObjectRetentionOutput>> {
     let access = access(&req.extensions)?;
+    lock::check_document_digest(&req.headers)?;
     let input = req.input;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
     let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
@@ -53,7 +54,7 @@ fn asked(retention: Option<&ObjectLockRetention>, now_ms: u64) -> S3Result<Optio
         (None, None) => Ok(None),
         (Some(mode), Some(until)) => {
             let mode = RetentionMode::named(mode.as_str()).ok_or_else(|| s3_error!(MalformedXML))?;
-            Ok(Some(Retention { mode, until_ms: lock::future(until, now_ms)? }))
+            Ok(Some(Retention { mode, until_ms: lock::future(until, now_ms, "RetainUntilDate")? }))
         }
         _ => Err(s3_error!(MalformedXML)),
     }

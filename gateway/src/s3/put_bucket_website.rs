@@ -9,7 +9,7 @@ use annulus_common::website::{
 use s3s::dto::{self, PutBucketWebsiteInput, PutBucketWebsiteOutput, WebsiteConfiguration};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::error::s3_error;
+use super::error::{invalid_value, s3_error};
 use super::{Gateway, body};
 
 pub(super) async fn put_bucket_website(
@@ -31,13 +31,11 @@ fn website(asked: WebsiteConfiguration) -> S3Result<Website> {
         return pages(asked.index_document, asked.error_document, rules).map(Website::Pages);
     };
     if asked.index_document.is_some() || asked.error_document.is_some() || !rules.is_empty() {
-        return Err(s3_error!(
-            InvalidArgument,
-            "RedirectAllRequestsTo cannot be provided in conjunction with other Routing Rules."
-        ));
+        let message = "RedirectAllRequestsTo cannot be provided in conjunction with other Routing Rules.";
+        return Err(invalid_value("RedirectAllRequestsTo", "not null", message));
     }
     if all.host_name.is_empty() {
-        return Err(s3_error!(InvalidArgument, "The HostName of RedirectAllRequestsTo is not well formed"));
+        return Err(invalid_value("HostName", "", "The HostName of RedirectAllRequestsTo is not well formed"));
     }
     Ok(Website::RedirectAll { host: all.host_name, protocol: protocol(all.protocol)? })
 }
@@ -48,17 +46,15 @@ fn pages(
     rules: Vec<dto::RoutingRule>,
 ) -> S3Result<Pages> {
     let Some(dto::IndexDocument { suffix }) = index else {
-        return Err(s3_error!(
-            InvalidArgument,
-            "A value for IndexDocument Suffix must be provided if RedirectAllRequestsTo is empty"
-        ));
+        let message = "A value for IndexDocument Suffix must be provided if RedirectAllRequestsTo is empty";
+        return Err(invalid_value("IndexDocument", "null", message));
     };
     if suffix.is_empty() || suffix.contains('/') {
-        return Err(s3_error!(InvalidArgument, "The IndexDocument Suffix is not well formed"));
+        return Err(invalid_value("IndexDocument", &suffix, "The IndexDocument Suffix is not well formed"));
     }
     let error_key = error.map(|error| error.key);
     if error_key.as_ref().is_some_and(String::is_empty) {
-        return Err(s3_error!(InvalidArgument, "The ErrorDocument Key is not well formed"));
+        return Err(invalid_value("ErrorDocument", "", "The ErrorDocument Key is not well formed"));
     }
     if rules.len() > RULES_MAX {
         return Err(s3_error!(

@@ -6,12 +6,15 @@ use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use sha2::{Digest, Sha256};
 
 use super::copy_object::source_of;
-use super::error::s3_error;
+use super::error::{invalid_argument, s3_error};
 use super::find_object::{Place, find_source};
 use super::{Gateway, access, condition};
 use crate::auth::Resource;
 use crate::auth::action::DELETE_OBJECT;
 use crate::object::RenameObject;
+
+/// The header that names what is renamed.
+const SOURCE: &str = "x-amz-rename-source";
 
 /// The longest `x-amz-client-token`, as S3 says.
 const TOKEN_BYTES_MAX: usize = 64;
@@ -23,7 +26,7 @@ pub(super) async fn rename_object(
     let access = access(&req.extensions)?;
     let input = &req.input;
     let source = CopySource::parse(&input.rename_source)
-        .map_err(|_| s3_error!(InvalidArgument, "Rename source must mention the source bucket and key"))?;
+        .map_err(|_| invalid_argument(SOURCE, "Rename source must mention the source bucket and key"))?;
     let place = source_of(&source)?;
     check_place(input, place)?;
     let request = input.client_token.as_deref().map(|token| name_of(token, input, place)).transpose()?;
@@ -39,7 +42,7 @@ pub(super) async fn rename_object(
         input.source_if_modified_since.as_ref(),
         input.source_if_unmodified_since.as_ref(),
     )?;
-    condition::judge_source(&source, &found)?;
+    condition::judge_source(&source, &found, SOURCE)?;
     let conditions = condition::of_read(
         &req.headers,
         input.destination_if_modified_since.as_ref(),
@@ -68,7 +71,8 @@ fn check_place(input: &RenameObjectInput, place: Place<'_>) -> S3Result {
 /// The name of the mutation of a rename with a client's token: sent again, it is the same.
 fn name_of(token: &str, input: &RenameObjectInput, place: Place<'_>) -> S3Result<RequestId> {
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(s3_error!(InvalidArgument, "A client token has 1 to 64 printable ASCII characters."));
+        let message = "A client token has 1 to 64 printable ASCII characters.";
+        return Err(invalid_argument("x-amz-client-token", message));
     }
     let mut hasher = Sha256::new();
     for text in ["annulus rename 1", token, place.bucket, place.key, &input.key] {

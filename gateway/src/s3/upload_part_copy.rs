@@ -32,7 +32,7 @@ pub(super) async fn upload_part_copy(
     let customer = encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?;
     let source_customer = encryption::customer_key(gateway, &req.headers, &encryption::COPY_SOURCE)?;
     let (held_by, source) = find_source(gateway, access, place).await?;
-    condition::judge_source(&conditions, &source)?;
+    condition::judge_source(&conditions, &source, "x-amz-copy-source")?;
     let range =
         input.copy_source_range.as_deref().map(|range| of_copy_source(range, source.object.size)).transpose()?;
     let source_key = gateway.objects.unlock(&held_by, &source, source_customer.as_ref()).await.map_err(s3_error)?;

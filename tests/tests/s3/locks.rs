@@ -49,10 +49,14 @@ async fn a_lockable_bucket_keeps_versions_for_good() {
     assert_eq!(lock.element("ObjectLockEnabled").as_deref(), Some("Enabled"));
     let other = new_bucket(&here).await;
     here.get(&format!("{other}?object-lock")).refused(404, "ObjectLockConfigurationNotFoundError").await;
-    here.put(&format!("{other}?object-lock")).body(configuration("")).refused(409, "InvalidBucketState").await;
+    here.put(&format!("{other}?object-lock"))
+        .body(configuration(""))
+        .with_md5()
+        .refused(409, "InvalidBucketState")
+        .await;
     let enable = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
     here.put(&format!("{other}?versioning")).body(enable).ok().await;
-    here.put(&format!("{other}?object-lock")).body(configuration("")).ok().await;
+    here.put(&format!("{other}?object-lock")).body(configuration("")).with_md5().ok().await;
     there.get(&format!("{other}?object-lock")).ok().await;
 }
 
@@ -74,7 +78,7 @@ async fn governance_yields_to_those_who_may_bypass_it_and_compliance_to_nobody()
         let marker = s3.delete(&target).ok().await;
         s3.delete(&of_version).refused(403, "AccessDenied").await;
         s3.delete(&format!("{target}?versionId={}", marker.header("x-amz-version-id").expect("a marker"))).ok().await;
-        let set = |body: String| s3.put(&format!("{target}?retention")).body(body);
+        let set = |body: String| s3.put(&format!("{target}?retention")).body(body).with_md5();
         set(retention(mode, UNTIL[1])).ok().await;
         set(retention(mode, UNTIL[0])).refused(403, "AccessDenied").await;
         set("<Retention></Retention>".to_owned()).refused(403, "AccessDenied").await;
@@ -102,15 +106,15 @@ async fn a_legal_hold_holds_until_it_is_lifted() {
     let version = put(&s3, &target, &[]).await;
     let hold = format!("{target}?legal-hold");
     s3.get(&hold).refused(404, "NoSuchObjectLockConfiguration").await;
-    s3.put(&hold).body("<LegalHold><Status>ON</Status></LegalHold>").ok().await;
+    s3.put(&hold).body("<LegalHold><Status>ON</Status></LegalHold>").with_md5().ok().await;
     assert_eq!(s3.get(&hold).ok().await.element("Status").as_deref(), Some("ON"));
     assert_eq!(s3.head(&target).ok().await.header("x-amz-object-lock-legal-hold"), Some("ON"));
     bypassing(s3.delete(&format!("{target}?versionId={version}"))).refused(403, "AccessDenied").await;
     let body = format!("<Delete><Object><Key>k</Key><VersionId>{version}</VersionId></Object></Delete>");
     let many = bypassing(s3.post(&format!("{bucket}?delete"))).body(body).ok().await;
     assert_eq!(many.element("Code").as_deref(), Some("AccessDenied"));
-    s3.put(&hold).body("<LegalHold><Status>off</Status></LegalHold>").refused(400, "MalformedXML").await;
-    s3.put(&hold).body("<LegalHold><Status>OFF</Status></LegalHold>").ok().await;
+    s3.put(&hold).body("<LegalHold><Status>off</Status></LegalHold>").with_md5().refused(400, "MalformedXML").await;
+    s3.put(&hold).body("<LegalHold><Status>OFF</Status></LegalHold>").with_md5().ok().await;
     assert_eq!(s3.get(&hold).ok().await.element("Status").as_deref(), Some("OFF"));
     s3.delete(&format!("{target}?versionId={version}")).ok().await;
 }
@@ -120,7 +124,7 @@ async fn a_default_retention_is_given_to_what_comes_without_one() {
     let s3 = shared().await.s3(0);
     let bucket = lockable_bucket(&s3).await;
     let rule = |inner: &str| configuration(&format!("<Rule><DefaultRetention>{inner}</DefaultRetention></Rule>"));
-    let set = |body: String| s3.put(&format!("{bucket}?object-lock")).body(body);
+    let set = |body: String| s3.put(&format!("{bucket}?object-lock")).body(body).with_md5();
     for (inner, code) in [
         ("<Mode>governance</Mode><Days>1</Days>", "MalformedXML"),
         ("<Mode>GOVERNANCE</Mode><Days>1</Days><Years>1</Years>", "MalformedXML"),
@@ -159,11 +163,20 @@ async fn locks_that_make_no_sense_are_refused() {
     put(&s3, &target, &[]).await;
     s3.put(&plain).header("x-amz-object-lock-legal-hold", "ON").body("x").refused(400, "InvalidRequest").await;
     s3.put(&plain).body("x").ok().await;
-    s3.put(&format!("{plain}?retention")).body(retention("GOVERNANCE", UNTIL[0])).refused(400, "InvalidRequest").await;
+    // What locks must come with a checksum.
+    let hold = "<LegalHold><Status>ON</Status></LegalHold>";
+    s3.put(&format!("{target}?legal-hold")).body(hold).refused(400, "InvalidRequest").await;
+    s3.put(&format!("{target}?retention")).body(retention("GOVERNANCE", UNTIL[0])).refused(400, "InvalidRequest").await;
+    s3.get(&format!("{target}?legal-hold")).refused(404, "NoSuchObjectLockConfiguration").await;
+    s3.put(&format!("{plain}?retention"))
+        .body(retention("GOVERNANCE", UNTIL[0]))
+        .with_md5()
+        .refused(400, "InvalidRequest")
+        .await;
     s3.get(&format!("{plain}?retention")).refused(400, "InvalidRequest").await;
     s3.get(&format!("{plain}?legal-hold")).refused(400, "InvalidRequest").await;
     s3.get(&format!("{target}?retention")).refused(404, "NoSuchObjectLockConfiguration").await;
-    let set = |body: String| s3.put(&format!("{target}?retention")).body(body);
+    let set = |body: String| s3.put(&format!("{target}?retention")).body(body).with_md5();
     set(retention("governance", UNTIL[0])).refused(400, "MalformedXML").await;
     set(retention("GOVERNANCE", "2020-01-01T00:00:00Z")).refused(400, "InvalidArgument").await;
     set("<Retention><Mode>GOVERNANCE</Mode></Retention>".to_owned()).refused(400, "MalformedXML").await;
@@ -198,7 +211,7 @@ async fn to_bypass_takes_a_permission_and_a_header() {
     let bucket = lockable_bucket(&owner).await;
     let target = format!("{bucket}/k");
     let of_version = format!("{target}?versionId={}", put(&owner, &target, &UNTIL_2040).await);
-    let shorten = || other.put(&format!("{target}?retention")).body("<Retention></Retention>");
+    let shorten = || other.put(&format!("{target}?retention")).body("<Retention></Retention>").with_md5();
     allow(&owner, &bucket, json!(["s3:DeleteObjectVersion", "s3:PutObjectRetention"])).await;
     for call in [other.delete(&of_version), shorten()] {
         bypassing(call).refused(403, "AccessDenied").await;
@@ -209,7 +222,7 @@ async fn to_bypass_takes_a_permission_and_a_header() {
         call.refused(403, "AccessDenied").await;
     }
     bypassing(shorten()).ok().await;
-    owner.put(&format!("{target}?retention")).body(retention("GOVERNANCE", UNTIL[0])).ok().await;
+    owner.put(&format!("{target}?retention")).body(retention("GOVERNANCE", UNTIL[0])).with_md5().ok().await;
     assert_eq!(bypassing(other.delete(&of_version)).send().await.status, 204);
     owner.get(&of_version).refused(404, "NoSuchVersion").await;
 }
@@ -307,7 +320,8 @@ async fn copies_and_uploads_are_locked_as_their_requests_say() {
 async fn a_version_keeps_the_retention_that_it_was_given_when_the_default_changes() {
     let s3 = shared().await.s3(0);
     let bucket = lockable_bucket(&s3).await;
-    let set = async |rule: &str| s3.put(&format!("{bucket}?object-lock")).body(configuration(rule)).ok().await;
+    let set =
+        async |rule: &str| s3.put(&format!("{bucket}?object-lock")).body(configuration(rule)).with_md5().ok().await;
     let mode = async |key: &str| {
         s3.head(&format!("{bucket}/{key}")).ok().await.header("x-amz-object-lock-mode").map(str::to_owned)
     };
@@ -350,7 +364,7 @@ async fn what_is_locked_does_not_expire() {
         assert_eq!(s3.get(&format!("{bucket}/{key}?versionId={version}")).ok().await.text(), "kept");
     }
     let hold = format!("{bucket}/held?legal-hold&versionId={held}");
-    s3.put(&hold).body("<LegalHold><Status>OFF</Status></LegalHold>").ok().await;
+    s3.put(&hold).body("<LegalHold><Status>OFF</Status></LegalHold>").with_md5().ok().await;
     let gone = async || is_gone(format!("{bucket}/held?versionId={held}")).await.then_some(());
     wait::until("the version that was let go has gone", gone).await;
     assert_eq!(s3.get(&format!("{bucket}/locked?versionId={locked}")).ok().await.text(), "kept");

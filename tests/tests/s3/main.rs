@@ -36,6 +36,7 @@ mod quotas;
 mod races;
 mod ranges;
 mod refusals;
+mod refusals_beside;
 mod renames;
 mod requester_pays;
 mod requests;

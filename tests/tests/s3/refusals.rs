@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use annulus_tests::client::{Call, Reply, S3};
 use annulus_tests::cluster::shared;
+use sha2::{Digest, Sha256};
 
 use crate::{fresh_name, new_bucket};
 
@@ -26,10 +27,12 @@ struct Stage {
 
 impl Stage {
     /// `{b}`: a bucket with the object `k`, which is `hello`; `{v}`: one with versions, where `{m}` is a delete marker on `k`;
-    /// `{n}`: no bucket, called `{none}`; `{u}`: an upload to `{b}/k` whose parts 1 and 2 have the tag `{t}`; `{long}`: a key of 1,025 bytes.
+    /// `{l}`: one whose objects can be locked; `{n}`: no bucket, called `{none}`; `{u}`: an upload to `{b}/k` whose parts 1 and 2 have the tag `{t}`; `{long}`: a key of 1,025 bytes.
     async fn set() -> Self {
         let s3 = shared().await.s3(0);
-        let (bucket, versioned) = (new_bucket(&s3).await, new_bucket(&s3).await);
+        let (bucket, versioned, lockable) =
+            (new_bucket(&s3).await, new_bucket(&s3).await, format!("/{}", fresh_name("lockable")));
+        s3.put(&lockable).header("x-amz-bucket-object-lock-enabled", "true").ok().await;
         s3.put(&format!("{bucket}/k")).body("hello").ok().await;
         let enabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
         s3.put(&format!("{versioned}?versioning")).body(enabled).ok().await;
@@ -49,6 +52,7 @@ impl Stage {
             ("{bare}", bare),
             ("{v}", versioned),
             ("{m}", marker),
+            ("{l}", lockable),
             ("{none}", none.clone()),
             ("{n}", format!("/{none}")),
             ("{u}", upload),
@@ -446,6 +450,8 @@ async fn of_reads() {
 async fn of_writes() {
     const OTHER_MD5: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
     let class: Pairs = &[("StorageClassRequested", "COLD")];
+    let digests: Pairs =
+        &[("ExpectedDigest", "d41d8cd98f00b204e9800998ecf8427e"), ("CalculatedDigest", "ndTkYSaMgDT1yFZOFVxnpg==")];
     Stage::set()
         .await
         .check(&[
@@ -454,8 +460,14 @@ async fn of_writes() {
             ("PUT {b}/k", &[("if-match", "\"x\"")], "x", 412, "PreconditionFailed", &[("Condition", "If-Match")]),
             ("PUT {b}/none", &[("if-match", "\"x\"")], "x", 404, "NoSuchKey", &[("Key", "none")]),
             ("DELETE {b}/k", &[("if-match", "\"x\"")], "", 412, "PreconditionFailed", &[("Condition", "If-Match")]),
+            // S3 answers so, whatever the condition is (its user guide says 412 in one sentence and not found in the next).
+            ("DELETE {b}/none", &[("if-match", "\"x\"")], "", 404, "NoSuchKey", &[("Key", "none")]),
+            ("DELETE {b}/none", &[("if-match", "*")], "", 404, "NoSuchKey", &[("Key", "none")]),
+            ("PUT {b}/k?legal-hold", &[], "<LegalHold><Status>ON</Status></LegalHold>", 400, "InvalidRequest", &[]),
+            ("PUT {b}?object-lock", &[], "<ObjectLockConfiguration/>", 400, "InvalidRequest", &[]),
             ("PUT {b}/k", &[("content-md5", "no")], "x", 400, "InvalidDigest", &[("Content-MD5", "no")]),
-            ("PUT {b}/k", &[("content-md5", OTHER_MD5)], "x", 400, "BadDigest", &[("ExpectedDigest", OTHER_MD5)]),
+            ("PUT {b}/k", &[("content-md5", OTHER_MD5)], "x", 400, "BadDigest", digests),
+            ("PUT {b}/k?tagging", &[("content-md5", OTHER_MD5)], "x", 400, "BadDigest", digests),
             ("PUT {b}/k", &[("x-amz-checksum-crc32", "AAAAAA==")], "x", 400, "BadDigest", &[]),
             ("PUT {b}/k", &[("x-amz-storage-class", "COLD")], "x", 400, "InvalidStorageClass", class),
             ("POST {b}/k?uploads", &[("x-amz-storage-class", "COLD")], "", 400, "InvalidStorageClass", class),
@@ -518,6 +530,90 @@ async fn of_writes() {
             ("POST {b}?delete", &[], "<Delete></Delete>", 400, "MalformedXML", &[]),
         ])
         .await;
+}
+
+/// Arguments that S3 names in another way than by what is wrong with them, so that no key is repeated.
+#[tokio::test]
+async fn of_encryption_and_locks() {
+    const ALGORITHM: &str = "x-amz-server-side-encryption-customer-algorithm";
+    const KEY: &str = "x-amz-server-side-encryption-customer-key";
+    const KEY_MD5: &str = "x-amz-server-side-encryption-customer-key-md5";
+    const SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    const METHOD: &str = "x-amz-server-side-encryption";
+    const MODE: &str = "x-amz-object-lock-mode";
+    const UNTIL: &str = "x-amz-object-lock-retain-until-date";
+    const HOLD: &str = "x-amz-object-lock-legal-hold";
+    let nothing: Pairs = &[("ArgumentName", METHOD), ("ArgumentValue", "null")];
+    let stage = Stage::set().await;
+    let rows: &[Row] = &[
+        ("PUT {b}/k", &[(KEY, SECRET), (KEY_MD5, "x")], "x", 400, "InvalidArgument", nothing),
+        ("PUT {b}/k", &[(ALGORITHM, "AES256"), (KEY_MD5, "x")], "x", 400, "InvalidArgument", nothing),
+        ("PUT {b}/k", &[(ALGORITHM, "AES256"), (KEY, SECRET), (KEY_MD5, "x")], "x", 400, "InvalidArgument", nothing),
+        (
+            "PUT {b}/k",
+            &[(ALGORITHM, "AES256"), (KEY, "c2VjcmV0"), (KEY_MD5, "x")],
+            "x",
+            400,
+            "InvalidArgument",
+            nothing,
+        ),
+        (
+            "PUT {b}/k",
+            &[(ALGORITHM, "AES128"), (KEY, SECRET), (KEY_MD5, "x")],
+            "x",
+            400,
+            "InvalidEncryptionAlgorithmError",
+            &[("ArgumentName", METHOD), ("ArgumentValue", "AES128")],
+        ),
+        (
+            "GET {b}/k",
+            &[(METHOD, "AES256")],
+            "",
+            400,
+            "InvalidArgument",
+            &[("ArgumentName", METHOD), ("ArgumentValue", "AES256")],
+        ),
+        (
+            "PUT {l}/k",
+            &[(MODE, "FOREVER"), (UNTIL, "2040-01-01T00:00:00Z")],
+            "x",
+            400,
+            "InvalidArgument",
+            &[("ArgumentName", MODE), ("ArgumentValue", "FOREVER")],
+        ),
+        (
+            "PUT {l}/k",
+            &[(MODE, "GOVERNANCE"), (UNTIL, "tomorrow")],
+            "x",
+            400,
+            "InvalidArgument",
+            &[("ArgumentName", UNTIL), ("ArgumentValue", "tomorrow")],
+        ),
+        (
+            "PUT {l}/k",
+            &[(MODE, "GOVERNANCE"), (UNTIL, "2020-01-01T00:00:00Z")],
+            "x",
+            400,
+            "InvalidArgument",
+            &[("ArgumentName", UNTIL), ("ArgumentValue", "2020-01-01T00:00:00Z")],
+        ),
+        ("PUT {l}/k", &[(MODE, "GOVERNANCE")], "x", 400, "InvalidArgument", &[("ArgumentName", UNTIL)]),
+        ("PUT {l}/k", &[(UNTIL, "2040-01-01T00:00:00Z")], "x", 400, "InvalidArgument", &[("ArgumentName", MODE)]),
+        ("PUT {l}/k", &[(HOLD, "on")], "x", 400, "InvalidArgument", &[("ArgumentName", HOLD), ("ArgumentValue", "on")]),
+    ];
+    stage.check(rows).await;
+}
+
+#[tokio::test]
+async fn of_grants() {
+    let stage = Stage::set().await;
+    for (name, value) in [("x-amz-grant-read", "everybody"), ("x-amz-grant-full-control", "name=\"me\"")] {
+        let target = stage.fill("{b}/k");
+        let reply = stage.s3.put(&target).header(name, value).body("x").send().await;
+        let argument =
+            [("ArgumentName", name), ("ArgumentValue", value)].map(|(name, text)| (name.to_owned(), text.to_owned()));
+        assert_refused(&reply, (400, "InvalidArgument"), &target, argument.to_vec(), name);
+    }
 }
 
 #[tokio::test]
@@ -614,6 +710,134 @@ async fn of_copies() {
         .await;
 }
 
+#[tokio::test]
+async fn of_renames() {
+    const SOURCE: &str = "x-amz-rename-source";
+    let missing: Pairs = &[("Key", "no b+")];
+    let argument: Pairs = &[("ArgumentName", SOURCE), ("ArgumentValue", "k")];
+    let token: Pairs = &[("ArgumentName", "x-amz-client-token"), ("ArgumentValue", "a b")];
+    Stage::set()
+        .await
+        .check(&[
+            ("PUT {b}/c?renameObject", &[], "", 400, "InvalidRequest", &[]),
+            ("PUT {b}/c?renameObject", &[(SOURCE, "k")], "", 400, "InvalidArgument", argument),
+            ("PUT {b}/c?renameObject", &[(SOURCE, "{b}/no+b%2B")], "", 404, "NoSuchKey", missing),
+            ("PUT {v}/c?renameObject", &[(SOURCE, "{v}/k")], "", 404, "NoSuchKey", &[("Key", "k")]),
+            ("PUT {n}/c?renameObject", &[(SOURCE, "{n}/k")], "", 404, "NoSuchBucket", &[("BucketName", "{none}")]),
+            ("PUT {v}/c?renameObject", &[(SOURCE, "{b}/k")], "", 400, "InvalidRequest", &[]),
+            ("PUT {b}/k?renameObject", &[(SOURCE, "{b}/k")], "", 400, "InvalidRequest", &[]),
+            ("PUT {b}/c?renameObject", &[(SOURCE, "{b}/k?versionId=null")], "", 400, "InvalidRequest", &[]),
+            (
+                "PUT {b}/c?renameObject",
+                &[(SOURCE, "{b}/k"), ("x-amz-client-token", "a b")],
+                "",
+                400,
+                "InvalidArgument",
+                token,
+            ),
+            (
+                "PUT {b}/c?renameObject",
+                &[(SOURCE, "{b}/k"), ("x-amz-rename-source-if-match", "\"x\"")],
+                "",
+                412,
+                "PreconditionFailed",
+                &[("Condition", "x-amz-rename-source-If-Match")],
+            ),
+            (
+                "PUT {b}/c?renameObject",
+                &[(SOURCE, "{b}/k"), ("x-amz-rename-source-if-none-match", "*")],
+                "",
+                412,
+                "PreconditionFailed",
+                &[("Condition", "x-amz-rename-source-If-None-Match")],
+            ),
+            (
+                "PUT {b}/c?renameObject",
+                &[(SOURCE, "{b}/k"), ("x-amz-rename-source-if-unmodified-since", PAST)],
+                "",
+                412,
+                "PreconditionFailed",
+                &[("Condition", "x-amz-rename-source-If-Unmodified-Since")],
+            ),
+            (
+                "PUT {b}/{long}?renameObject",
+                &[(SOURCE, "{b}/k")],
+                "",
+                400,
+                "KeyTooLongError",
+                &[("Size", "1025"), ("MaxSizeAllowed", "1024")],
+            ),
+            ("PUT {b}/c", &[(SOURCE, "{b}/k")], "x", 501, "NotImplemented", &[("Header", SOURCE)]),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn of_appends() {
+    const OFFSET: &str = "x-amz-write-offset-bytes";
+    let word: Pairs = &[("ArgumentName", OFFSET), ("ArgumentValue", "one")];
+    let digests: Pairs =
+        &[("ExpectedDigest", "d41d8cd98f00b204e9800998ecf8427e"), ("CalculatedDigest", "ndTkYSaMgDT1yFZOFVxnpg==")];
+    Stage::set()
+        .await
+        .check(&[
+            ("PUT {b}/k", &[(OFFSET, "one")], "x", 400, "InvalidArgument", word),
+            ("PUT {b}/k", &[(OFFSET, "-1")], "x", 400, "InvalidWriteOffset", &[]),
+            ("PUT {b}/k", &[(OFFSET, "0")], "x", 400, "InvalidWriteOffset", &[]),
+            ("PUT {b}/k", &[(OFFSET, "4")], "x", 400, "InvalidWriteOffset", &[]),
+            ("PUT {b}/k", &[(OFFSET, "6")], "x", 400, "InvalidWriteOffset", &[]),
+            ("PUT {b}/none", &[(OFFSET, "1")], "x", 400, "InvalidWriteOffset", &[]),
+            ("PUT {n}/k", &[(OFFSET, "0")], "x", 404, "NoSuchBucket", &[("BucketName", "{none}")]),
+            ("PUT {v}/k", &[(OFFSET, "0")], "x", 400, "InvalidRequest", &[]),
+            ("PUT {b}/k", &[(OFFSET, "5")], "", 400, "InvalidRequest", &[]),
+            ("PUT {b}/k", &[(OFFSET, "5"), ("x-amz-meta-a", "b")], "x", 400, "InvalidRequest", &[]),
+            ("PUT {b}/k", &[(OFFSET, "5"), ("x-amz-tagging", "a=b")], "x", 400, "InvalidRequest", &[]),
+            ("PUT {b}/k", &[(OFFSET, "5"), ("x-amz-storage-class", "GLACIER")], "x", 400, "InvalidRequest", &[]),
+            (
+                "PUT {b}/k",
+                &[(OFFSET, "5"), ("if-match", "\"x\"")],
+                "x",
+                412,
+                "PreconditionFailed",
+                &[("Condition", "If-Match")],
+            ),
+            (
+                "PUT {b}/k",
+                &[(OFFSET, "5"), ("if-none-match", "*")],
+                "x",
+                412,
+                "PreconditionFailed",
+                &[("Condition", "If-None-Match")],
+            ),
+            (
+                "PUT {b}/k",
+                &[(OFFSET, "5"), ("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==")],
+                "x",
+                400,
+                "BadDigest",
+                digests,
+            ),
+            (
+                "PUT {b}/k",
+                &[(OFFSET, "5"), ("x-amz-server-side-encryption", "AES256")],
+                "x",
+                400,
+                "EncryptionTypeMismatch",
+                &[],
+            ),
+            (
+                "PUT {b}/k?partNumber=1&uploadId={u}",
+                &[(OFFSET, "0")],
+                "x",
+                501,
+                "NotImplemented",
+                &[("Header", OFFSET)],
+            ),
+            ("POST {b}/k?uploads", &[(OFFSET, "0")], "", 501, "NotImplemented", &[("Header", OFFSET)]),
+        ])
+        .await;
+}
+
 /// The source of a copy is read as S3 reads it: a plus sign is a space.
 #[tokio::test]
 async fn a_plus_sign_in_a_source_is_a_space() {
@@ -683,12 +907,31 @@ async fn of_signatures() {
     assert_refused(&reply, (403, "InvalidAccessKeyId"), &bucket, vec![named("AWSAccessKeyId", "NOBODY")], "nobody");
 
     let forger = S3::new(&endpoint, key, "not the secret");
-    let request = forger.get(&bucket);
-    let reply = request.send().await;
-    let provided = reply.element("SignatureProvided").expect("the signature is named");
-    assert!(provided.len() == 64 && provided.bytes().all(|byte| byte.is_ascii_hexdigit()), "{provided}");
-    let elements = vec![named("AWSAccessKeyId", key), named("SignatureProvided", &provided)];
-    assert_refused(&reply, (403, "SignatureDoesNotMatch"), &bucket, elements, "a forger");
+    let url = forger.presign(&http::Method::GET, &bucket, SystemTime::now(), Duration::from_secs(60));
+    for (reply, payload, what) in [
+        (forger.get(&bucket).send().await, hex::encode(Sha256::digest("")), "a forger"),
+        (cluster.anonymous().get(&url).send().await, "UNSIGNED-PAYLOAD".to_owned(), "a forged URL"),
+    ] {
+        let said = |name: &str| reply.element(name).unwrap_or_else(|| panic!("{what}: {name}: {}", reply.text()));
+        let (string, request) = (said("StringToSign"), said("CanonicalRequest"));
+        assert!(request.starts_with(&format!("GET\n{bucket}\n")), "{what}: {request}");
+        assert!(request.ends_with(&format!("\n{payload}")), "{what}: {request}");
+        assert!(string.ends_with(&format!("\n{}", hex::encode(Sha256::digest(&request)))), "{what}: {string}");
+        let provided = said("SignatureProvided");
+        assert!(provided.len() == 64 && provided.bytes().all(|byte| byte.is_ascii_hexdigit()), "{what}: {provided}");
+        let bytes = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+        let elements = vec![
+            named("AWSAccessKeyId", key),
+            named("StringToSign", &string),
+            named("SignatureProvided", &provided),
+            named("StringToSignBytes", &bytes(&string)),
+            named("CanonicalRequest", &request),
+            named("CanonicalRequestBytes", &bytes(&request)),
+        ];
+        assert_refused(&reply, (403, "SignatureDoesNotMatch"), &bucket, elements, what);
+        // By the texts that it is told a client gets its signature right, with its own secret alone.
+        assert!(!reply.text().contains(&cluster.root.secret_key), "{what}");
+    }
 
     let s3 = cluster.s3(0);
     let long_ago = SystemTime::now() - Duration::from_secs(3_600);

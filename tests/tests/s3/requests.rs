@@ -164,7 +164,10 @@ impl<'a> Stage<'a> {
             _ => self.s3.put(&target),
         };
         let call = request.headers.iter().fold(call, |call, (name, value)| call.header(name, &self.fit(value)));
-        call.body(self.fit(request.body))
+        let call = call.body(self.fit(request.body));
+        // What locks must come with a checksum.
+        let locks = ["PutObjectLegalHold", "PutObjectLockConfiguration", "PutObjectRetention"];
+        if locks.contains(&self.asked.operation) { call.with_md5() } else { call }
     }
 
     fn fit(&self, text: &str) -> String {

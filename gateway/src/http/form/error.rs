@@ -2,10 +2,11 @@
 
 use http::{Response, StatusCode};
 
+use super::super::error_details::bytes_of;
 use super::super::errors::error_response_with;
 use super::super::reply::Content;
 use super::policy::PolicyError;
-use crate::auth::form_signature::FormSignatureError;
+use crate::auth::form_signature::{FormSignature, FormSignatureError};
 
 /// Why a form is refused before anything is put.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -51,9 +52,19 @@ pub(super) enum FormError {
     /// The policy does not allow what the form asks.
     #[error("denied by the policy: {0}")]
     Denied(String),
-    /// The signature does not hold.
+    /// The signature cannot be judged, or is nobody's.
     #[error(transparent)]
-    Signature(#[from] FormSignatureError),
+    Signature(FormSignatureError),
+    /// The signature does not match the policy.
+    #[error("the signature does not match")]
+    Mismatch {
+        /// Whose it is said to be.
+        access_key: String,
+        /// What was to be signed: the policy as it came.
+        policy: String,
+        /// What came as its signature.
+        signature: String,
+    },
     /// Nobody can be recognised now.
     #[error("the cluster map cannot be reached")]
     Unavailable,
@@ -75,7 +86,20 @@ impl FormError {
     /// The error as S3 writes it.
     pub(super) fn response(&self) -> Response<Content> {
         let (status, code) = self.code();
-        error_response_with(status, code, &self.message(), &self.argument())
+        let details = self.details();
+        let details: Vec<(&str, &str)> = details.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        error_response_with(status, code, &self.message(), &details)
+    }
+
+    /// The error of a policy that has another signature.
+    pub(super) fn mismatch(signature: &FormSignature<'_>, policy: &str) -> Self {
+        let (access_key, signature) = match signature {
+            FormSignature::V2 { access_key, signature } => (*access_key, *signature),
+            FormSignature::V4 { credential, signature, .. } => {
+                (credential.split('/').next().unwrap_or_default(), *signature)
+            }
+        };
+        Self::Mismatch { access_key: access_key.to_owned(), policy: policy.to_owned(), signature: signature.to_owned() }
     }
 
     fn code(&self) -> (StatusCode, &'static str) {
@@ -93,7 +117,9 @@ impl FormError {
             Self::InvalidPolicy(_) => (StatusCode::BAD_REQUEST, "InvalidPolicyDocument"),
             Self::Denied(_) => (StatusCode::FORBIDDEN, "AccessDenied"),
             Self::Signature(FormSignatureError::UnknownKey) => (StatusCode::FORBIDDEN, "InvalidAccessKeyId"),
-            Self::Signature(FormSignatureError::Mismatch) => (StatusCode::FORBIDDEN, "SignatureDoesNotMatch"),
+            Self::Signature(FormSignatureError::Mismatch) | Self::Mismatch { .. } => {
+                (StatusCode::FORBIDDEN, "SignatureDoesNotMatch")
+            }
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
         }
@@ -136,7 +162,7 @@ impl FormError {
             Self::Signature(FormSignatureError::UnknownKey) => {
                 "The AWS Access Key Id you provided does not exist in our records.".to_owned()
             }
-            Self::Signature(FormSignatureError::Mismatch) => {
+            Self::Signature(FormSignatureError::Mismatch) | Self::Mismatch { .. } => {
                 "The request signature we calculated does not match the signature you provided. Check your key and signing method."
                     .to_owned()
             }
@@ -145,16 +171,24 @@ impl FormError {
         }
     }
 
-    /// The argument that is wrong, which S3 names beside the message.
-    fn argument(&self) -> Vec<(&'static str, &str)> {
+    /// What S3 says beside the message: the argument that is wrong, or what was to be signed.
+    fn details(&self) -> Vec<(&'static str, String)> {
         let (name, value) = match self {
             Self::Missing("awsaccesskeyid") => ("AWSAccessKeyId", ""),
             Self::Missing(name) | Self::Signature(FormSignatureError::Malformed(name)) => (*name, ""),
             Self::NoFile => ("file", "0"),
             Self::EmptyKey => ("key", ""),
             Self::InvalidField { name, value } => (name.as_str(), value.as_str()),
+            Self::Mismatch { access_key, policy, signature } => {
+                return vec![
+                    ("AWSAccessKeyId", access_key.clone()),
+                    ("StringToSign", policy.clone()),
+                    ("SignatureProvided", signature.clone()),
+                    ("StringToSignBytes", bytes_of(policy)),
+                ];
+            }
             _ => return Vec::new(),
         };
-        vec![("ArgumentName", name), ("ArgumentValue", value)]
+        vec![("ArgumentName", name.to_owned()), ("ArgumentValue", value.to_owned())]
     }
 }

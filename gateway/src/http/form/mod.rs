@@ -25,7 +25,7 @@ use self::fields::{Fields, Form};
 use self::policy::Policy;
 use super::addressing::Target;
 use super::reply::{Content, RequestId};
-use crate::auth::form_signature::FormSignature;
+use crate::auth::form_signature::{FormSignature, FormSignatureError};
 use crate::auth::{Accounts, Carried, Operation, Signature};
 use crate::object::BODY_BYTES_MAX;
 
@@ -102,14 +102,17 @@ impl Forms {
         };
         let map = self.accounts.map().await.map_err(|_| FormError::Unavailable)?;
         let secret_of = |access_key: &str| self.accounts.secret_of(&map, access_key);
-        let access_key = signature.verify(secret_of, &self.region, text)?.to_owned();
+        let access_key = signature.verify(secret_of, &self.region, text).map_err(|error| match error {
+            FormSignatureError::Mismatch => FormError::mismatch(&signature, text),
+            error => FormError::Signature(error),
+        })?;
         let policy = Policy::parse(text)?;
         let file_bytes = policy.judge(fields, self.clock.now_ms())?;
         let most = (*file_bytes.end()).min(BODY_BYTES_MAX);
         let carried = Carried::Form { version_2: matches!(signature, FormSignature::V2 { .. }) };
         let token = fields.get("x-amz-security-token").map(str::to_owned);
         Ok(Granted {
-            signature: Some(Signature { access_key, token, carried }),
+            signature: Some(Signature { access_key: access_key.to_owned(), token, carried }),
             file_bytes: *file_bytes.start()..=most,
         })
     }
