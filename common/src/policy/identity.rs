@@ -10,106 +10,59 @@ use super::error::PolicyError;
 use super::{Question, Verdict};
 
 /// A policy that is about whom it belongs to.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct IdentityPolicy(Text);
+pub type IdentityPolicy = KeptPolicy<false>;
 
 /// What a role trusts: who may assume it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TrustPolicy(Text);
+pub type TrustPolicy = KeptPolicy<true>;
 
+/// A policy as it is kept; `TRUST` where it is a role's, about others.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Text {
+pub struct KeptPolicy<const TRUST: bool> {
     text: String,
     policy: Policy,
 }
 
-impl IdentityPolicy {
+impl<const TRUST: bool> KeptPolicy<TRUST> {
+    const OWNER: Owner<'static> = if TRUST { Owner::Trust } else { Owner::User };
+
     /// The policy that `text` writes.
     pub fn parse(text: String) -> Result<Self, PolicyError> {
-        Text::parse(text, Owner::User).map(Self)
-    }
-
-    /// As it was sent.
-    pub fn text(&self) -> &str {
-        &self.0.text
-    }
-
-    /// What counts against the limits of policies: characters that are no white space.
-    pub fn chars(&self) -> usize {
-        self.0.chars()
-    }
-
-    /// What it says about a request.
-    pub fn judge(&self, question: &Question<'_>) -> Verdict {
-        self.0.policy.judge(question)
-    }
-}
-
-impl TrustPolicy {
-    /// The policy that `text` writes.
-    pub fn parse(text: String) -> Result<Self, PolicyError> {
-        Text::parse(text, Owner::Trust).map(Self)
-    }
-
-    /// As it was sent.
-    pub fn text(&self) -> &str {
-        &self.0.text
-    }
-
-    /// What counts against the limit of such policies: characters that are no white space.
-    pub fn chars(&self) -> usize {
-        self.0.chars()
-    }
-
-    /// What it says about somebody who would assume the role.
-    pub fn judge(&self, question: &Question<'_>) -> Verdict {
-        self.0.policy.judge(question)
-    }
-}
-
-impl Text {
-    fn parse(text: String, owner: Owner<'_>) -> Result<Self, PolicyError> {
-        let policy = Policy::parse(text.trim_start(), owner)?;
+        let policy = Policy::parse(text.trim_start(), Self::OWNER)?;
         let mut names = HashSet::new();
         let repeated =
             policy.statements.iter().filter_map(|statement| statement.sid.as_deref()).any(|sid| !names.insert(sid));
         if repeated { Err(PolicyError::Sid) } else { Ok(Self { text, policy }) }
     }
 
-    fn chars(&self) -> usize {
+    /// As it was sent.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What counts against the limits of policies: characters that are no white space.
+    pub fn chars(&self) -> usize {
         self.text.chars().filter(|char| !char.is_whitespace()).count()
     }
 
+    /// What it says about a request, or about somebody who would assume the role.
+    pub fn judge(&self, question: &Question<'_>) -> Verdict {
+        self.policy.judge(question)
+    }
+}
+
+impl<const TRUST: bool> Serialize for KeptPolicy<TRUST> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
+}
+
+impl<'de, const TRUST: bool> Deserialize<'de> for KeptPolicy<TRUST> {
     /// The text was judged when it was set. Should this version not understand it all the same, it forbids everything: a map
     /// that cannot be read would stop the cluster, and a policy that is skipped might have forbidden something.
-    fn stored<'de, D: Deserializer<'de>>(deserializer: D, owner: Owner<'_>) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let policy = Policy::parse(text.trim_start(), owner).unwrap_or_else(|_| Policy::forbidding());
+        let policy = Policy::parse(text.trim_start(), Self::OWNER).unwrap_or_else(|_| Policy::forbidding());
         Ok(Self { text, policy })
-    }
-}
-
-impl Serialize for IdentityPolicy {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.text.serialize(serializer)
-    }
-}
-
-impl Serialize for TrustPolicy {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.text.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for IdentityPolicy {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Text::stored(deserializer, Owner::User).map(Self)
-    }
-}
-
-impl<'de> Deserialize<'de> for TrustPolicy {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Text::stored(deserializer, Owner::Trust).map(Self)
     }
 }
 

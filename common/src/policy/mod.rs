@@ -24,7 +24,7 @@ pub use bucket::{BucketPolicy, PublicAccessBlock};
 pub use context::Context;
 pub use document::{Owner, POLICY_BYTES_MAX, POLICY_TEXT_BYTES_MAX, Policy};
 pub use error::PolicyError;
-pub use identity::{IdentityPolicy, TrustPolicy};
+pub use identity::{IdentityPolicy, KeptPolicy, TrustPolicy};
 pub use principal::{Principal, account_arn};
 
 /// What policies say about a request. The order is that of strength.

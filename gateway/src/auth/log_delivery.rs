@@ -57,13 +57,16 @@ fn is_granted(target: &Bucket) -> bool {
 fn context(source: &str, owner: UserId, target: &Bucket) -> Context {
     let mut context = Context::default();
     context.add("aws:SourceArn", format!("arn:aws:s3:::{source}"));
-    context.add("aws:SourceAccount", owner.to_string());
+    // Policies that were made for AWS have the account's number; others what listings show, the canonical id.
+    for (key, account) in [("aws:SourceAccount", owner), ("aws:ResourceAccount", target.owner)] {
+        context.add(key, account.number().to_string());
+        context.add(key, account.to_string());
+    }
     context.add("aws:PrincipalType", "Service");
     context.add("aws:PrincipalIsAWSService", "true");
     context.add("aws:PrincipalServiceName", SERVICE);
     // It does not come over a connection that anybody could listen to.
     context.add("aws:SecureTransport", "true");
-    context.add("aws:ResourceAccount", target.owner.to_string());
     context
 }
 
@@ -113,8 +116,9 @@ mod tests {
     #[test]
     fn a_policy_lets_the_service_in() {
         let service = json!({"Service": "logging.s3.amazonaws.com"});
-        let source = json!({"ArnLike": {"aws:SourceArn": "arn:aws:s3:::photos"},
-            "StringEquals": {"aws:SourceAccount": SOURCE.to_string()}});
+        let of_account = |account: String| json!({"ArnLike": {"aws:SourceArn": "arn:aws:s3:::photos"}, "StringEquals": {"aws:SourceAccount": account}});
+        let source = of_account(SOURCE.number().to_string());
+        assert!(by_policy("arn:aws:s3:::logs/of/*", service.clone(), of_account(SOURCE.to_string())));
         for resource in
             ["arn:aws:s3:::logs/of/*", "arn:aws:s3:::logs/of*", "arn:aws:s3:::logs/*", "arn:aws:s3:::logs/of/"]
         {
@@ -124,8 +128,11 @@ mod tests {
         assert!(!by_policy("arn:aws:s3:::logs/*", json!({"AWS": "*"}), source));
         let elsewhere = json!({"ArnLike": {"aws:SourceArn": "arn:aws:s3:::videos"}});
         assert!(!by_policy("arn:aws:s3:::logs/*", service.clone(), elsewhere));
-        let of_another = json!({"StringEquals": {"aws:SourceAccount": TARGET.to_string()}});
-        assert!(!by_policy("arn:aws:s3:::logs/*", service, of_another));
+        for another in [TARGET.number().to_string(), TARGET.to_string()] {
+            assert!(!by_policy("arn:aws:s3:::logs/*", service.clone(), of_account(another)));
+        }
+        let but_source = json!({"StringNotEquals": {"aws:SourceAccount": SOURCE.number().to_string()}});
+        assert!(!by_policy("arn:aws:s3:::logs/*", service, but_source));
     }
 
     #[test]
