@@ -109,6 +109,16 @@ def run(*command, env=None, timeout=300, check=True):
     return done.stdout
 
 
+def plant(directory, files, large, suffix=lambda n: "bin"):
+    """A tree of that many files of up to 50 KiB with names that clients stumble over, and a large one; its directory."""
+    for n in range(files):
+        file = directory / f"d{n % 7}" / f"file {n} ü+%.{suffix(n)}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body_of((n * 1009) % (50 * KIB), n))
+    (directory / "large").write_bytes(body_of(large))
+    return directory
+
+
 def tree_of(directory):
     """{relative path: bytes} of every file below."""
     return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}

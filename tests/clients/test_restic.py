@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from helpers import KIB, MIB, body_of, needs, run, tree_of
+from helpers import MIB, body_of, needs, plant, run, tree_of
 
 pytestmark = needs("restic")
 
@@ -28,12 +28,7 @@ def restic(cluster, bucket, tmp_path):
 
 @pytest.fixture
 def tree(tmp_path):
-    for n in range(40):
-        file = tmp_path / "tree" / f"d{n % 3}" / f"file {n} ü.bin"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(body_of((n * 1009) % (50 * KIB), n))
-    (tmp_path / "tree" / "large").write_bytes(body_of(40 * MIB))
-    return tmp_path / "tree"
+    return plant(tmp_path / "tree", files=40, large=40 * MIB)
 
 
 def test_a_backup_is_checked_restored_and_forgotten(restic, tree, tmp_path):

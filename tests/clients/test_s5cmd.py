@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from helpers import KIB, MIB, body_of, needs, read, run, tool, tree_of
+from helpers import MIB, body_of, needs, plant, read, run, tool, tree_of
 
 pytestmark = needs("s5cmd")
 S5CMD = tool("s5cmd")
@@ -22,12 +22,7 @@ def s5cmd(cluster):
 
 @pytest.fixture
 def tree(tmp_path):
-    for n in range(100):
-        file = tmp_path / "tree" / f"d{n % 7}" / f"file {n} ü+%.{'txt' if n % 2 else 'bin'}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(body_of((n * 1009) % (30 * KIB), n))
-    (tmp_path / "tree" / "large").write_bytes(body_of(20 * MIB))
-    return tmp_path / "tree"
+    return plant(tmp_path / "tree", files=100, large=20 * MIB, suffix=lambda n: "txt" if n % 2 else "bin")
 
 
 def test_a_tree_goes_up_is_synchronised_and_comes_down(s5cmd, s3, bucket, tree, tmp_path):
