@@ -160,17 +160,28 @@ fn assert_balanced(what: &str, status: &ClusterStatus) {
 struct Bench(Option<tokio::task::JoinHandle<String>>);
 
 const BENCH_SECONDS: &str = "240s";
+const BENCH_OBJECTS: usize = 800;
 
 impl Bench {
     fn start(processes: &Processes, asked: usize) -> Self {
         let Some(binary) = std::env::var_os("ANNULUS_S3BENCH") else { return Self(None) };
         let mut command = Command::new(binary);
         command
-            .args(["run", "--op", "mixed", "--verify", "--size", "256KiB", "--objects", "800", "--concurrency", "4"])
+            .args(["run", "--op", "mixed", "--verify", "--size", "256KiB", "--concurrency", "4"])
+            .args(["--bucket", "bench", "--objects", &BENCH_OBJECTS.to_string()])
             .args(["--duration", BENCH_SECONDS, "--endpoint", &processes.endpoint(asked), "--keep"])
             .env("AWS_ACCESS_KEY_ID", &processes.root.access_key)
             .env("AWS_SECRET_ACCESS_KEY", &processes.root.secret_key);
         Self(Some(tokio::spawn(run(command))))
+    }
+
+    /// Waits until nearly all that it is going to read and replace is there: those bytes have to be moved, too.
+    async fn prepared(&self, s3: &S3) {
+        wait::until_within(MOVE_PATIENCE, "the load generator has its objects", async || {
+            let listed = s3.get("/bench?list-type=2&max-keys=1000").try_send().await.ok()?;
+            (self.0.is_none() || listed.elements("Key").len() >= BENCH_OBJECTS * 9 / 10).then_some(())
+        })
+        .await;
     }
 
     fn is_running(&self) -> bool {
@@ -192,6 +203,7 @@ async fn for_minutes_three_nodes_become_five_and_three_again_under_load() {
     let load = Load::start(&processes, "/load").await;
     let bench = Bench::start(&processes, 2);
     load.progress(200).await;
+    bench.prepared(&processes.s3(2)).await;
     for _ in 0..2 {
         let number = processes.add_server();
         processes.server(number).start();
