@@ -87,6 +87,18 @@ impl Part {
     }
 }
 
+/// A digest of the parts that become an object: equal exactly when number, id, length and MD5 of each are.
+pub fn parts_fingerprint<'a>(parts: impl IntoIterator<Item = &'a Part>) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for part in parts {
+        hasher.update(&part.number.to_be_bytes());
+        hasher.update(&part.id.0);
+        hasher.update(&part.length.to_be_bytes());
+        hasher.update(&part.md5);
+    }
+    hasher.digest()
+}
+
 /// Where an object's bytes are.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Data {

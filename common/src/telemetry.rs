@@ -65,6 +65,8 @@ pub struct Metrics {
     pub access_log_delivered: Counter,
     /// Records of access logs that were dropped: their bucket refused them, or too many waited.
     pub access_log_dropped: Counter,
+    /// What is told of events.
+    pub events: EventMetrics,
     /// Calls to peers, by request and outcome.
     pub rpc_calls: Family<RpcLabels, Counter>,
     /// How long they took, by request.
@@ -89,6 +91,19 @@ pub struct Metrics {
     pub hints_pending: Gauge,
     /// What repair does and finds.
     pub repair: RepairMetrics,
+}
+
+/// What a gateway tells of events in buckets.
+#[derive(Default)]
+pub struct EventMetrics {
+    /// Events that a webhook has taken from this gateway.
+    pub delivered: Counter,
+    /// Posts that a webhook did not take: they are repeated.
+    pub failed: Counter,
+    /// Events that were dropped: too many waited for their webhook.
+    pub dropped: Counter,
+    /// Events that wait in the whole cluster, as this gateway saw it last.
+    pub pending: Gauge,
 }
 
 /// What repair does, and what it knows to be wrong: states of the node that are brought up to date before they are shown.
@@ -163,6 +178,7 @@ impl Metrics {
             http_in_flight: Gauge::default(),
             access_log_delivered: Counter::default(),
             access_log_dropped: Counter::default(),
+            events: EventMetrics::default(),
             rpc_calls: Family::default(),
             rpc_call_seconds: Family::new_with_constructor(seconds),
             raft_proposals: Counter::default(),
@@ -214,6 +230,12 @@ impl Metrics {
         let access_log = self.registry.sub_registry_with_prefix("access_log");
         access_log.register("delivered", "Records written to their bucket", self.access_log_delivered.clone());
         access_log.register("dropped", "Records refused or too many", self.access_log_dropped.clone());
+
+        let events = self.registry.sub_registry_with_prefix("events");
+        events.register("delivered", "Events taken by their webhook", self.events.delivered.clone());
+        events.register("failed", "Posts of events that failed and are repeated", self.events.failed.clone());
+        events.register("dropped", "Events dropped for want of room", self.events.dropped.clone());
+        events.register("pending", "Events that wait in the whole cluster", self.events.pending.clone());
     }
 
     fn register_node(&mut self) {
@@ -286,6 +308,8 @@ mod tests {
             "annulus_raft_commit_seconds_count 0",
             "annulus_chunk_corruptions_total 0",
             "annulus_hints_pending 0",
+            "annulus_events_pending 0",
+            "annulus_events_dropped_total 0",
             "annulus_repair_moved_bytes_total 0",
             "annulus_repair_lacking 0",
             "annulus_repair_lacking_bytes 0",

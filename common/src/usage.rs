@@ -99,6 +99,17 @@ impl Usage {
     }
 }
 
+/// How much is stored under a prefix.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UsagePage {
+    /// Under the prefix, all in all.
+    pub whole: Usage,
+    /// Under each prefix that is longer by one slash, in byte order.
+    pub below: Vec<(String, Usage)>,
+    /// Whether there are more of those.
+    pub more: bool,
+}
+
 /// The prefixes that an object of that key counts for: the empty one, and those that end with its first slashes.
 pub fn counted_prefixes(key: &str) -> impl Iterator<Item = &str> {
     let slashes = key.match_indices('/').take(COUNTED_DEPTH_MAX);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::config::ServerConfig;
+use annulus_common::config::{ServerConfig, Webhook};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::rpc::SharedTransport;
 use annulus_common::telemetry::Metrics;
@@ -14,7 +14,8 @@ use crate::access_log::{AccessLog, LogDelivery};
 use crate::admin::Admin;
 use crate::auth::Accounts;
 use crate::client::ClusterClient;
-use crate::http::{self, GatewayHttpConfig, GatewayService, Handler, Handlers};
+use crate::events::{EventDelivery, Webhooks};
+use crate::http::{self, GatewayHttpConfig, GatewayService, Handler, Handlers, Told};
 use crate::iam::IamApi;
 use crate::kms::{LocalKeys, MasterKeyError, MasterKeys};
 use crate::object::Objects;
@@ -32,6 +33,8 @@ pub struct GatewaySettings {
     pub website_domain: Option<String>,
     /// How long records of access logs are gathered.
     pub access_log_wait: Duration,
+    /// Who can be told of events.
+    pub webhooks: Vec<Webhook>,
     /// The route `/upload`.
     pub upload: UploadConfig,
     /// What wraps the keys of the key service.
@@ -68,6 +71,8 @@ pub struct Gateway {
     pub operations: Arc<dyn Handler>,
     /// Writes what clients' requests leave for access logs: to be run beside the services, and a little longer.
     pub log_delivery: LogDelivery,
+    /// Tells webhooks of events: to be run beside the services.
+    pub event_delivery: EventDelivery,
 }
 
 impl GatewaySettings {
@@ -78,6 +83,7 @@ impl GatewaySettings {
             domains: config.domains.clone(),
             website_domain: config.website_domain.clone(),
             access_log_wait: config.access_log_wait,
+            webhooks: config.webhooks.clone(),
             upload: UploadConfig {
                 bucket: config.upload_bucket.clone(),
                 anonymous: config.upload_anonymous,
@@ -113,6 +119,14 @@ impl Gateway {
         };
         let access_log = AccessLog::new(clock.clone(), metrics.clone(), settings.access_log_wait);
         let log_delivery = LogDelivery::new(access_log.clone(), objects.clone(), settings.region.clone());
+        let webhooks = Webhooks::new(&settings.webhooks, clock.clone());
+        let event_delivery = EventDelivery::new(
+            objects.client().clone(),
+            webhooks.clone(),
+            clock.clone(),
+            metrics.clone(),
+            settings.region.clone(),
+        );
         let config = GatewayHttpConfig {
             region: settings.region,
             domains: settings.domains,
@@ -121,7 +135,7 @@ impl Gateway {
             sse_c_without_tls: settings.sse_c_without_tls,
             ..GatewayHttpConfig::default()
         };
-        let clients = http::service(config, objects, accounts, clock, handlers, metrics, access_log);
-        Self { clients, operations, log_delivery }
+        let clients = http::service(config, objects, accounts, clock, handlers, Told { metrics, access_log, webhooks });
+        Self { clients, operations, log_delivery, event_delivery }
     }
 }

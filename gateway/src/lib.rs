@@ -6,6 +6,7 @@ pub mod auth;
 pub mod cli;
 pub mod client;
 pub mod embedded;
+pub mod events;
 pub mod gateway;
 pub mod http;
 pub mod iam;

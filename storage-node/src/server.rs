@@ -113,6 +113,7 @@ impl Server {
             }
             Request::Members { epoch, groups } => self.members(epoch, groups).await,
             Request::Usage(partitions) => self.usage(partitions).await,
+            Request::Outboxes => self.outboxes().await,
             Request::NodeStatus => Err(Refusal::Invalid("the status is the node's to answer".to_owned())),
         }
     }

@@ -4,9 +4,10 @@
 //! the command line, which `processes` has. A node that is killed loses what it had not synced, and only that.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use annulus_common::clock::{SharedClock, SystemClock};
+use annulus_common::config::{Secret, Webhook};
 use annulus_common::ids::InstanceId;
 use annulus_common::lifecycle::Calendar;
 use annulus_common::map::watch::MapWatch;
@@ -33,6 +34,7 @@ use tokio::sync::OnceCell;
 
 use crate::client::S3;
 use crate::wait;
+use crate::webhook::Receiver;
 
 /// The domains under which buckets have host names.
 pub const DOMAINS: [&str; 2] = ["s3.test", "objects.example"];
@@ -63,6 +65,8 @@ pub struct Spec {
     pub sse_c_without_tls: bool,
     /// How long a day of lifecycle rules is.
     pub lifecycle_day_seconds: u32,
+    /// Names and URLs of webhooks, each of which is given [`WEBHOOK_TOKEN`].
+    pub webhooks: Vec<(&'static str, String)>,
 }
 
 impl Default for Spec {
@@ -75,6 +79,7 @@ impl Default for Spec {
             upload_anonymous: false,
             sse_c_without_tls: true,
             lifecycle_day_seconds: 86_400,
+            webhooks: Vec::new(),
         }
     }
 }
@@ -134,7 +139,14 @@ struct Site {
 /// The cluster that the tests of one binary share: three nodes, two gateways. Every test has buckets of its own in it.
 pub async fn shared() -> &'static Cluster {
     static SHARED: OnceCell<Cluster> = OnceCell::const_new();
-    SHARED.get_or_init(|| Cluster::start(Spec::default())).await
+    let webhooks = vec![("events", shared_webhook().url("/events")), ("dead", "http://127.0.0.1:9/".to_owned())];
+    SHARED.get_or_init(|| Cluster::start(Spec { webhooks, ..Spec::default() })).await
+}
+
+/// The webhook `events` of the shared cluster, which takes everything. Nobody listens where its webhook `dead` should be.
+pub fn shared_webhook() -> &'static Receiver {
+    static RECEIVER: LazyLock<Receiver> = LazyLock::new(Receiver::start);
+    &RECEIVER
 }
 
 impl Cluster {
@@ -357,6 +369,7 @@ impl Site {
             domains: DOMAINS.map(str::to_owned).to_vec(),
             website_domain: Some(WEBSITE_DOMAIN.to_owned()),
             access_log_wait: std::time::Duration::from_secs(1),
+            webhooks: self.spec.webhooks.iter().map(|(name, url)| webhook(name, url)).collect(),
             upload: UploadConfig {
                 bucket: "uploads".to_owned(),
                 anonymous: self.spec.upload_anonymous,
@@ -368,6 +381,13 @@ impl Site {
             operations_on_client_port: true,
         }
     }
+}
+
+/// The bearer token that webhooks are given.
+pub const WEBHOOK_TOKEN: &str = "a-token-for-webhooks-of-tests";
+
+fn webhook(name: &str, url: &str) -> Webhook {
+    Webhook { name: name.to_owned(), url: Secret::new(url), token: Some(Secret::new(WEBHOOK_TOKEN)) }
 }
 
 /// The bearer token that allows `/upload`.
@@ -390,6 +410,7 @@ async fn start_gateway(site: Arc<Site>) -> GatewayInProcess {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let addr = listener.local_addr().expect("a listener has an address");
     tokio::spawn(gateway.log_delivery.run(std::future::pending()));
+    tokio::spawn(gateway.event_delivery.run(std::future::pending()));
     tokio::spawn(annulus_gateway::http::serve(listener, gateway.clients, std::future::pending()));
     GatewayInProcess { addr, transport }
 }

@@ -6,4 +6,5 @@ pub mod history;
 pub mod load;
 pub mod processes;
 pub mod wait;
+pub mod webhook;
 pub mod wire;

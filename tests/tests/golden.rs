@@ -30,6 +30,9 @@ use annulus_common::map::{
     AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, KmsKey, KmsKeyVersion, LayoutChange, LayoutStep,
     MapVersion, MasterKeyId, Move, Moves, Node, NodeProfile, NodeState, User,
 };
+use annulus_common::notification::{
+    Cause, Destination, EventId, EventName, Means, Notice, Notification, Rule as TellingRule,
+};
 use annulus_common::object::{
     AttributeChange, Data, DefaultRetention, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, ObjectLock, Part,
     Retention, RetentionMode, RetentionPeriod, Upload, UserId, VersionId, Versioning,
@@ -37,9 +40,10 @@ use annulus_common::object::{
 use annulus_common::ownership::ObjectOwnership;
 use annulus_common::policy::{BucketPolicy, IdentityPolicy, PublicAccessBlock, TrustPolicy};
 use annulus_common::protocol::metadata::{
-    AllowanceChange, BooksEntry, Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, QuotaReply,
-    QuotaTerms, parts_fingerprint,
+    AllowanceChange, BooksEntry, Command, Deletion, Garbage, MetaReply, Mutation, OutboxChange, Query, QueryReply,
+    QuotaReply, QuotaTerms, parts_fingerprint,
 };
+use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::protocol::repair::VerifiedChunks;
 use annulus_common::protocol::{
     Answer, ListedChunk, MoveProgress, PartitionUsage, Progress, Refusal, Request, Response, encode,
@@ -211,6 +215,29 @@ fn allowance(change: AllowanceChange) -> Command {
     Command::Allowance { bucket: BucketId(300), shard: ShardId(5), kind: PayerKind::Account, change }
 }
 
+fn rule() -> TellingRule {
+    TellingRule {
+        id: "one".to_owned(),
+        destination: Destination::Queue,
+        arn: "arn:aws:sqs:::orders".to_owned(),
+        webhook: "orders".to_owned(),
+        events: vec![EventName::ObjectCreated, EventName::ObjectTaggingPut],
+        prefix: None,
+        suffix: Some("e".to_owned()),
+    }
+}
+
+fn notice() -> Box<Notice> {
+    let cause = Cause {
+        means: Means::Copy,
+        principal: "AWS:1".to_owned(),
+        source: "192.0.2.3".to_owned(),
+        request_id: "C3D1".to_owned(),
+        host_id: "FMyU".to_owned(),
+    };
+    Box::new(Notice { cause, rules: vec![Arc::new(rule())] })
+}
+
 /// One of each kind of record of a partition.
 fn mutations() -> Vec<Command> {
     let parts = [part(1, 5 << 20), part(2, 7)];
@@ -272,7 +299,8 @@ fn a_partition_as_it_lies_on_disk() {
     let kv = Arc::new(MemoryKv::new());
     let mut partition = Partition::new(GroupId(3), kv.clone());
     for (index, command) in (10..).zip(mutations()) {
-        let mutation = Mutation { request: request(index as u8), time_ms: TIME_MS + index, command };
+        let notice = (index == 10).then(notice);
+        let mutation = Mutation { request: request(index as u8), time_ms: TIME_MS + index, command, notice };
         let mut batch = Batch::default();
         partition.apply(index, &encode_command(&mutation), &mut batch);
         kv.write(batch, Durability::Synced).expect("memory takes what it is given");
@@ -321,10 +349,20 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
             bypass_governance: true,
         }),
         set_attributes(AttributeChange::LegalHold(true)),
+        Command::Outbox {
+            webhook: "orders".to_owned(),
+            change: OutboxChange {
+                holder: request(8),
+                through: Some(EventId { index: 10, ordinal: 0 }),
+                dropped: 300,
+                until_ms: Some(TIME_MS + 4),
+            },
+        },
     ];
     let mut lines = String::new();
     for command in mutations().into_iter().chain(others) {
-        let mutation = Mutation { request: request(1), time_ms: TIME_MS, command };
+        let notice = matches!(command, Command::Rename { .. }).then(notice);
+        let mutation = Mutation { request: request(1), time_ms: TIME_MS, command, notice };
         writeln!(lines, "{}", hex::encode(encode_command(&mutation))).expect("a string takes anything");
     }
     check("commands.hex", &lines);
@@ -428,6 +466,7 @@ fn map() -> ClusterMap {
             cors: Some(Arc::new(cors())),
             website: Some(Arc::new(website())),
             logging: Some(Arc::new(logging())),
+            notification: Some(Arc::new(Notification { rules: vec![Arc::new(rule())] })),
             encryption: Some(Arc::new(BucketEncryption {
                 default: Some(DefaultEncryption::Kms(Some("k".to_owned()))),
                 bucket_key: Some(true),
@@ -570,7 +609,7 @@ async fn a_nodes_own_records_as_they_lie_on_disk() {
 fn requests_and_answers_as_they_travel() {
     let (id, owner) =
         (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
-    let mutation = Mutation { request: request(1), time_ms: TIME_MS, command: mutations().remove(0) };
+    let mutation = Mutation { request: request(1), time_ms: TIME_MS, command: mutations().remove(0), notice: None };
     let change = MapChange::RegisterNode { node: None, profile: profile(4) };
     let layout = MapChange::ChangeLayout(LayoutChange {
         based_on: Epoch(2),
@@ -603,13 +642,18 @@ fn requests_and_answers_as_they_travel() {
         Request::Progress(vec![PartitionId(2)]),
         Request::Usage(vec![PartitionId(2)]),
         Request::Members { epoch: Epoch(2), groups: vec![GroupId(3)] },
+        Request::Query {
+            epoch: Epoch(2),
+            queries: vec![(PartitionId(2), Query::Outbox { webhook: "orders".to_owned() })],
+        },
+        Request::Outboxes,
     ];
     let progress = Progress {
         epoch: Epoch(2),
         groups: vec![GroupId(3)],
         moves: vec![MoveProgress { partition: PartitionId(2), epoch: Epoch(2), complete: true }],
     };
-    let answers: [Answer; 18] = [
+    let answers: [Answer; 20] = [
         Ok(Response::Done),
         Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
         Ok(Response::Mutated(MetaReply::Quota(QuotaReply::Exhausted { free: Usage { objects: 1, bytes: 300 } }))),
@@ -624,6 +668,13 @@ fn requests_and_answers_as_they_travel() {
         Ok(Response::Progress(progress)),
         Ok(Response::Usage(vec![PartitionUsage { chunk_bytes: 300, metadata_bytes: 7 }])),
         Ok(Response::Members(vec![(GroupId(3), vec![NodeId(1), NodeId(4)])])),
+        Ok(Response::Mutated(MetaReply::Held(true))),
+        Ok(Response::Outboxes(vec![WaitingOutbox {
+            partition: PartitionId(2),
+            webhook: "orders".to_owned(),
+            pending: 300,
+            claim: Some((request(8), TIME_MS)),
+        }])),
         Err(Refusal::StaleEpoch(Epoch(2))),
         Err(Refusal::NotLeader { leader: Some(NodeId(1)) }),
         Err(Refusal::Full),

@@ -10,6 +10,7 @@ mod sources;
 mod tests;
 mod typed;
 mod values;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use error::{ConfigError, Origin};
 pub use settings::{Default as SettingDefault, SETTINGS, Setting, reference_markdown};
 pub use values::{HostPort, Kind, Secret, parse_bytes, parse_duration};
+pub use webhooks::Webhook;
 
 /// Everything that can be configured, checked. [`SETTINGS`] says what each field means.
 #[derive(Clone, Debug)]
@@ -50,6 +52,7 @@ pub struct ServerConfig {
     pub domains: Vec<String>,
     pub website_domain: Option<String>,
     pub access_log_wait: Duration,
+    pub webhooks: Vec<Webhook>,
     pub internal_listen: Option<SocketAddr>,
     pub log_format: LogFormat,
     pub log_level: String,

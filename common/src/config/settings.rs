@@ -202,6 +202,19 @@ pub static SETTINGS: &[Setting] = &[
          gateway that dies loses what it gathered.",
     ),
     setting(
+        "webhooks",
+        Kind::Webhooks,
+        Default::None,
+        "Who can be told of events in buckets, the same on every server and gateway: with `orders=http://10.0.0.7/s3`, \
+         the bucket configuration that names `arn:aws:sqs:::orders` has its events posted to that URL.",
+    ),
+    setting(
+        "webhook_tokens",
+        Kind::Secret,
+        Default::None,
+        "What webhooks are given as `Authorization: Bearer`: `NAME=TOKEN`, separated by commas or each on a line.",
+    ),
+    setting(
         "internal_listen",
         Kind::Address,
         Default::None,

@@ -193,6 +193,7 @@ fn wrong_values_are_refused_with_what_was_wanted() {
         ("zone", "a/b", "not a name"),
         ("collect_grace_seconds", "soon", "not a duration"),
         ("repair_bandwidth", "0", "nothing would ever be repaired"),
+        ("webhooks", "orders=https://example.org/", "TLS is not built"),
     ] {
         let message = message(with_flags(&[(name, value)]));
         assert!(message.contains(expected) && message.contains("command line"), "{name}={value}: {message}");
@@ -216,8 +217,12 @@ fn toml_values_may_have_their_own_types() {
 /// The table and the typed configuration cannot drift apart: each setting changes something.
 #[test]
 fn every_setting_arrives() {
-    let base =
-        [("ANNULUS_CLUSTER_SECRET", SECRET), ("ANNULUS_ROOT_ACCESS_KEY", "root"), ("ANNULUS_ROOT_SECRET_KEY", SECRET)];
+    let base = [
+        ("ANNULUS_CLUSTER_SECRET", SECRET),
+        ("ANNULUS_ROOT_ACCESS_KEY", "root"),
+        ("ANNULUS_ROOT_SECRET_KEY", SECRET),
+        ("ANNULUS_WEBHOOKS", "known=http://127.0.0.1:8/"),
+    ];
     let described =
         |config: &ServerConfig| format!("{config:?} {:?}", config.cluster_secret.as_ref().map(Secret::expose));
     for setting in SETTINGS {
@@ -230,6 +235,8 @@ fn every_setting_arrives() {
             "log_format" => "json",
             "log_level" => "debug",
             "cluster_secret" | "root_secret_key" | "upload_token" => "another secret, long enough",
+            "webhooks" => "orders=http://127.0.0.1:9/",
+            "webhook_tokens" => "known=token",
             "master_key" | "master_key_previous" => "another secret, long enough for a master key",
             "node_id" | "zone" | "advertise" | "data_dir" | "root_access_key" | "region" | "upload_bucket"
             | "domain" => "elsewhere",

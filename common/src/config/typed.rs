@@ -12,7 +12,8 @@ use super::values::{
     Kind, Secret, parse_address, parse_bool, parse_bytes, parse_choice, parse_count, parse_duration, parse_host,
     parse_host_ports, parse_hosts, parse_ip, parse_port,
 };
-use super::{LogFormat, RootCredentials, ServerConfig};
+use super::webhooks::{add_tokens, parse_webhooks};
+use super::{LogFormat, RootCredentials, ServerConfig, Webhook};
 
 /// Node ids and zones appear in every map and log line.
 const NAME_BYTES_MAX: usize = 63;
@@ -59,6 +60,7 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         domains: values.optional("domain", parse_hosts)?.unwrap_or_default(),
         website_domain: values.optional("website_domain", parse_host)?,
         access_log_wait: values.required("access_log_seconds", parse_duration)?,
+        webhooks: values.webhooks()?,
         internal_listen: values.optional("internal_listen", parse_address)?,
         log_format: if values.choice("log_format")? == "json" { LogFormat::Json } else { LogFormat::Text },
         log_level: values.choice("log_level")?,
@@ -156,6 +158,15 @@ impl Values {
                 Err(ConfigError::Missing { name: "root_access_key", reason: "root_secret_key is given" })
             }
         }
+    }
+
+    fn webhooks(&self) -> Result<Vec<Webhook>, ConfigError> {
+        let mut webhooks = self.optional("webhooks", parse_webhooks)?.unwrap_or_default();
+        if let Some(tokens) = self.secret("webhook_tokens", 0)? {
+            let added = add_tokens(&mut webhooks, tokens.expose());
+            added.map_err(|reason| self.invalid("webhook_tokens", reason))?;
+        }
+        Ok(webhooks)
     }
 
     fn invalid(&self, name: &'static str, reason: impl Into<String>) -> ConfigError {

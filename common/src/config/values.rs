@@ -32,6 +32,8 @@ pub enum Kind {
     HostPorts,
     /// Several of [`Kind::Host`], separated by commas.
     Hosts,
+    /// Names with URLs, separated by commas.
+    Webhooks,
     /// A path.
     Path,
     /// One of these words.
@@ -54,6 +56,7 @@ impl fmt::Display for Kind {
             Kind::Host => f.write_str("host"),
             Kind::HostPorts => f.write_str("host:port, ..."),
             Kind::Hosts => f.write_str("host name, ..."),
+            Kind::Webhooks => f.write_str("name=URL, ..."),
             Kind::Path => f.write_str("path"),
             Kind::Choice(words) => f.write_str(&words.join(" or ")),
             Kind::Secret => f.write_str("secret"),

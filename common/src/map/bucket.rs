@@ -13,6 +13,7 @@ use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
 use crate::lifecycle::Lifecycle;
 use crate::logging::BucketLogging;
+use crate::notification::Notification;
 use crate::object::{UserId, Versioning};
 use crate::ownership::ObjectOwnership;
 use crate::policy::{BucketPolicy, PublicAccessBlock};
@@ -73,6 +74,8 @@ pub struct BucketConfig {
     pub website: Option<Arc<Website>>,
     /// Where what is asked of it is recorded.
     pub logging: Option<Arc<BucketLogging>>,
+    /// Whom to tell of what happens to its objects.
+    pub notification: Option<Arc<Notification>>,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -106,6 +109,8 @@ pub enum BucketChange {
     Website(Option<Arc<Website>>),
     /// Where what is asked of it is recorded.
     Logging(Option<Arc<BucketLogging>>),
+    /// Whom to tell of what happens to its objects.
+    Notification(Option<Arc<Notification>>),
 }
 
 /// The life of a bucket.
@@ -172,6 +177,7 @@ impl BucketConfig {
             BucketChange::Cors(cors) => self.cors = cors.clone(),
             BucketChange::Website(website) => self.website = website.clone(),
             BucketChange::Logging(logging) => self.logging = logging.clone(),
+            BucketChange::Notification(notification) => self.notification = notification.clone(),
         }
     }
 }

@@ -6,13 +6,17 @@ use super::repair::Inventory;
 use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::condition::Conditions;
 use crate::ids::{BucketId, PartId, RequestId, ShardId, UploadId};
+use crate::notification::Notice;
 use crate::object::{
     AttributeChange, ETag, KeyPath, ListedObject, ListedVersion, NewObject, ObjectChecksum, Part, Retention, Upload,
     UploadedPart, UserId, Version, VersionId, Versioning,
 };
 use crate::usage::{Payer, PayerKind, Usage};
 
+pub use super::outbox::{CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage};
 pub use super::quota::{AllowanceChange, BOOKED_SHARDS_MAX, BooksEntry, QuotaReply, QuotaTerms};
+pub use crate::object::parts_fingerprint;
+pub use crate::usage::UsagePage;
 
 /// Entries that one list query may return: what S3 returns in a page.
 pub const LIST_ENTRIES_MAX: u32 = 1_000;
@@ -32,6 +36,8 @@ pub struct Mutation {
     pub time_ms: u64,
     /// What to do.
     pub command: Command,
+    /// Whom to tell of it.
+    pub notice: Option<Box<Notice>>,
 }
 
 /// What to do.
@@ -190,6 +196,13 @@ pub enum Command {
         /// How.
         change: AllowanceChange,
     },
+    /// Changes the outbox of a webhook.
+    Outbox {
+        /// The webhook.
+        webhook: String,
+        /// How.
+        change: OutboxChange,
+    },
 }
 
 /// One of the things that a `Delete` removes.
@@ -247,6 +260,8 @@ pub enum MetaReply {
     Fenced(RequestId),
     /// About quotas.
     Quota(QuotaReply),
+    /// To `Outbox`: whether it is held by whoever asked.
+    Held(bool),
 }
 
 /// What became of one deletion.
@@ -383,6 +398,11 @@ pub enum Query {
         /// How many at most.
         limit: u32,
     },
+    /// The first events that wait for a webhook.
+    Outbox {
+        /// The webhook.
+        webhook: String,
+    },
 }
 
 /// The answer to a query.
@@ -410,6 +430,8 @@ pub enum QueryReply {
     Inventory(Inventory),
     /// To `Garbage`, oldest first.
     Garbage(Vec<Garbage>),
+    /// To `Outbox`.
+    Outbox(OutboxPage),
 }
 
 /// A part that nothing refers to any more; its chunks may go once no reader can still be at them.
@@ -441,17 +463,6 @@ pub enum Entry<T> {
     Prefix(String),
 }
 
-/// How much is stored under a prefix.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct UsagePage {
-    /// Under the prefix, all in all.
-    pub whole: Usage,
-    /// Under each prefix that is longer by one slash, in byte order.
-    pub below: Vec<(String, Usage)>,
-    /// Whether there are more of those.
-    pub more: bool,
-}
-
 /// What a listing says of an upload.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ListedUpload {
@@ -469,18 +480,6 @@ pub struct ListedUpload {
     pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
     /// The storage class, `STANDARD` when absent.
     pub storage_class: Option<String>,
-}
-
-/// A digest of the parts that become an object: equal exactly when number, id, length and MD5 of each are.
-pub fn parts_fingerprint<'a>(parts: impl IntoIterator<Item = &'a Part>) -> u64 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    for part in parts {
-        hasher.update(&part.number.to_be_bytes());
-        hasher.update(&part.id.0);
-        hasher.update(&part.length.to_be_bytes());
-        hasher.update(&part.md5);
-    }
-    hasher.digest()
 }
 
 /// The first byte string after every key that begins with `prefix`; nothing when there is none.

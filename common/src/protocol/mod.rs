@@ -3,6 +3,7 @@
 //! A header is one version byte and a postcard-encoded [`Request`] or [`Answer`]; bulk bytes travel beside it (see `rpc`).
 
 pub mod metadata;
+pub mod outbox;
 mod quota;
 pub mod repair;
 
@@ -18,6 +19,7 @@ use crate::ids::{ChunkId, Epoch, GroupId, InstanceId, NodeId, PartitionId};
 use crate::map::change::{MapEntry, MapRefusal, MapReply};
 use crate::map::{ClusterMap, MapVersion, NodeProfile};
 use metadata::{MetaReply, Mutation, Query, QueryReply};
+use outbox::WaitingOutbox;
 use repair::{RepairStatus, VerifiedChunks};
 
 /// The version of every header.
@@ -137,6 +139,8 @@ pub enum Request {
         /// The groups.
         groups: Vec<GroupId>,
     },
+    /// Which outboxes of partitions that the node leads are not empty, as far as it knows without asking the others.
+    Outboxes,
 }
 
 /// A message without an answer. The payload is `storage_node::raft`'s own.
@@ -201,6 +205,8 @@ pub enum Response {
     Usage(Vec<PartitionUsage>),
     /// To `Members`: the voters and learners of each group that is led here and that is not changing just now.
     Members(Vec<(GroupId, Vec<NodeId>)>),
+    /// To `Outboxes`.
+    Outboxes(Vec<WaitingOutbox>),
 }
 
 /// Why a request was not carried out, by what the sender can do.

@@ -74,6 +74,16 @@ impl Access {
         }
     }
 
+    /// Who asks, as events name it: `AWS:` and the id of a user or a session, or the number of an account.
+    pub(crate) fn principal_id(&self) -> String {
+        match &self.request.caller.principal {
+            Principal::Anonymous => "Anonymous".to_owned(),
+            Principal::Account { id, .. } => format!("AWS:{}", id.number()),
+            Principal::User { id, .. } | Principal::Role { id, .. } => format!("AWS:{id}"),
+            Principal::Service(name) => (*name).to_owned(),
+        }
+    }
+
     /// Whether something was allowed so far only because an access control list grants it.
     pub(crate) fn needed_list(&self) -> bool {
         self.request.needed_list.load(Ordering::Relaxed)

@@ -110,6 +110,7 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "GetBucketLocation", taken: &["location"] },
     Built { operation: "GetBucketLogging", taken: &["logging"] },
     Built { operation: "GetBucketNotificationConfiguration", taken: &["notification"] },
+    Built { operation: "PutBucketNotificationConfiguration", taken: &["notification"] },
     Built { operation: "GetBucketOwnershipControls", taken: &["ownershipControls"] },
     Built { operation: "GetBucketPolicy", taken: &["policy"] },
     Built { operation: "GetBucketPolicyStatus", taken: &["policyStatus"] },

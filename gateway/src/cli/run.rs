@@ -210,7 +210,8 @@ impl Listeners {
             http::serve(self.clients, gateway.clients, stop.cancelled()).await;
             served.cancel();
         };
-        tokio::join!(clients, operations, gateway.log_delivery.run(served.cancelled()));
+        let (logs, events) = (gateway.log_delivery, gateway.event_delivery);
+        tokio::join!(clients, operations, logs.run(served.cancelled()), events.run(stop.cancelled()));
     }
 }
 

@@ -61,7 +61,7 @@ impl ClusterClient {
     /// A mutation with a name of its own, as of now.
     pub fn mutation(&self, command: Command) -> Mutation {
         let time_ms = self.clock.now_ms();
-        Mutation { request: RequestId::generate(time_ms), time_ms, command }
+        Mutation { request: RequestId::generate(time_ms), time_ms, command, notice: None }
     }
 
     /// Carries out a mutation, once, however often it has to be sent. A caller that sends one again sends the same one.
@@ -75,6 +75,9 @@ impl ClusterClient {
             match self.mutate_at(&map, node, partition, mutation.clone(), &retry).await {
                 Ok(reply) => {
                     self.leaders.learn(partition, node);
+                    if mutation.notice.is_some() {
+                        self.told.notify_one();
+                    }
                     return Ok(reply);
                 }
                 Err(error) => {

@@ -10,6 +10,7 @@ mod holders;
 mod leaders;
 mod metadata;
 mod moves;
+mod outbox;
 mod peers;
 mod read_chunk;
 mod retry;
@@ -30,7 +31,7 @@ use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MAP_LEASE_MS};
 use annulus_common::protocol::Refusal;
 use annulus_common::rpc::SharedTransport;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use leaders::Leaders;
 use peers::Peers;
@@ -53,6 +54,7 @@ pub struct ClusterClient {
     peers: Arc<Peers>,
     leaders: Leaders,
     background: Arc<Semaphore>,
+    told: Notify,
     clock: SharedClock,
 }
 
@@ -65,6 +67,7 @@ impl ClusterClient {
             peers: Arc::new(Peers::new(transport, clock.clone())),
             leaders: Leaders::new(partitions),
             background: Arc::new(Semaphore::new(BACKGROUND_CHUNKS_MAX)),
+            told: Notify::new(),
             clock,
         })
     }
@@ -88,6 +91,11 @@ impl ClusterClient {
     /// The watched map, for those who need more of it than [`ClusterClient::map`].
     pub fn watch(&self) -> &MapWatch {
         &self.watch
+    }
+
+    /// Wakes whoever delivers events when a mutation of this process may have made one.
+    pub fn told(&self) -> &Notify {
+        &self.told
     }
 
     /// Changes the map. Once answered, the change is in force everywhere.

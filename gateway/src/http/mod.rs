@@ -28,11 +28,13 @@ use self::addressing::Addressing;
 use self::form::Forms;
 use crate::access_log::AccessLog;
 use crate::auth::Accounts;
+use crate::events::Webhooks;
 use crate::object::Objects;
 
 pub use errors::error_response;
+pub(crate) use form::OPERATION as FORM;
 pub use handler::{BodyFailure, Handler, HandlerBody, Peer, whole};
-pub use reply::RequestId;
+pub use reply::{HostId, RequestId};
 pub use serve::serve;
 pub use service::GatewayService;
 
@@ -77,6 +79,16 @@ pub struct Handlers {
     pub iam: Option<Arc<dyn Handler>>,
 }
 
+/// Who is told of what clients do.
+pub struct Told {
+    /// Operators, by numbers.
+    pub metrics: Arc<Metrics>,
+    /// Owners of buckets, by records of requests.
+    pub access_log: Arc<AccessLog>,
+    /// Whom owners of buckets name, by events.
+    pub(crate) webhooks: Arc<Webhooks>,
+}
+
 /// The service over the operations, ready for [`serve`].
 pub fn service(
     config: GatewayHttpConfig,
@@ -84,11 +96,11 @@ pub fn service(
     accounts: Accounts,
     clock: SharedClock,
     handlers: Handlers,
-    metrics: Arc<Metrics>,
-    access_log: Arc<AccessLog>,
+    told: Told,
 ) -> GatewayService {
+    let Told { metrics, access_log, webhooks } = told;
     let addressing = Addressing::new(&config.domains);
-    let s3 = second_pass::s3_service(&config, objects, accounts.clone(), clock.clone(), &addressing);
+    let s3 = second_pass::s3_service(&config, objects, accounts.clone(), clock.clone(), &addressing, webhooks);
     let forms = Forms { s3: s3.clone(), accounts: accounts.clone(), region: config.region.clone(), clock };
     GatewayService::new(config, s3, accounts, forms, handlers, metrics, access_log)
 }

@@ -25,6 +25,10 @@ use crate::s3::{DETAILS, StatusOverride};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestId(pub Arc<str>);
 
+/// Names the gateway, in its replies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostId(pub HeaderValue);
+
 /// Counts a request as in flight while it is held.
 pub(super) struct InFlight(Arc<Metrics>);
 

@@ -20,6 +20,7 @@ use super::GatewayHttpConfig;
 use super::addressing::{Addressing, Target};
 use crate::auth::access::Gatekeeper;
 use crate::auth::{Accounts, Signature};
+use crate::events::Webhooks;
 use crate::object::{BODY_BYTES_MAX, Objects};
 use crate::s3::{BucketNames, Gateway, body, check_named};
 
@@ -43,9 +44,10 @@ pub(super) fn s3_service(
     accounts: Accounts,
     clock: SharedClock,
     addressing: &Addressing,
+    webhooks: Arc<Webhooks>,
 ) -> S3Service {
     let gatekeeper = Gatekeeper::new(accounts.clone(), clock, config.region.clone());
-    let gateway = Gateway::new(objects, accounts.clone(), config.region.clone(), config.sse_c_without_tls);
+    let gateway = Gateway::new(objects, accounts.clone(), webhooks, config.region.clone(), config.sse_c_without_tls);
     let s3s = Arc::new(StaticConfigProvider::new(Arc::new(s3s_config(config))));
     let builder = || {
         let mut builder = S3ServiceBuilder::new(gateway.clone());

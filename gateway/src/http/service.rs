@@ -21,7 +21,7 @@ use super::errors::{error_response, error_response_with};
 use super::form::{self, Forms};
 use super::handler::Peer;
 use super::recording::{LastByte, Recording};
-use super::reply::{Content, CountedBody, Exchange, InFlight, RequestId, Site, finish};
+use super::reply::{Content, CountedBody, Exchange, HostId, InFlight, RequestId, Site, finish};
 use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers};
 use crate::access_log::AccessLog;
@@ -145,6 +145,7 @@ impl Shared {
             extensions.insert(recording.last_byte());
         }
         extensions.insert(request_id);
+        extensions.insert(HostId(self.host_id.clone()));
         extensions.insert(operation.clone());
         extensions.insert(peer);
         let content = self.answer(request, server, &operation).instrument(span).await;

@@ -23,10 +23,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{GatewayHttpConfig, Handlers, serve, service};
+use super::{GatewayHttpConfig, Handlers, Told, serve, service};
 use crate::access_log::AccessLog;
 use crate::auth::Accounts;
 use crate::client::testing::FakeCluster;
+use crate::events::Webhooks;
 use crate::kms::{LocalKeys, MasterKey, MasterKeys, SecretKey};
 use crate::object::Objects;
 
@@ -172,7 +173,8 @@ async fn gateway() -> Gateway {
     let objects = Arc::new(Objects::new(client, keys, clock.clone()));
     let (config, handlers, metrics) = (GatewayHttpConfig::default(), Handlers::default(), Metrics::new());
     let access_log = AccessLog::new(clock.clone(), metrics.clone(), Duration::from_secs(60));
-    let service = service(config, objects, accounts, clock, handlers, metrics, access_log);
+    let told = Told { metrics, access_log, webhooks: Webhooks::new(&[], clock.clone()) };
+    let service = service(config, objects, accounts, clock, handlers, told);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let serving = tokio::spawn(serve(listener, service, std::future::pending()));

@@ -59,6 +59,7 @@ impl Objects {
         // The same mutation after a fence as before it: an earlier copy that is still under way must not count twice.
         let mut mutation = self.client.mutation(self.under_quotas(bucket, command));
         mutation.request = request.unwrap_or(mutation.request);
+        mutation.notice = self.notice(bucket, &mutation.command);
         let until = self.clock.monotonic() + FENCE_WAIT;
         let mut asks = 0;
         loop {

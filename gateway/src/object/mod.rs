@@ -16,6 +16,7 @@ mod fence;
 mod list;
 mod merge;
 mod multipart;
+mod notice;
 mod put;
 mod quota;
 mod read;
@@ -35,6 +36,7 @@ use annulus_common::condition::Conditions;
 use annulus_common::encryption::EncryptionMode;
 use annulus_common::ids::{RequestId, UploadId};
 use annulus_common::map::Bucket;
+use annulus_common::notification::Cause;
 use annulus_common::object::{
     ETag, ListedObject, ListedVersion, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Upload,
     UploadedPart, UserId, VersionId,
@@ -71,7 +73,7 @@ pub type ReadStream = Pin<Box<dyn Stream<Item = Result<Bytes, ReadError>> + Send
 /// Reads a checksum that the client sends after the body: called once, when the body has ended. `None` when none came.
 pub type TrailerReader = Box<dyn FnOnce() -> Result<Option<ChecksumValue>, BodyError> + Send>;
 
-/// The operations. Cheap to clone; holds no state of its own.
+/// The operations, on behalf of one request or of the service itself. Cheap to clone; holds no state of its own.
 ///
 /// Every method takes the [`Bucket`] that [`Objects::bucket`] found: a bucket that has been deleted since is answered
 /// [`ObjectError::NoSuchBucket`], even when another of that name has been made, because ids are never reused.
@@ -80,6 +82,8 @@ pub struct Objects {
     client: Arc<ClusterClient>,
     keys: Arc<dyn KeyService>,
     clock: SharedClock,
+    /// What events of its mutations say of where they come from; without it they are the service's own.
+    cause: Option<Arc<Cause>>,
 }
 
 /// What the client promised about a body. All of it is compared before anything is named.
@@ -398,7 +402,12 @@ pub struct CompleteUpload<'a> {
 impl Objects {
     /// The operations over a cluster.
     pub fn new(client: Arc<ClusterClient>, keys: Arc<dyn KeyService>, clock: SharedClock) -> Self {
-        Self { client, keys, clock }
+        Self { client, keys, clock, cause: None }
+    }
+
+    /// The same operations, whose events say that this was what brought them about.
+    pub fn because_of(&self, cause: Cause) -> Self {
+        Self { cause: Some(Arc::new(cause)), ..self.clone() }
     }
 
     /// The cluster beneath.

@@ -3,6 +3,7 @@
 
 use annulus_common::encryption::EncryptionMode;
 use annulus_common::map::Bucket;
+use annulus_common::notification::Means;
 use annulus_common::object::{ObjectVersion, Versioning};
 use http::header::IF_NONE_MATCH;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -71,7 +72,8 @@ async fn add(
     let content_length = req.input.content_length.and_then(|length| u64::try_from(length).ok());
     let key = &req.input.key;
     let append = AppendObject { bucket, key, found, offset, conditions, content_length, digest, customer };
-    let written = gateway.objects.append(append, body::stream(req.input.body)).await.map_err(s3_error)?;
+    let objects = gateway.telling(&req.extensions, bucket, Means::Put);
+    let written = objects.append(append, body::stream(req.input.body)).await.map_err(s3_error)?;
     let tags = &found.object.attributes.tags;
     let mut output = PutObjectOutput {
         e_tag: Some(dto_etag(&written.etag)),

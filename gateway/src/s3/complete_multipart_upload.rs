@@ -3,13 +3,13 @@
 //! Once begun it runs to its end, even when the client leaves. A slow one is answered 200 at once and keeps the connection
 //! alive with white space until its outcome is known, as S3 does; a fast one, and so nearly every refusal, gets its status.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
 use annulus_common::condition::Conditions;
 use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
+use annulus_common::notification::Means;
 use annulus_common::protocol::metadata::PARTS_MAX;
 use http::{Extensions, HeaderMap};
 use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedMultipartUpload, CompletedPart};
@@ -37,7 +37,7 @@ pub(super) async fn complete_multipart_upload(
     let upload = upload_id(&input.upload_id)?;
     check_upload(gateway, caller, UploadPath { bucket: &bucket, key: &input.key, upload }).await?;
     let completion = Completion {
-        objects: Arc::clone(&gateway.objects),
+        objects: gateway.telling(&req.extensions, &bucket, Means::CompleteUpload),
         bucket,
         upload,
         parts: parts(input.multipart_upload)?,
@@ -68,7 +68,7 @@ pub(super) async fn complete_multipart_upload(
 
 /// A completion that needs nobody to wait for it.
 struct Completion {
-    objects: Arc<Objects>,
+    objects: Objects,
     bucket: Bucket,
     bucket_name: String,
     key: String,

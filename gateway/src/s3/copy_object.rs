@@ -1,5 +1,6 @@
 //! CopyObject.
 
+use annulus_common::notification::Means;
 use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion};
 use annulus_common::tags::Tags;
 use http::HeaderMap;
@@ -79,7 +80,8 @@ pub(super) async fn copy_object(
         request: None,
     };
     let tags = copy.attributes.tags.clone();
-    let written = gateway.objects.copy(copy).await.map_err(s3_error)?;
+    let objects = gateway.telling(&req.extensions, &bucket, Means::Copy);
+    let written = objects.copy(copy).await.map_err(s3_error)?;
     let source_version = version::of_read(&held_by, source.version, place.version_id);
     let output = CopyObjectOutput {
         copy_object_result: Some(result(&written)),

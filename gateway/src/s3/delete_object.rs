@@ -2,6 +2,7 @@
 
 use annulus_common::condition::Conditions;
 use annulus_common::map::Bucket;
+use annulus_common::notification::Means;
 use annulus_common::protocol::metadata::Deletion;
 use s3s::dto::{DeleteObjectInput, DeleteObjectOutput};
 use s3s::{S3Request, S3Response, S3Result};
@@ -33,7 +34,8 @@ pub(super) async fn delete_object(
         sequence: None,
     };
     let delete = DeleteObjects { bucket: &bucket, owner: access.user(), deletions: vec![deletion] };
-    let deleted = gateway.objects.delete(delete).await.map_err(s3_error)?;
+    let objects = gateway.telling(&req.extensions, &bucket, Means::Put);
+    let deleted = objects.delete(delete).await.map_err(s3_error)?;
     Ok(S3Response::new(output(deleted, input.version_id)))
 }
 

@@ -2,6 +2,7 @@
 
 use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::map::Bucket;
+use annulus_common::notification::Means;
 use annulus_common::protocol::metadata::{DELETE_KEYS_MAX, Deletion};
 use s3s::dto::{self, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ObjectIdentifier};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
@@ -38,7 +39,8 @@ pub(super) async fn delete_objects(
     let plans: Vec<S3Result<Deletion>> = objects.iter().map(|object| asked.plan(object)).collect();
     let deletions = plans.iter().filter_map(|plan| plan.as_ref().ok().cloned()).collect();
     let delete = DeleteObjects { bucket: &bucket, owner: access.user(), deletions };
-    let mut outcomes = gateway.objects.delete_many(delete).await.into_iter();
+    let telling = gateway.telling(&req.extensions, &bucket, Means::Put);
+    let mut outcomes = telling.delete_many(delete).await.into_iter();
     let quiet = req.input.delete.quiet.unwrap_or(false);
     let (mut deleted, mut errors, mut records) = (Vec::new(), Vec::new(), Vec::new());
     for (object, plan) in objects.iter().zip(plans) {

@@ -11,6 +11,7 @@ mod bucket_encryption;
 mod bucket_facts;
 mod bucket_lifecycle;
 mod bucket_logging;
+mod bucket_notification;
 mod bucket_policy;
 mod bucket_request_payment;
 mod bucket_tagging;
@@ -69,6 +70,7 @@ pub(crate) mod range;
 mod read;
 mod rename_object;
 mod tags;
+mod telling;
 mod upload_part;
 mod upload_part_copy;
 mod version;
@@ -81,6 +83,7 @@ use http::Extensions;
 use s3s::{S3, S3Request, S3Response, S3Result, dto, s3_error};
 
 use crate::auth::{Access, Accounts};
+use crate::events::Webhooks;
 use crate::object::Objects;
 
 pub(crate) use checksum::check_named;
@@ -93,14 +96,21 @@ pub(crate) use range::{ByteRange, select as select_range};
 pub(crate) struct Gateway {
     objects: Arc<Objects>,
     accounts: Accounts,
+    webhooks: Arc<Webhooks>,
     region: String,
     /// Whether clients may send their keys over connections that are not encrypted here.
     sse_c_without_tls: bool,
 }
 
 impl Gateway {
-    pub(crate) fn new(objects: Arc<Objects>, accounts: Accounts, region: String, sse_c_without_tls: bool) -> Self {
-        Self { objects, accounts, region, sse_c_without_tls }
+    pub(crate) fn new(
+        objects: Arc<Objects>,
+        accounts: Accounts,
+        webhooks: Arc<Webhooks>,
+        region: String,
+        sse_c_without_tls: bool,
+    ) -> Self {
+        Self { objects, accounts, webhooks, region, sse_c_without_tls }
     }
 }
 
@@ -215,7 +225,8 @@ delegate! {
     get_bucket_cors::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
     bucket_logging::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
     bucket_logging::put_bucket_logging(PutBucketLoggingInput) -> PutBucketLoggingOutput;
-    bucket_facts::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
+    bucket_notification::get_bucket_notification_configuration(GetBucketNotificationConfigurationInput) -> GetBucketNotificationConfigurationOutput;
+    bucket_notification::put_bucket_notification_configuration(PutBucketNotificationConfigurationInput) -> PutBucketNotificationConfigurationOutput;
     get_bucket_ownership_controls::get_bucket_ownership_controls(GetBucketOwnershipControlsInput) -> GetBucketOwnershipControlsOutput;
     bucket_facts::get_bucket_replication(GetBucketReplicationInput) -> GetBucketReplicationOutput;
     bucket_facts::get_bucket_analytics_configuration(GetBucketAnalyticsConfigurationInput) -> GetBucketAnalyticsConfigurationOutput;

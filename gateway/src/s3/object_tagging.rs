@@ -1,7 +1,9 @@
 //! GetObjectTagging, PutObjectTagging and DeleteObjectTagging.
 
+use annulus_common::notification::Means;
 use annulus_common::object::AttributeChange;
 use annulus_common::tags::{OBJECT_TAGS_MAX, Tags};
+use http::Extensions;
 use s3s::dto::{
     DeleteObjectTaggingInput, DeleteObjectTaggingOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
     PutObjectTaggingInput, PutObjectTaggingOutput,
@@ -11,7 +13,7 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::error::s3_error;
 use super::find_object::{Place, find_object, find_object_with};
 use super::{Gateway, access, tags, version};
-use crate::auth::{Access, facts_of_tags};
+use crate::auth::facts_of_tags;
 
 pub(super) async fn get_object_tagging(
     gateway: &Gateway,
@@ -30,11 +32,10 @@ pub(super) async fn put_object_tagging(
     gateway: &Gateway,
     req: S3Request<PutObjectTaggingInput>,
 ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
-    let access = access(&req.extensions)?;
     let input = req.input;
     let tags = tags::of_xml(input.tagging.tag_set, OBJECT_TAGS_MAX)?;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    let version_id = set(gateway, access, place, tags).await?;
+    let version_id = set(gateway, &req.extensions, place, tags).await?;
     Ok(S3Response::new(PutObjectTaggingOutput { version_id }))
 }
 
@@ -42,17 +43,18 @@ pub(super) async fn delete_object_tagging(
     gateway: &Gateway,
     req: S3Request<DeleteObjectTaggingInput>,
 ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
-    let access = access(&req.extensions)?;
     let input = req.input;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    let version_id = set(gateway, access, place, Tags::new()).await?;
+    let version_id = set(gateway, &req.extensions, place, Tags::new()).await?;
     Ok(S3Response::new(DeleteObjectTaggingOutput { version_id }))
 }
 
 /// Policies may have conditions on the tags that are to be. Returns the version id to answer with.
-async fn set(gateway: &Gateway, access: &Access, place: Place<'_>, tags: Tags) -> S3Result<Option<String>> {
+async fn set(gateway: &Gateway, asked: &Extensions, place: Place<'_>, tags: Tags) -> S3Result<Option<String>> {
+    let access = access(asked)?;
     let (bucket, found) = find_object_with(gateway, access, place, access.action(), facts_of_tags(&tags)).await?;
     let change = AttributeChange::Tags(tags);
-    gateway.objects.set_attributes(&bucket, place.key, &found, change).await.map_err(s3_error)?;
+    let objects = gateway.telling(asked, &bucket, Means::Put);
+    objects.set_attributes(&bucket, place.key, &found, change).await.map_err(s3_error)?;
     Ok(version::of_read(&bucket, found.version, place.version_id))
 }

@@ -8,7 +8,7 @@ use super::encryption::customer_of;
 use super::error::s3_error;
 use super::{
     Gateway, append_object, attributes, body, caller, condition, dto_etag, dto_size, encryption, expiry, headers, lock,
-    version, with_headers,
+    telling, version, with_headers,
 };
 use crate::object::{BODY_BYTES_MAX, PutObject};
 
@@ -39,6 +39,7 @@ pub(super) async fn put_whole(
     let customer = customer_of(encrypt.as_ref()).cloned();
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
     let tags = attributes.tags.clone();
+    let objects = gateway.telling(&req.extensions, &bucket, telling::of_put(&req.extensions));
     let put = PutObject {
         bucket: &bucket,
         key: &input.key,
@@ -51,7 +52,7 @@ pub(super) async fn put_whole(
         digest,
         encrypt,
     };
-    let written = gateway.objects.put(put, body::stream(input.body)).await.map_err(s3_error)?;
+    let written = objects.put(put, body::stream(input.body)).await.map_err(s3_error)?;
     let mut output = PutObjectOutput {
         e_tag: Some(dto_etag(&written.etag)),
         version_id: version::of_write(written.version),

@@ -1,5 +1,6 @@
 //! PutObjectAcl.
 
+use annulus_common::notification::Means;
 use annulus_common::object::AttributeChange;
 use s3s::dto::{PutObjectAclInput, PutObjectAclOutput};
 use s3s::{S3Request, S3Response, S3Result};
@@ -25,6 +26,7 @@ pub(super) async fn put_object_acl(
     let acl = asked.object_acl(owner, bucket.owner)?;
     grants::check_public(acl.is_public(), &bucket)?;
     let change = AttributeChange::Acl(acl);
-    gateway.objects.set_attributes(&bucket, &input.key, &found, change).await.map_err(s3_error)?;
+    let objects = gateway.telling(&req.extensions, &bucket, Means::Put);
+    objects.set_attributes(&bucket, &input.key, &found, change).await.map_err(s3_error)?;
     Ok(S3Response::new(PutObjectAclOutput::default()))
 }

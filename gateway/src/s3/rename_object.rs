@@ -1,6 +1,7 @@
 //! RenameObject: as AWS has it for directory buckets, here for every bucket.
 
 use annulus_common::ids::RequestId;
+use annulus_common::notification::Means;
 use s3s::dto::{CopySource, RenameObjectInput, RenameObjectOutput};
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use sha2::{Digest, Sha256};
@@ -50,7 +51,8 @@ pub(super) async fn rename_object(
     )?;
     let (from, to, caller) = (place.key, input.key.as_str(), access.user());
     let rename = RenameObject { bucket: &bucket, from, found: &found, to, conditions, caller, request };
-    gateway.objects.rename(rename).await.map_err(s3_error)?;
+    let objects = gateway.telling(&req.extensions, &bucket, Means::Copy);
+    objects.rename(rename).await.map_err(s3_error)?;
     done()
 }
 

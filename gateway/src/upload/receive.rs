@@ -2,6 +2,7 @@
 
 use annulus_common::condition::Conditions;
 use annulus_common::map::Bucket;
+use annulus_common::notification::Means;
 use annulus_common::object::{ObjectAttributes, ObjectHeaders};
 use futures::TryStreamExt;
 use http::header::{CONTENT_TYPE, HOST};
@@ -15,6 +16,7 @@ use super::error::{StoredFile, UploadError, response, stored};
 use super::{PATH, Upload, name};
 use crate::auth::action::PUT_OBJECT;
 use crate::auth::{Access, Resource};
+use crate::events::cause_of;
 use crate::http::HandlerBody;
 use crate::object::{BodyError, Encrypt, Expected, OBJECT_BYTES_MAX, PutObject};
 
@@ -34,7 +36,7 @@ impl Upload {
         let boundary = multer::parse_boundary(content_type).map_err(|_| UploadError::NotAForm)?;
         let mut form = Multipart::new(BodyDataStream::new(body), boundary);
         let mut files = Vec::new();
-        match self.store_all(&mut form, &head.headers, (bucket, access), &mut files).await {
+        match self.store_all(&mut form, head, (bucket, access), &mut files).await {
             Ok(()) => Ok(stored(&files)),
             Err(error) => Ok(response(&error, &files)),
         }
@@ -43,7 +45,7 @@ impl Upload {
     async fn store_all(
         &self,
         form: &mut Multipart<'static>,
-        headers: &HeaderMap,
+        head: &Parts,
         (bucket, access): (&Bucket, &Access),
         files: &mut Vec<StoredFile>,
     ) -> Result<(), UploadError> {
@@ -57,7 +59,7 @@ impl Upload {
             if !access.may(PUT_OBJECT, &Resource::key(&self.config.bucket, bucket, &key)) {
                 return Err(UploadError::AccessDenied);
             }
-            files.push(self.store(field, key, headers, bucket).await?);
+            files.push(self.store(field, key, head, (bucket, access)).await?);
         }
         if files.is_empty() { Err(UploadError::NoFile) } else { Ok(()) }
     }
@@ -66,8 +68,8 @@ impl Upload {
         &self,
         field: Field<'static>,
         key: String,
-        headers: &HeaderMap,
-        bucket: &Bucket,
+        head: &Parts,
+        (bucket, access): (&Bucket, &Access),
     ) -> Result<StoredFile, UploadError> {
         let stored_headers =
             ObjectHeaders { content_type: field.content_type().map(ToString::to_string), ..ObjectHeaders::default() };
@@ -83,10 +85,11 @@ impl Upload {
             digest: Expected::default(),
             encrypt: Encrypt::default_of(bucket),
         };
-        let written = self.objects.put(put, Box::pin(field.map_err(|error| body_error(&error)))).await?;
+        let objects = self.objects.because_of(cause_of(&head.extensions, Some(access), Means::Post));
+        let written = objects.put(put, Box::pin(field.map_err(|error| body_error(&error)))).await?;
         let checksum = written.checksum.map(|checksum| checksum.value().into());
         Ok(StoredFile {
-            url: url(headers, &key),
+            url: url(&head.headers, &key),
             key,
             bucket: self.config.bucket.clone(),
             size: written.size,

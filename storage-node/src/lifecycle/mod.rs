@@ -20,6 +20,7 @@ use annulus_common::ids::{BucketId, GroupId, PartitionId, RequestId, ShardId};
 use annulus_common::lifecycle::{Calendar, Lifecycle};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{Bucket, BucketState, ClusterMap};
+use annulus_common::notification::{Cause, Means, Notice};
 use annulus_common::protocol::metadata::{Command, DeleteOutcome, Deletion, MetaReply, Mutation};
 use tokio::task::JoinHandle;
 
@@ -165,7 +166,7 @@ impl Rounds {
             let Page { scan: scanned, due, next, looked_at } = on_disk(read).await?.ok_or(Interruption::Unexpected)?;
             for (path, upload) in due {
                 tracing::debug!(bucket = place.name, %upload, "an upload has expired");
-                self.propose(place.partition, Command::AbortUpload { path, upload }).await?;
+                self.propose(place.partition, Command::AbortUpload { path, upload }, None).await?;
             }
             if next.is_none() {
                 return Ok(());
@@ -188,7 +189,10 @@ impl Rounds {
                 owner: bucket.owner,
                 deletions: deletions.to_vec(),
             };
-            if let MetaReply::Deleted(outcomes) = self.propose(place.partition, command).await? {
+            let notification = bucket.config.notification.as_ref();
+            let keys = deletions.iter().map(|deletion| deletion.key.as_str());
+            let notice = notification.and_then(|told| told.notice(Cause::of_service(Means::Lifecycle), keys));
+            if let MetaReply::Deleted(outcomes) = self.propose(place.partition, command, notice).await? {
                 let kept = |outcome: &&DeleteOutcome| {
                     matches!(
                         outcome,
@@ -202,9 +206,14 @@ impl Rounds {
         Ok(())
     }
 
-    async fn propose(&self, partition: PartitionId, command: Command) -> Result<MetaReply, Interruption> {
+    async fn propose(
+        &self,
+        partition: PartitionId,
+        command: Command,
+        notice: Option<Box<Notice>>,
+    ) -> Result<MetaReply, Interruption> {
         let time_ms = self.seams.clock.now_ms();
-        let mutation = Mutation { request: RequestId::generate(time_ms), time_ms, command };
+        let mutation = Mutation { request: RequestId::generate(time_ms), time_ms, command, notice };
         let reply = self.seams.raft.propose(partition.into(), metadata::encode_command(&mutation)).await?;
         metadata::decode_reply(&reply).map_err(|_| Interruption::Unexpected)
     }

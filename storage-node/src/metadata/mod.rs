@@ -7,6 +7,7 @@ mod apply;
 mod inventory;
 mod list;
 mod list_versions;
+mod outbox;
 mod query;
 mod schema;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 mod usage;
 
 pub use apply::Partition;
+pub use outbox::waiting;
 pub use query::{answer, tags};
 
 use annulus_common::ids::PartitionId;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::schema::find::{Found, find};
 use super::schema::keys::Keys;
 use super::schema::records::{BodyKind, GarbageLength, Grant, Head, Other, Parcel, Record};
-use super::{inventory, list, list_versions, usage};
+use super::{inventory, list, list_versions, outbox, usage};
 use crate::kv::{Cursor, KvError, KvRead, Table};
 
 /// How often an object that is being removed is read again: each time takes a mutation of it that was applied in between.
@@ -59,6 +59,7 @@ pub fn answer(kv: &dyn KvRead, partition: PartitionId, query: &Query) -> Result<
         Query::Garbage { before_ms, after, limit } => {
             reader.garbage(*before_ms, *after, (*limit).min(LIST_ENTRIES_MAX)).map(QueryReply::Garbage)
         }
+        Query::Outbox { webhook } => outbox::page(kv, reader.keys, webhook).map(QueryReply::Outbox),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A partition against a model: random mutations, and what must hold after each.
 
 mod appends;
+mod outboxes;
 mod quotas;
 mod versions;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use annulus_common::acl::ObjectAcl;
 use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::{BucketId, GroupId, PartId, PartitionId, RequestId, ShardId, UploadId};
+use annulus_common::notification::Notice;
 use annulus_common::object::{
     AttributeChange, Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, ObjectVersion, Part, Upload,
     UserId, Version, VersionId, Versioning,
@@ -50,8 +52,12 @@ impl Bench {
     }
 
     fn run_as(&mut self, request: RequestId, command: Command) -> MetaReply {
+        self.run_telling(request, command, None)
+    }
+
+    fn run_telling(&mut self, request: RequestId, command: Command, notice: Option<Box<Notice>>) -> MetaReply {
         self.index += 1;
-        let mutation = Mutation { request, time_ms: self.index * 1000, command };
+        let mutation = Mutation { request, time_ms: self.index * 1000, command, notice };
         let mut batch = Batch::default();
         let reply = self.partition.apply(self.index, &encode_command(&mutation), &mut batch);
         self.kv.write(batch, Durability::Buffered).expect("memory holds it");

@@ -293,7 +293,7 @@ impl Collection {
         for entries in entries.chunks(COLLECTED_PER_COMMAND_MAX) {
             let time_ms = self.clock.now_ms();
             let command = Command::Collected(entries.to_vec());
-            let mutation = Mutation { request: RequestId::generate(time_ms), time_ms, command };
+            let mutation = Mutation { request: RequestId::generate(time_ms), time_ms, command, notice: None };
             let reply = self.raft.propose(partition.into(), metadata::encode_command(&mutation)).await?;
             if metadata::decode_reply(&reply) != Ok(MetaReply::Done) {
                 return Err(Interruption::Unexpected);

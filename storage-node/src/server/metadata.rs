@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use annulus_common::ids::{Epoch, PartitionId};
+use annulus_common::ids::{Epoch, GroupId, PartitionId};
 use annulus_common::protocol::metadata::{Mutation, Query, QueryReply};
 use annulus_common::protocol::{QUERIES_PER_REQUEST_MAX, Refusal, Response};
 use futures::future::join_all;
 
 use super::{Reply, Server, bare, check_count};
 use crate::kv::{Kv, KvRead};
-use crate::raft::RaftNode;
+use crate::raft::{RaftNode, Role};
 use crate::{metadata, refusal};
 
 impl Server {
@@ -34,6 +34,15 @@ impl Server {
             _ => self.on_disk(move |kv| readings.answer(kv, &queries)).await?,
         };
         Ok(bare(Response::Queried(answers)))
+    }
+
+    /// Who asks looks again anyway, so that a leader that is none any more does no harm.
+    pub(super) async fn outboxes(&self) -> Reply {
+        let leads = |group: &GroupId| self.raft.status(*group).is_some_and(|status| status.role == Role::Leader);
+        let led = self.raft.groups().into_iter().filter(leads).filter_map(GroupId::partition);
+        let led: Vec<PartitionId> = led.collect();
+        let waiting = self.on_disk(move |kv| metadata::waiting(kv, &led)).await?;
+        Ok(bare(Response::Outboxes(waiting.map_err(refusal::of_storage)?)))
     }
 
     /// Makes sure that the partition's state here holds everything acknowledged, and says which life of that state it is.

@@ -26,6 +26,7 @@ mod listing_model;
 mod listings;
 mod locks;
 mod multipart;
+mod notifications;
 mod objects;
 mod operations;
 mod ownership;

@@ -80,6 +80,15 @@ fn limits() -> Vec<Limit> {
             not_implemented,
         ),
         limit(
+            "PutBucketNotificationConfiguration",
+            "EventBridgeConfiguration",
+            body(
+                "PutBucketNotificationConfiguration",
+                "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>",
+            ),
+            not_implemented,
+        ),
+        limit(
             "PutBucketVersioning",
             "MfaDelete",
             body(

@@ -137,7 +137,8 @@ impl Metadata {
             command @ (Command::Append { .. }
             | Command::Rename { .. }
             | Command::Books { .. }
-            | Command::Allowance { .. }) => {
+            | Command::Allowance { .. }
+            | Command::Outbox { .. }) => {
                 panic!("this is tried on a true cluster: {command:?}")
             }
             Command::SetAttributes { path, version, sequence, change } => {

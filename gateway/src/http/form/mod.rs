@@ -24,13 +24,13 @@ use self::error::FormError;
 use self::fields::{Fields, Form};
 use self::policy::Policy;
 use super::addressing::Target;
-use super::reply::{Content, RequestId};
+use super::reply::{Content, HostId, RequestId};
 use crate::auth::form_signature::{FormSignature, FormSignatureError};
 use crate::auth::{Accounts, Carried, Operation, Signature};
 use crate::object::BODY_BYTES_MAX;
 
-/// What the operation is called where requests are counted.
-const OPERATION: &str = "PostObject";
+/// What the operation is called where requests are counted, and by whoever asks whether a put was a form.
+pub(crate) const OPERATION: &str = "PostObject";
 
 /// Takes forms.
 pub(super) struct Forms {
@@ -77,6 +77,9 @@ impl Forms {
         let mut put = put::request(bucket, &key, form, granted.file_bytes)?;
         put.extensions_mut().insert(operation);
         if let Some(id) = head.extensions.get::<RequestId>() {
+            put.extensions_mut().insert(id.clone());
+        }
+        if let Some(id) = head.extensions.get::<HostId>() {
             put.extensions_mut().insert(id.clone());
         }
         if let Some(peer) = head.extensions.get::<super::Peer>() {

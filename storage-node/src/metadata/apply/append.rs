@@ -1,6 +1,7 @@
 //! Objects grow: bytes are added behind those that are there, in parts of their own.
 
 use annulus_common::condition::Conditions;
+use annulus_common::notification::Means;
 use annulus_common::object::{Data, ETag, KeyPath, NewObject, ObjectChecksum, ObjectVersion, Part, VersionId};
 use annulus_common::protocol::metadata::{MetaReply, QuotaTerms};
 
@@ -62,6 +63,8 @@ impl Step<'_> {
         let (sequence, modified_ms, request) = (self.index, self.time_ms, self.request);
         let (version, upload) = (VersionId::Null, None);
         let version = ObjectVersion { version, sequence, modified_ms, request, upload, object };
-        Ok(self.place(path, version)?.written())
+        let head = self.place(path, version)?;
+        self.announce_object(path, Means::created, &head)?;
+        Ok(head.written())
     }
 }

@@ -1,5 +1,6 @@
 //! Attributes change: of one version, and of no other than the caller was judged by.
 
+use annulus_common::notification::EventName;
 use annulus_common::object::{AttributeChange, KeyPath, VersionId};
 use annulus_common::protocol::metadata::MetaReply;
 
@@ -26,9 +27,13 @@ impl Step<'_> {
         if head.sequence != sequence {
             return Ok(MetaReply::PreconditionFailed);
         }
+        let event = event_of(&change);
         let Some(changed) = self.attributes(path, &head)?.changed(change, self.time_ms) else {
             return Ok(MetaReply::Locked);
         };
+        if let Some(event) = event {
+            self.announce_object(path, |_| event, &head)?;
+        }
         self.put(self.keys.attributes(path, sequence), &changed);
         if !head.has_attributes {
             self.note_attributes(path, head, is_current);
@@ -43,5 +48,15 @@ impl Step<'_> {
             true => self.put(self.keys.object(path), &head),
             false => self.put(self.keys.version(path, head.sequence), &Other::Object(head)),
         }
+    }
+}
+
+/// What a change is told as. S3 tells nobody of locks.
+fn event_of(change: &AttributeChange) -> Option<EventName> {
+    match change {
+        AttributeChange::Acl(_) => Some(EventName::ObjectAclPut),
+        AttributeChange::Tags(tags) if tags.is_empty() => Some(EventName::ObjectTaggingDelete),
+        AttributeChange::Tags(_) => Some(EventName::ObjectTaggingPut),
+        AttributeChange::Retention { .. } | AttributeChange::LegalHold(_) => None,
     }
 }

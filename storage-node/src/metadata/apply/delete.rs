@@ -2,6 +2,7 @@
 
 use annulus_common::condition::{Conditions, Verdict};
 use annulus_common::ids::{BucketId, ShardId};
+use annulus_common::notification::Means;
 use annulus_common::object::{DeleteMarker, KeyPath, UserId, VersionId, Versioning};
 use annulus_common::protocol::metadata::{DeleteOutcome, Deletion, MetaReply};
 
@@ -67,10 +68,12 @@ impl Step<'_> {
         let kept = self.shard(path.bucket, path.shard)?.versioned || deleter.versioning != Versioning::Unversioned;
         if kept {
             self.mark_deleted(path, deleter.owner, id)?;
+            self.announce(path, Means::marked, id)?;
             return Ok(DeleteOutcome::Marked(id));
         }
         if let Some(head) = current {
             self.remove_current(path, &head)?;
+            self.announce(path, Means::removed, head.version)?;
         }
         Ok(DeleteOutcome::Deleted)
     }
@@ -90,11 +93,14 @@ impl Step<'_> {
         conditions: &Conditions,
         bypass_governance: bool,
     ) -> Result<DeleteOutcome, KvError> {
-        match self.version(path, version)? {
-            None => Ok(DeleteOutcome::Deleted),
+        let outcome = match self.version(path, version)? {
+            None => return Ok(DeleteOutcome::Deleted),
             Some(Found::Current(head)) => match self.objection(path, &head, conditions, bypass_governance)? {
-                Some(objection) => Ok(objection),
-                None => self.remove_current(path, &head).map(|()| DeleteOutcome::Deleted),
+                Some(objection) => return Ok(objection),
+                None => {
+                    self.remove_current(path, &head)?;
+                    DeleteOutcome::Deleted
+                }
             },
             Some(Found::Other(other)) => {
                 let (objection, removed) = match &other {
@@ -107,12 +113,15 @@ impl Step<'_> {
                         (failed.then_some(DeleteOutcome::PreconditionFailed), DeleteOutcome::MarkerRemoved)
                     }
                 };
-                match objection {
-                    Some(objection) => Ok(objection),
-                    None => self.remove_other(path, &other).map(|()| removed),
+                if let Some(objection) = objection {
+                    return Ok(objection);
                 }
+                self.remove_other(path, &other)?;
+                removed
             }
-        }
+        };
+        self.announce(path, Means::removed, version)?;
+        Ok(outcome)
     }
 
     /// Why an object must not be removed for good.

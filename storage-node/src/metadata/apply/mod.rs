@@ -7,6 +7,7 @@ mod condemn;
 mod count;
 mod delete;
 mod object;
+mod outbox;
 mod quota;
 mod rename;
 mod upload;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annulus_common::ids::{BucketId, GroupId, PartId, RequestId, ShardId};
+use annulus_common::notification::Notice;
 use annulus_common::object::{KeyPath, Part};
 use annulus_common::protocol;
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, QuotaReply};
@@ -57,6 +59,8 @@ impl StateMachine for Partition {
             index,
             time_ms: mutation.time_ms,
             request: mutation.request,
+            notice: mutation.notice,
+            events: 0,
         };
         let reply =
             step.once(mutation.command).unwrap_or_else(|error| panic!("entry {index} cannot be applied: {error}"));
@@ -82,6 +86,10 @@ struct Step<'a> {
     index: u64,
     time_ms: u64,
     request: RequestId,
+    /// Whom to tell of what happens.
+    notice: Option<Box<Notice>>,
+    /// How many events there were so far.
+    events: u16,
 }
 
 impl Step<'_> {
@@ -155,6 +163,7 @@ impl Step<'_> {
             }
             Command::Books { payer, entry } => self.keep_books(payer, entry),
             Command::Allowance { bucket, shard, kind, change } => self.change_allowance(bucket, shard, kind, change),
+            Command::Outbox { webhook, change } => self.change_outbox(&webhook, &change),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use annulus_common::condition::{Conditions, Verdict};
 use annulus_common::ids::UploadId;
+use annulus_common::notification::Means;
 use annulus_common::object::{Data, KeyPath, NewObject, ObjectVersion, VersionId, Versioning};
 use annulus_common::protocol::metadata::{MetaReply, QuotaTerms};
 
@@ -65,6 +66,7 @@ impl Step<'_> {
     ) -> Result<MetaReply, KvError> {
         let (sequence, modified_ms, request) = (self.index, self.time_ms, self.request);
         let head = self.add_object(path, ObjectVersion { version, sequence, modified_ms, request, upload, object })?;
+        self.announce_object(path, Means::created, &head)?;
         Ok(head.written())
     }
 }

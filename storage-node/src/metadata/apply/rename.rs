@@ -1,6 +1,7 @@
 //! Objects take another key of their shard, in one step: nobody sees both, or neither.
 
 use annulus_common::condition::Conditions;
+use annulus_common::notification::Means;
 use annulus_common::object::{KeyPath, VersionId};
 use annulus_common::protocol::metadata::MetaReply;
 
@@ -46,6 +47,8 @@ impl Step<'_> {
                 self.put_bytes(key, record);
             }
         }
+        self.announce_object(to, Means::created, &head)?;
+        self.announce(from, Means::removed, VersionId::Null)?;
         Ok(head.written())
     }
 }

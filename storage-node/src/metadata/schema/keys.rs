@@ -1,6 +1,7 @@
 //! The keys of a partition's records. All begin with the Raft group and a letter for the kind, so that one range holds a partition.
 
 use annulus_common::ids::{BucketId, GroupId, PartId, RequestId, ShardId, UploadId};
+use annulus_common::notification::EventId;
 use annulus_common::object::KeyPath;
 use annulus_common::protocol::metadata::Garbage;
 use annulus_common::usage::Payer;
@@ -20,6 +21,8 @@ const USAGE: u8 = b'c';
 const CONDEMNED: u8 = b'x';
 const BOOKS: u8 = b'q';
 const GRANT: u8 = b'w';
+const OUTBOX: u8 = b't';
+const EVENT: u8 = b'e';
 
 /// The keys of one group.
 #[derive(Clone, Copy, Debug)]
@@ -280,6 +283,46 @@ impl Keys {
         let (rest, shard) = key.split_last_chunk::<2>()?;
         let (_, bucket) = rest.split_last_chunk::<8>()?;
         Some((BucketId(u64::from_be_bytes(*bucket)), ShardId(u16::from_be_bytes(*shard))))
+    }
+
+    /// What holds for all events that wait for a webhook.
+    pub(crate) fn outbox(self, webhook: &str) -> Vec<u8> {
+        let mut key = self.kind(OUTBOX);
+        key.extend_from_slice(webhook.as_bytes());
+        key
+    }
+
+    /// All outboxes.
+    pub(crate) fn outboxes(self) -> Range {
+        (self.kind(OUTBOX), self.kind(OUTBOX + 1))
+    }
+
+    /// The webhook of an outbox's key.
+    pub(crate) fn parse_outbox(key: &[u8]) -> Option<&str> {
+        std::str::from_utf8(key.get(KIND_PREFIX_BYTES..)?).ok()
+    }
+
+    /// An event that waits for a webhook; they lie in their order.
+    pub(crate) fn event(self, webhook: &str, id: EventId) -> Vec<u8> {
+        let mut key = self.events(webhook);
+        key.extend_from_slice(&id.index.to_be_bytes());
+        key.extend_from_slice(&id.ordinal.to_be_bytes());
+        key
+    }
+
+    /// Where the events of a webhook begin. No name holds a 0, so none is the beginning of another's.
+    pub(crate) fn events(self, webhook: &str) -> Vec<u8> {
+        let mut key = self.kind(EVENT);
+        key.extend_from_slice(webhook.as_bytes());
+        key.push(0);
+        key
+    }
+
+    /// The place of an event's key.
+    pub(crate) fn parse_event(key: &[u8]) -> Option<EventId> {
+        let (rest, ordinal) = key.split_last_chunk::<2>()?;
+        let (_, index) = rest.split_last_chunk::<8>()?;
+        Some(EventId { index: u64::from_be_bytes(*index), ordinal: u16::from_be_bytes(*ordinal) })
     }
 
     fn kind(self, kind: u8) -> Vec<u8> {

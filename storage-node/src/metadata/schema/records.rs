@@ -2,6 +2,7 @@
 
 use annulus_common::encryption::Encryption;
 use annulus_common::ids::{RequestId, UploadId};
+use annulus_common::notification::Event;
 use annulus_common::object::{
     Data, DeleteMarker, ETag, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Part, Upload,
     UploadedPart, UserId, VersionId,
@@ -117,6 +118,17 @@ pub(crate) struct Grant {
     pub(crate) amount: Usage,
 }
 
+/// The events that wait for a webhook, beside the events themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outbox {
+    /// How many.
+    pub(crate) pending: u64,
+    /// How many were dropped for want of room and not told of yet.
+    pub(crate) dropped: u64,
+    /// Who delivers them, and until when, Unix milliseconds.
+    pub(crate) claim: Option<(RequestId, u64)>,
+}
+
 /// What the body record holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum BodyKind {
@@ -196,6 +208,14 @@ impl Record for Books {
 
 impl Record for Grant {
     const NAME: &'static str = "reading a grant";
+}
+
+impl Record for Outbox {
+    const NAME: &'static str = "reading an outbox";
+}
+
+impl Record for Event {
+    const NAME: &'static str = "reading an event";
 }
 
 impl Record for GarbageLength {

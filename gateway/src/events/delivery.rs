@@ -1,0 +1,257 @@
+//! Delivers what waits in outboxes. Every gateway looks; who holds an outbox delivers from it, and lets go when it is empty
+//! or its webhook fails. A gateway that dies holds nothing for longer than [`CLAIM_MS_MAX`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::ids::{BucketId, PartitionId, RequestId};
+use annulus_common::map::{Bucket, ClusterMap, MapVersion};
+use annulus_common::notification::{Event, EventId};
+use annulus_common::protocol::metadata::{CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange};
+use annulus_common::protocol::outbox::WaitingOutbox;
+use annulus_common::telemetry::Metrics;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, warn};
+
+use super::message::message;
+use super::webhook::{POST_DEADLINE, Webhooks};
+use crate::client::{ClientError, ClusterClient};
+
+/// How often it is looked whether something waits that another process or a lifecycle rule has made.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is looked while no bucket has anybody told: what was left behind is dropped then.
+const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The pause between two looks, however much happens: what comes within it is found by one.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Outboxes that are delivered from at once: each has one page of events in memory and one post under way.
+const DELIVERIES_MAX: usize = 16;
+
+/// Pages that are delivered from an outbox before the others have their turn.
+const PAGES_MAX: usize = 16;
+
+/// How long after it was asked for an outbox counts as held here: a post that begins then ends before the claim does, also
+/// by another's clock that is a few seconds ahead.
+const HELD: Duration = Duration::from_millis(CLAIM_MS_MAX / 2);
+
+const _: () = assert!(HELD.as_millis() as u64 + (POST_DEADLINE.as_millis() as u64) < CLAIM_MS_MAX);
+
+/// Delivers events.
+pub struct EventDelivery {
+    deliverer: Arc<Deliverer>,
+}
+
+/// What each delivery works with.
+pub(super) struct Deliverer {
+    client: Arc<ClusterClient>,
+    webhooks: Arc<Webhooks>,
+    clock: SharedClock,
+    metrics: Arc<Metrics>,
+    region: String,
+    /// By what name this gateway holds outboxes.
+    holder: RequestId,
+}
+
+/// An outbox.
+type Place = (PartitionId, String);
+
+/// How a delivery ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ended {
+    /// There may be more to deliver.
+    GoesOn,
+    /// Its webhook fails, or another gateway holds it.
+    Rests,
+}
+
+/// How far a page was delivered.
+struct Delivered {
+    through: Option<EventId>,
+    ended: Ended,
+}
+
+impl EventDelivery {
+    pub(crate) fn new(
+        client: Arc<ClusterClient>,
+        webhooks: Arc<Webhooks>,
+        clock: SharedClock,
+        metrics: Arc<Metrics>,
+        region: String,
+    ) -> Self {
+        let holder = RequestId::generate(clock.now_ms());
+        Self { deliverer: Arc::new(Deliverer { client, webhooks, clock, metrics, region, holder }) }
+    }
+
+    /// Delivers until `stop`. What is under way then is broken off: it may be delivered again.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut looks = Looks::default();
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut running = JoinSet::new();
+        let mut busy: BTreeSet<Place> = BTreeSet::new();
+        loop {
+            tokio::select! {
+                () = &mut stop => return,
+                Some(ended) = running.join_next() => {
+                    let Ok((place, ended)) = ended else { continue };
+                    busy.remove(&place);
+                    if ended == Ended::Rests {
+                        continue;
+                    }
+                }
+                () = self.deliverer.client.told().notified() => {}
+                _ = ticks.tick() => {}
+            }
+            for place in self.deliverer.look(&mut looks).await {
+                if busy.len() < DELIVERIES_MAX && busy.insert(place.clone()) {
+                    let deliverer = Arc::clone(&self.deliverer);
+                    running.spawn(async move {
+                        let ended = deliverer.deliver(&place).await;
+                        (place, ended)
+                    });
+                }
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+}
+
+/// What is remembered between two looks.
+#[derive(Default)]
+struct Looks {
+    version: Option<MapVersion>,
+    /// The webhooks that buckets of that map name.
+    told: BTreeSet<String>,
+    last: Option<Duration>,
+}
+
+impl Looks {
+    /// Whether it is time. Most clusters tell nobody, and pay nothing for it.
+    fn are_due(&mut self, now: Duration) -> bool {
+        let is_due =
+            !self.told.is_empty() || self.last.is_none_or(|last| now.saturating_sub(last) >= IDLE_LOOK_INTERVAL);
+        if is_due {
+            self.last = Some(now);
+        }
+        is_due
+    }
+
+    /// Finds out which webhooks are named, and warns of those that begin to be and are not known here.
+    fn learn(&mut self, map: &ClusterMap, webhooks: &Webhooks) {
+        if self.version == Some(map.version) {
+            return;
+        }
+        let configured = map.buckets.values().filter_map(|bucket| bucket.config.notification.as_ref());
+        let told: BTreeSet<String> =
+            configured.flat_map(|told| told.rules.iter().map(|rule| rule.webhook.clone())).collect();
+        for webhook in told.difference(&self.told).filter(|webhook| !webhooks.has(webhook)) {
+            warn!(webhook, "buckets name a webhook that is not configured at this gateway");
+        }
+        (self.version, self.told) = (Some(map.version), told);
+    }
+}
+
+impl Deliverer {
+    /// The outboxes to deliver from.
+    async fn look(&self, looks: &mut Looks) -> Vec<Place> {
+        let map = self.client.watch().latest();
+        looks.learn(&map, &self.webhooks);
+        if !looks.are_due(self.clock.monotonic()) {
+            return Vec::new();
+        }
+        let waiting = self.client.waiting_outboxes(&map).await;
+        let pending: u64 = waiting.iter().map(|outbox| outbox.pending).sum();
+        self.metrics.events.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        let now_ms = self.clock.now_ms();
+        let is_free = |outbox: &WaitingOutbox| {
+            outbox.claim.is_none_or(|(holder, until_ms)| {
+                holder == self.holder || !(now_ms..=now_ms.saturating_add(CLAIM_MS_MAX)).contains(&until_ms)
+            })
+        };
+        // What nobody is told any more is dropped, which any gateway can do.
+        let can = |webhook: &str| match self.webhooks.has(webhook) {
+            true => !self.webhooks.rests(webhook),
+            false => !looks.told.contains(webhook),
+        };
+        let free = waiting.into_iter().filter(|outbox| is_free(outbox) && can(&outbox.webhook));
+        free.map(|outbox| (outbox.partition, outbox.webhook)).collect()
+    }
+
+    async fn deliver(&self, place: &Place) -> Ended {
+        self.deliver_pages(place).await.unwrap_or_else(|error| {
+            debug!(partition = place.0.0, webhook = place.1, %error, "an outbox cannot be delivered from");
+            Ended::Rests
+        })
+    }
+
+    async fn deliver_pages(&self, place: &Place) -> Result<Ended, ClientError> {
+        let (partition, webhook) = (place.0, place.1.as_str());
+        let mut held_since = self.clock.monotonic();
+        let claim = self.change(None, 0, true);
+        if !self.client.change_outbox(partition, webhook, claim).await? {
+            return Ok(Ended::Rests);
+        }
+        for turn in 1..=PAGES_MAX {
+            let page = self.client.outbox_page(partition, webhook).await?;
+            if page.dropped > 0 {
+                warn!(webhook, partition = partition.0, events = page.dropped, "events were dropped: too many waited");
+                self.metrics.events.dropped.inc_by(page.dropped);
+            }
+            let is_last = page.events.len() < EVENTS_PER_QUERY_MAX as usize;
+            let Delivered { through, ended } = self.deliver_page(webhook, page.events, held_since).await?;
+            let goes_on = ended == Ended::GoesOn && !is_last && turn < PAGES_MAX;
+            held_since = self.clock.monotonic();
+            let held =
+                self.client.change_outbox(partition, webhook, self.change(through, page.dropped, goes_on)).await?;
+            if !held {
+                return Ok(ended);
+            }
+        }
+        Ok(Ended::GoesOn)
+    }
+
+    fn change(&self, through: Option<EventId>, dropped: u64, holds: bool) -> OutboxChange {
+        let until_ms = holds.then(|| self.clock.now_ms() + CLAIM_MS_MAX);
+        OutboxChange { holder: self.holder, through, dropped, until_ms }
+    }
+
+    /// Posts one event after the other until one is not taken, or the outbox may soon be another's. What no bucket has told
+    /// any more is passed over.
+    async fn deliver_page(
+        &self,
+        webhook: &str,
+        events: Vec<(EventId, Event)>,
+        held_since: Duration,
+    ) -> Result<Delivered, ClientError> {
+        let map = self.client.map().await?;
+        let buckets: BTreeMap<BucketId, (&str, &Bucket)> =
+            map.buckets.iter().map(|(name, bucket)| (bucket.id, (name.as_str(), bucket))).collect();
+        let mut through = None;
+        for (id, event) in events {
+            let is_told = |bucket: &&(&str, &Bucket)| {
+                let notification = bucket.1.config.notification.as_ref();
+                notification.is_some_and(|notification| notification.tells(webhook, event.name, &event.key))
+            };
+            if let Some(bucket) = buckets.get(&event.bucket).filter(is_told) {
+                if self.clock.monotonic().saturating_sub(held_since) >= HELD {
+                    return Ok(Delivered { through, ended: Ended::GoesOn });
+                }
+                let message = message(id, &event, *bucket, &self.region);
+                if let Err(error) = self.webhooks.post(webhook, message).await {
+                    warn!(webhook, bucket = bucket.0, %error, "an event is not delivered yet");
+                    self.metrics.events.failed.inc();
+                    return Ok(Delivered { through, ended: Ended::Rests });
+                }
+                self.metrics.events.delivered.inc();
+            }
+            through = Some(id);
+        }
+        Ok(Delivered { through, ended: Ended::GoesOn })
+    }
+}

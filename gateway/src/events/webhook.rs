@@ -1,0 +1,170 @@
+//! Webhooks, posted to: one message a request, over connections that are kept. One that fails is left alone for a while,
+//! longer each time, so that it is not asked by every outbox that waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use annulus_common::clock::SharedClock;
+use annulus_common::config::Webhook;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use parking_lot::Mutex;
+
+/// How long a webhook may take to answer: far less than an outbox is held.
+pub(super) const POST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long one that has failed is left alone at first.
+const REST_MIN: Duration = Duration::from_secs(1);
+
+/// How long at most: when it is back, its events come that much later.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// An answer's body is read so far, that the connection can be used again; one with more is closed.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// The webhooks that the operator has named.
+pub(crate) struct Webhooks {
+    by_name: BTreeMap<String, Target>,
+    http: Client<HttpConnector, Full<Bytes>>,
+    clock: SharedClock,
+}
+
+struct Target {
+    uri: Uri,
+    authorization: Option<HeaderValue>,
+    rest: Mutex<Rest>,
+}
+
+/// How a webhook is left alone.
+#[derive(Clone, Copy, Default)]
+struct Rest {
+    until: Duration,
+    /// How long the last rest was; none since it has answered.
+    length: Option<Duration>,
+}
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PostError {
+    /// There is no webhook of that name here.
+    #[error("no webhook of that name is configured at this gateway")]
+    Unknown,
+    /// It did not answer.
+    #[error("no answer: {0}")]
+    Unanswered(String),
+    /// It did not answer with a success.
+    #[error("it answered {0}")]
+    Refused(StatusCode),
+}
+
+impl Webhooks {
+    /// The webhooks of a configuration.
+    pub(crate) fn new(webhooks: &[Webhook], clock: SharedClock) -> Arc<Self> {
+        let by_name = webhooks.iter().map(|webhook| (webhook.name.clone(), Target::of(webhook))).collect();
+        Arc::new(Self { by_name, http: Client::builder(TokioExecutor::new()).build_http(), clock })
+    }
+
+    /// Whether there is one of that name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Whether it has failed just now, and is left alone.
+    pub(super) fn rests(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|target| target.rest.lock().until > self.clock.monotonic())
+    }
+
+    /// Posts a message. It is taken when this says so, and may be taken when it does not.
+    pub(crate) async fn post(&self, name: &str, message: Bytes) -> Result<(), PostError> {
+        let target = self.by_name.get(name).ok_or(PostError::Unknown)?;
+        let began = self.clock.monotonic();
+        let posted = tokio::time::timeout(POST_DEADLINE, self.exchange(target, message)).await;
+        let posted = posted.unwrap_or_else(|_| Err(PostError::Unanswered(format!("nothing within {POST_DEADLINE:?}"))));
+        let (now, share) = (self.clock.monotonic(), rand::random_range(0.5..1.0));
+        let mut rest = target.rest.lock();
+        match &posted {
+            Ok(()) => *rest = Rest::default(),
+            // Who began before another failed learns nothing new.
+            Err(_) if began < rest.until => {}
+            Err(_) => *rest = rest.longer(now, share),
+        }
+        posted
+    }
+
+    /// Redirections are not followed: the operator has said where to.
+    async fn exchange(&self, target: &Target, message: Bytes) -> Result<(), PostError> {
+        let response = self.http.request(target.request(message)).await;
+        let response = response.map_err(|error| PostError::Unanswered(root_cause(&error)))?;
+        let status = response.status();
+        // What it says beside its status makes no difference.
+        let _ = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        if status.is_success() { Ok(()) } else { Err(PostError::Refused(status)) }
+    }
+}
+
+impl Target {
+    fn of(webhook: &Webhook) -> Self {
+        let uri = webhook.url.expose().parse().expect("the configuration takes only what is a URL");
+        let authorization = webhook.token.as_ref().map(|token| {
+            let value = HeaderValue::from_str(&format!("Bearer {}", token.expose()));
+            let mut value = value.expect("the configuration takes only what a header can hold");
+            value.set_sensitive(true);
+            value
+        });
+        Self { uri, authorization, rest: Mutex::default() }
+    }
+
+    fn request(&self, message: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(message));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("Annulus/", env!("CARGO_PKG_VERSION"))));
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        request
+    }
+}
+
+impl Rest {
+    /// Twice as long as before; by a share between a half and the whole of it, so that gateways do not come back together.
+    fn longer(self, now: Duration, share: f64) -> Self {
+        let length = self.length.map_or(REST_MIN, |length| (length * 2).min(REST_MAX));
+        Self { until: now + length.mul_f64(share), length: Some(length) }
+    }
+}
+
+/// hyper's own words hide what the operating system said, and neither says the URL.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{REST_MAX, Rest};
+
+    #[test]
+    fn rests_grow_to_a_bound() {
+        let (mut rest, mut now) = (Rest::default(), Duration::from_secs(5));
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            rest = rest.longer(now, 0.5);
+            assert_eq!(rest.until - now, Duration::from_secs(seconds) / 2);
+            assert!(rest.length.is_some_and(|length| length <= REST_MAX));
+            now = rest.until;
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A webhook of tests: it keeps what is posted to it, and answers what it is told to. It lives on a thread of its own, so
+//! that tests with runtimes of their own can share it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use crate::wait;
+
+/// A webhook that listens. It is gone when it is dropped.
+pub struct Receiver {
+    addr: SocketAddr,
+    state: Arc<State>,
+    /// `None` only while it is being dropped.
+    runtime: Option<Runtime>,
+}
+
+/// Something that was posted.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// The path and its query.
+    pub target: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Value,
+    /// What was answered.
+    pub status: u16,
+}
+
+struct State {
+    status: AtomicU16,
+    posts: Mutex<Vec<Post>>,
+}
+
+impl Receiver {
+    /// Listens at a port that is free, and takes what comes.
+    pub fn start() -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// Listens there.
+    pub fn start_at(addr: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a thread can be started");
+        let state = Arc::new(State { status: AtomicU16::new(200), posts: Mutex::default() });
+        let listener = std::net::TcpListener::bind(addr).expect("the port is free");
+        listener.set_nonblocking(true).expect("a listener can be");
+        let addr = listener.local_addr().expect("a listener has an address");
+        let serving = Arc::clone(&state);
+        runtime.spawn(async move { serve(TcpListener::from_std(listener).expect("a listener"), serving).await });
+        Self { addr, state, runtime: Some(runtime) }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its URL with that path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// Answers this from now on.
+    pub fn answer(&self, status: u16) {
+        self.state.status.store(status, Ordering::SeqCst);
+    }
+
+    /// All that was posted so far, what was refused too.
+    pub fn posts(&self) -> Vec<Post> {
+        self.state.posts.lock().expect("nobody panics with it").clone()
+    }
+
+    /// The records of a bucket that were taken so far, in the order of their coming.
+    pub fn records(&self, bucket: &str) -> Vec<Value> {
+        let taken = self.posts().into_iter().filter(|post| (200..300).contains(&post.status));
+        let records = taken.flat_map(|post| post.body["Records"].as_array().cloned().unwrap_or_default());
+        records.filter(|record| record["s3"]["bucket"]["name"] == bucket.trim_start_matches('/')).collect()
+    }
+
+    /// Waits until so many records of a bucket were taken, and returns them.
+    pub async fn until(&self, bucket: &str, count: usize) -> Vec<Value> {
+        wait::until(&format!("{count} events of {bucket} are told"), async || {
+            Some(self.records(bucket)).filter(|records| records.len() >= count)
+        })
+        .await
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting for its tasks would block, which a test's own runtime does not allow.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, state: Arc<State>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            let take = service_fn(move |request| take(Arc::clone(&state), request));
+            // A client that leaves amid a request is no matter.
+            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), take).await;
+        });
+    }
+}
+
+async fn take(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let status = state.status.load(Ordering::SeqCst);
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let target = head.uri.to_string();
+    let post = Post { target, headers: head.headers, body, status };
+    state.posts.lock().expect("nobody panics with it").push(post);
+    let mut response = Response::new(Full::new(Bytes::from_static(b"noted")));
+    *response.status_mut() = StatusCode::from_u16(status).expect("a test's status is one");
+    Ok(response)
+}

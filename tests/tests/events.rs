@@ -1,0 +1,66 @@
+//! Events of real processes: what was acknowledged is told, whoever is killed, and to whom is shown nowhere.
+
+use annulus_tests::processes::Processes;
+use annulus_tests::wait;
+use annulus_tests::webhook::Receiver;
+
+const RULES: &str = "<NotificationConfiguration><QueueConfiguration><Queue>arn:aws:sqs:us-east-1:123456789012:orders</Queue>\
+                     <Event>s3:ObjectCreated:*</Event></QueueConfiguration></NotificationConfiguration>";
+
+/// Puts of one key each, and of all keys together.
+const ROUNDS: usize = 30;
+const KEYS: usize = 3;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn servers_that_are_killed_lose_no_event() {
+    let receiver = Receiver::start();
+    let webhooks = format!("orders={}", receiver.url("/hook?secret=of-the-url"));
+    let settings = [("ANNULUS_WEBHOOKS", webhooks.as_str()), ("ANNULUS_WEBHOOK_TOKENS", "orders=of-the-token")];
+    let mut processes = Processes::start_with(3, 3, &settings).await;
+    let s3 = processes.s3(0);
+    s3.put("/orders").ok().await;
+    s3.put("/orders?notification").body(RULES).ok().await;
+    let token = &receiver.posts()[0].headers["authorization"];
+    assert_eq!(token, "Bearer of-the-token");
+    receiver.answer(503);
+    for number in 0..ROUNDS {
+        for key in 0..KEYS {
+            s3.put(&format!("/orders/{key}")).body(format!("{number}")).ok().await;
+        }
+    }
+    wait::until("it was tried", async || receiver.posts().iter().any(|post| post.status == 503).then_some(())).await;
+    processes.kill_all();
+    processes.start_all();
+    processes.until_all_ready().await;
+    receiver.answer(200);
+    // And once more amid the delivery.
+    receiver.until("orders", 5).await;
+    processes.server(1).kill();
+    processes.server(1).start();
+    let all_are_told = async || {
+        let records = receiver.records("orders");
+        let object = |record: &serde_json::Value| {
+            let object = &record["s3"]["object"];
+            (object["key"].as_str().map(str::to_owned), object["sequencer"].as_str().map(str::to_owned))
+        };
+        let mut events: Vec<_> = records.iter().map(object).collect();
+        let in_order = events.clone();
+        events.sort_unstable();
+        events.dedup();
+        (events.len() == ROUNDS * KEYS).then_some(in_order)
+    };
+    let told = wait::until("every put is told", all_are_told).await;
+    for key in 0..KEYS {
+        let name = Some(key.to_string());
+        let mut seen: Vec<_> = told.iter().filter(|(key, _)| *key == name).map(|(_, sequencer)| sequencer).collect();
+        let last = seen.last().cloned();
+        seen.dedup();
+        // What comes again begins anew with an event that came before, and goes on in the order.
+        let greatest = seen.iter().max().cloned();
+        assert_eq!(last, greatest, "key {key} ends with its last put: {seen:?}");
+    }
+    for log in processes.logs() {
+        assert!(!log.contains("of-the-url") && !log.contains("of-the-token"), "{log}");
+    }
+}
