@@ -1,6 +1,7 @@
 //! Leaders go home: after a failover the survivors lead everything; this gives groups back to the first replica of their
 //! placement, slowly, so that the load spreads again. It moves leaderships alone, never replicas.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use annulus_common::ids::{GroupId, NodeId, PartitionId};
@@ -13,19 +14,38 @@ use crate::raft::{GroupStatus, RaftNode, Role};
 /// The pause between two transfers of one node: each stops its group for about 2 ms, and a node that has just come up gets time.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Rounds that a group is led here before it goes home. A node that has just handed its groups over, or died, still counts as
+/// active for as long as an election takes (3 s): a group that was offered back to it would stand still for that long.
+const ROUNDS_LED_MIN: u32 = 5;
+
 /// Entries that the preferred leader may lack: it must catch up before it can take over, while the group stands still.
 const LAG_MAX: u64 = 64;
 
 /// Gives leaderships back for as long as it is polled.
 pub async fn run(raft: &RaftNode, map: &MapWatch, node: NodeId) {
+    let mut tenures = Tenures::default();
     loop {
         tokio::time::sleep(PAUSE).await;
         let groups = raft.groups().into_iter().filter_map(|group| Some((group, raft.status(group)?)));
-        let Some((group, to)) = plan(&map.latest(), node, groups) else { continue };
+        let Some((group, to)) = plan(&map.latest(), node, tenures.settled(groups).into_iter()) else { continue };
         match raft.transfer_leader(group, to).await {
             Ok(()) => info!(group = group.0, to = to.0, "leadership handed to the preferred leader"),
             Err(error) => debug!(group = group.0, to = to.0, %error, "leadership not handed over"),
         }
+    }
+}
+
+/// For how many rounds this node has led each group.
+#[derive(Default)]
+struct Tenures(BTreeMap<GroupId, u32>);
+
+impl Tenures {
+    /// Counts a round, and returns the groups that have been led here for long enough.
+    fn settled(&mut self, groups: impl Iterator<Item = (GroupId, GroupStatus)>) -> Vec<(GroupId, GroupStatus)> {
+        let led: Vec<_> = groups.filter(|(_, status)| status.role == Role::Leader).collect();
+        let rounds = |group: &GroupId| self.0.get(group).map_or(1, |rounds| rounds.saturating_add(1));
+        self.0 = led.iter().map(|(group, _)| (*group, rounds(group))).collect();
+        led.into_iter().filter(|(group, _)| self.0[group] >= ROUNDS_LED_MIN).collect()
     }
 }
 
@@ -63,7 +83,7 @@ mod tests {
     use annulus_common::map::ClusterMap;
 
     use super::super::testing::map_of;
-    use super::{LAG_MAX, plan};
+    use super::{LAG_MAX, ROUNDS_LED_MIN, Tenures, plan};
     use crate::raft::{GroupStatus, PeerProgress, Role};
 
     const ME: NodeId = NodeId(1);
@@ -116,5 +136,18 @@ mod tests {
             spoil(&mut status);
             assert_eq!(planned(status.clone()), None, "{status:?}");
         }
+    }
+
+    #[test]
+    fn a_group_that_came_a_moment_ago_stays() {
+        let follows = GroupStatus { role: Role::Follower, ..led() };
+        let mut tenures = Tenures::default();
+        let mut round = |status: GroupStatus| tenures.settled([(GroupId(1), status)].into_iter()).len();
+        for _ in 1..ROUNDS_LED_MIN {
+            assert_eq!(round(led()), 0);
+        }
+        assert_eq!([round(led()), round(led())], [1, 1]);
+        // Who loses it begins anew.
+        assert_eq!([round(follows), round(led())], [0, 0]);
     }
 }
