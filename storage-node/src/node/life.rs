@@ -135,14 +135,36 @@ impl Shared {
 
     /// Starts everything that a member has, and keeps up with the map.
     async fn serve(self: &Arc<Self>, parts: Parts, membership: Membership) -> Result<(), StartError> {
+        let (me, transport) = (parts.me.clone(), Arc::clone(&parts.transport));
+        let server = Arc::new(self.open_server(parts, &membership)?);
+        self.resume_groups(&server, &membership).await?;
+        self.enter(Stage::Member(Arc::clone(&server)));
+        let (node, groups) = (server.node, server.raft.groups().len());
+        info!(node = node.0, name = me.name, addr = me.addr, groups, "node started");
+        let lifecycle = LifecycleWorker::start(self.lifecycle_seams(&server));
+        let repair = Repair::start(self.repair_seams(&server, Arc::clone(&transport)));
+        let asking = Arc::new(Asking::new(transport));
+        tokio::select! {
+            kept = self.keep_up(&server, membership, &asking) => match kept? {
+                End::Removed => {
+                    drop(lifecycle);
+                    self.leave(node, &server, repair).await;
+                }
+            },
+            () = self.take_part(&server, &me, &asking) => {}
+        }
+        Ok(())
+    }
+
+    /// What answers requests, over what lies on the disk. No group runs yet.
+    fn open_server(self: &Arc<Self>, parts: Parts, membership: &Membership) -> Result<Server, StartError> {
         let Parts { me, kv, chunks, damage, transport } = parts;
-        let (node, instance) = (membership.node, me.instance);
-        let seeds = self.config.formation.seeds.clone();
-        let contacts = membership.contacts.clone();
-        let map = MapWatch::resume(contacts, seeds, instance, Arc::clone(&transport), Arc::clone(&self.clock));
+        let node = membership.node;
+        let (contacts, seeds) = (membership.contacts.clone(), self.config.formation.seeds.clone());
+        let map = MapWatch::resume(contacts, seeds, me.instance, Arc::clone(&transport), Arc::clone(&self.clock));
         let raft = self.start_raft(node, &kv, &transport, &map)?;
         let hints = HintStore::open(Arc::clone(&kv), Arc::clone(&self.clock))?;
-        let server = Arc::new(Server {
+        Ok(Server {
             node,
             formation: membership.formation.clone(),
             kv,
@@ -156,41 +178,27 @@ impl Shared {
             register: Arc::default(),
             clock: Arc::clone(&self.clock),
             readers: Server::new_readers(),
-        });
-        self.resume_groups(&server, &membership).await?;
-        self.enter(Stage::Member(Arc::clone(&server)));
-        info!(node = node.0, name = me.name, addr = me.addr, groups = server.raft.groups().len(), "node started");
-        let lifecycle = LifecycleWorker::start(self.lifecycle_seams(&server));
-        let repair = Repair::start(self.repair_seams(&server, Arc::clone(&transport)));
-        let asking = Arc::new(Asking::new(transport));
+        })
+    }
+
+    /// The node's part in what the cluster does, beside answering: for as long as it is polled.
+    async fn take_part(&self, server: &Arc<Server>, me: &NodeProfile, asking: &Arc<Asking>) {
+        let (node, map) = (server.node, &server.map);
         let conductor = Conductor {
             node,
             raft: server.raft.clone(),
-            map: server.map.clone(),
+            map: map.clone(),
             register: Arc::clone(&server.register),
-            asking: Arc::clone(&asking),
+            asking: Arc::clone(asking),
             clock: Arc::clone(&self.clock),
         };
-        let (map, dead_after) = (&server.map, self.config.dead_after);
-        let others = async {
-            join4(
-                keep_registered(map, node, &me, &self.clock),
-                balance::run(&server.raft, map, node),
-                conductor.run(),
-                silence::run(|| server.map_service.load_full(), map, &self.clock, dead_after),
-            )
-            .await
-        };
-        tokio::select! {
-            kept = self.keep_up(&server, membership, &asking) => match kept? {
-                End::Removed => {
-                    drop(lifecycle);
-                    self.leave(node, &server, repair).await;
-                }
-            },
-            _ = others => {}
-        }
-        Ok(())
+        join4(
+            keep_registered(map, node, me, &self.clock),
+            balance::run(&server.raft, map, node),
+            conductor.run(),
+            silence::run(|| server.map_service.load_full(), map, &self.clock, self.config.dead_after),
+        )
+        .await;
     }
 
     /// What the node held is of no use any more. It goes on saying so, rather than ending and being started again.
