@@ -3,7 +3,7 @@
 //!
 //! One question per node brings the digests of all partitions in common; equal ones are done. Where they differ, the part of
 //! the ring is cut until it is small enough to list, and what the list has and this node has not is fetched. Partitions with
-//! the fewest good copies come first. A turn is repeated from its beginning after a minute, so that the order stays right.
+//! the fewest good copies come first, and of each page the chunks that one node alone has. A turn is repeated from its beginning after a minute, so that the order stays right.
 //!
 //! What is deleted does not come back: only what its owner still refers to is fetched. An exception is a partition that
 //! moves, where what is being uploaded right now is taken along too, and an owner that does not answer: then a chunk too many
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use annulus_common::chunk::Digest;
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{Epoch, NodeId, PartitionId};
+use annulus_common::ids::{ChunkId, Epoch, NodeId, PartitionId};
 use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::protocol::{CHUNKS_PER_REQUEST_MAX, ListedChunk};
@@ -30,6 +30,7 @@ use super::fetch::{CHUNKS_AT_ONCE, FetchError, Fetcher};
 use super::owners::{OwnedPart, Owners};
 use super::peers::{PeerError, Peers};
 use super::redundancy::{Lacking, Redundancy, partitions_of};
+use super::throttle::Urgency;
 use super::{Fatal, Next, RepairSeams, Tools, Worker, end_if_corrupt};
 use crate::chunk::{ChunkError, ChunkStore};
 
@@ -266,7 +267,8 @@ impl Comparison {
             after = Some(last.id);
             let missing = self.missing(&page, &mut lacking).await?;
             let wanted = self.wanted(map, partition, missing).await;
-            lacking.merge(self.fetch_all(map, other, wanted).await?);
+            let urgent = self.by_urgency(map, partition, other, wanted).await;
+            lacking.merge(self.fetch_all(map, other, urgent).await?);
         }
     }
 
@@ -298,17 +300,36 @@ impl Comparison {
         missing.into_iter().filter(|chunk| referenced.get(&chunk.id.part) != Some(&false)).collect()
     }
 
+    /// Puts those first of which `other` has the only copy, although somebody else should have one. Who does not answer has
+    /// none, as far as anybody can tell.
+    async fn by_urgency(
+        &self,
+        map: &ClusterMap,
+        partition: PartitionId,
+        other: NodeId,
+        wanted: Vec<ListedChunk>,
+    ) -> Vec<(Urgency, ListedChunk)> {
+        let should_have: Vec<NodeId> = map.complete_holders(partition).filter(|node| *node != other).collect();
+        if should_have.is_empty() || wanted.is_empty() {
+            return wanted.into_iter().map(|chunk| (Urgency::Usual, chunk)).collect();
+        }
+        let ids: Vec<ChunkId> = wanted.iter().map(|chunk| chunk.id).collect();
+        let asked = should_have.into_iter().filter(|node| *node != self.me);
+        let answers = join_all(asked.map(|node| self.peers.has_chunks(map, node, &ids))).await;
+        by_copies(wanted, &answers.into_iter().flatten().collect::<Vec<_>>())
+    }
+
     /// Fetches chunks, a few at a time. Returns those that nobody could give.
     async fn fetch_all(
         &self,
         map: &ClusterMap,
         other: NodeId,
-        wanted: Vec<ListedChunk>,
+        wanted: Vec<(Urgency, ListedChunk)>,
     ) -> Result<Lacking, Interruption> {
         let fetched = wanted.len();
-        let fetches = wanted
-            .into_iter()
-            .map(|chunk| async move { (chunk, self.fetcher.bring(map, chunk.id, chunk.length, Some(other)).await) });
+        let fetches = wanted.into_iter().map(|(urgency, chunk)| async move {
+            (chunk, self.fetcher.bring(map, chunk.id, chunk.length, Some(other), urgency).await)
+        });
         let mut fetches = stream::iter(fetches).buffer_unordered(CHUNKS_AT_ONCE);
         let mut lacking = Lacking::NOTHING;
         while let Some((chunk, outcome)) = fetches.next().await {
@@ -364,6 +385,18 @@ impl Survey {
     }
 }
 
+/// The chunks that none of these others has, as the last copies that they are, before those that one has.
+fn by_copies(chunks: Vec<ListedChunk>, others: &[Vec<bool>]) -> Vec<(Urgency, ListedChunk)> {
+    let urgency = |place: usize| match others.iter().any(|has| has[place]) {
+        true => Urgency::Usual,
+        false => Urgency::LastCopy,
+    };
+    let judged = chunks.into_iter().enumerate().map(|(place, chunk)| (urgency(place), chunk));
+    let (mut last, rest): (Vec<_>, Vec<_>) = judged.partition(|(urgency, _)| *urgency == Urgency::LastCopy);
+    last.extend(rest);
+    last
+}
+
 /// The other holders of a node's partitions, each with the partitions in common.
 fn shared_with(map: &ClusterMap, me: NodeId) -> BTreeMap<NodeId, Vec<PartitionId>> {
     let mut shared: BTreeMap<NodeId, Vec<PartitionId>> = BTreeMap::new();
@@ -401,8 +434,8 @@ mod tests {
     use annulus_common::ids::{NodeId, PartitionId};
     use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
-    use super::super::tests::{leaving, map_of};
-    use super::{Difference, Survey, cut, shared_with};
+    use super::super::tests::{OWNER, chunk_of, leaving, map_of};
+    use super::{Difference, ListedChunk, Survey, Urgency, by_copies, cut, shared_with};
 
     fn digest(chunks: u64) -> Digest {
         Digest { chunks, bytes: chunks * 10, sum: chunks }
@@ -440,6 +473,21 @@ mod tests {
         // Of 1 there is one good copy, of the others two; 2 lacks more than 0.
         assert_eq!(differences.iter().map(|at| at.partition.0).collect::<Vec<_>>(), [1, 2, 0]);
         assert_eq!(differences[1].estimate().chunks, 8);
+    }
+
+    #[test]
+    fn what_nobody_else_has_comes_first_and_is_urgent() {
+        let map = map_of(3, &[&[1, 2, 3], &[1, 2, 3], &[1, 2, 3]]);
+        let chunks: Vec<ListedChunk> =
+            (0..3).map(|at| ListedChunk { id: chunk_of(&map, at), owner: OWNER, length: 1, sum: 0 }).collect();
+        let order = |others: &[Vec<bool>]| -> Vec<(Urgency, u32)> {
+            let ordered = by_copies(chunks.clone(), others).into_iter();
+            ordered.map(|(urgency, chunk)| (urgency, map.partition_of_chunk(chunk.id).0)).collect()
+        };
+        let (usual, last) = (Urgency::Usual, Urgency::LastCopy);
+        assert_eq!(order(&[vec![true, false, true]]), [(last, 1), (usual, 0), (usual, 2)]);
+        assert_eq!(order(&[vec![true, false, false], vec![false, true, false]]), [(last, 2), (usual, 0), (usual, 1)]);
+        assert_eq!(order(&[]), [(last, 0), (last, 1), (last, 2)], "who does not answer has nothing");
     }
 
     proptest! {

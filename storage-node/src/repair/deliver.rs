@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use super::fetch::{CHUNKS_AT_ONCE, FetchError, Fetcher};
 use super::hints::HintStore;
 use super::peers::{Copy, PeerError, Peers};
-use super::throttle::{BackOff, Throttle};
+use super::throttle::{BackOff, Throttle, Urgency};
 use super::{Next, REFRESH_PATIENCE, RepairSeams, Tools, Worker};
 use crate::chunk::{ChunkError, ChunkStore};
 use crate::kv::KvError;
@@ -214,7 +214,7 @@ impl Delivery {
                 return Sent::Kept;
             }
         };
-        self.throttle.take(copy.data.len() as u64).await;
+        self.throttle.take(copy.data.len() as u64, Urgency::Usual).await;
         match self.peers.put_chunk(map, node, chunk, copy).await {
             Ok(()) => Sent::Stored,
             Err(PeerError::Refused(refusal @ (Refusal::Mismatch | Refusal::Invalid(_)))) => {

@@ -11,7 +11,7 @@ use annulus_common::placement::stand_ins;
 use annulus_common::protocol::Refusal;
 
 use super::peers::{Copy, PeerError, Peers};
-use super::throttle::Throttle;
+use super::throttle::{Throttle, Urgency};
 use crate::chunk::{ChunkError, ChunkStore};
 
 /// Chunks that are on their way at once: enough to keep a link busy, and 16 MiB of memory.
@@ -87,7 +87,7 @@ impl Fetcher {
     /// A good copy of a chunk whose size is not known yet: what it took is waited for afterwards.
     pub(super) async fn paid_copy(&self, map: &ClusterMap, id: ChunkId) -> Result<Copy, FetchError> {
         let copy = self.copy(map, id, None).await?;
-        self.throttle.take(copy.data.len() as u64).await;
+        self.throttle.take(copy.data.len() as u64, Urgency::Usual).await;
         Ok(copy)
     }
 
@@ -98,8 +98,9 @@ impl Fetcher {
         id: ChunkId,
         bytes: u32,
         first: Option<NodeId>,
+        urgency: Urgency,
     ) -> Result<(), FetchError> {
-        self.throttle.take(bytes.into()).await;
+        self.throttle.take(bytes.into(), urgency).await;
         let Copy { owner, piece_crcs, data } = self.copy(map, id, first).await?;
         Ok(self.chunks.put(id, owner, piece_crcs, data).await?)
     }

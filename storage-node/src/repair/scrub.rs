@@ -244,10 +244,16 @@ fn storage(error: ChunkError) -> KvError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
-    use super::{BYTES_PER_SECOND_MIN, Pass, Place, rate};
+    use super::{BYTES_PER_SECOND_MIN, KEY, Pass, Place, rate};
+
+    /// The record of a first pass that has read half of the ring.
+    pub(in super::super) fn half_way(began_ms: u64) -> (&'static [u8], Vec<u8>) {
+        let pass = Pass { began_ms, completed_ms: None, place: Place::Chunks { from: 1 << 63 } };
+        (KEY, pass.encode())
+    }
 
     #[test]
     fn a_pass_takes_most_of_the_interval_where_there_is_much_to_read() {

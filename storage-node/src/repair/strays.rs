@@ -23,7 +23,7 @@ use super::fetch::CHUNKS_AT_ONCE;
 use super::owners::{OwnedPart, Owners};
 use super::peers::{Copy, PeerError, Peers};
 use super::redundancy::Redundancy;
-use super::throttle::Throttle;
+use super::throttle::{Throttle, Urgency};
 use super::{Next, REFRESH_PATIENCE, RepairSeams, Tools, Worker};
 use crate::chunk::{ChunkError, ChunkInfo, ChunkStore};
 
@@ -216,7 +216,7 @@ impl Strays {
             }
         };
         for node in able {
-            self.throttle.take(copy.data.len() as u64).await;
+            self.throttle.take(copy.data.len() as u64, Urgency::Usual).await;
             if let Err(error) = self.peers.put_chunk(map, node, chunk, copy.clone()).await {
                 tracing::debug!(?chunk, node = node.0, %error, "a stray is not taken now");
                 pushed = Pushed { everywhere: false, failed: Some(node), ..pushed };

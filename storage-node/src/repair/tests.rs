@@ -32,13 +32,13 @@ use crate::chunk::files::{ExtentFiles, PAGE_BYTES};
 use crate::cluster::formation::FormationSettings;
 use crate::kv::identity::NodeIdentity;
 use crate::kv::memory::MemoryKv;
-use crate::kv::{KvRead, Table};
+use crate::kv::{Batch, Durability, Kv, KvRead, Table};
 use crate::node::{NodeConfig, NodeData, StorageNode};
 
 /// Longer than everything here takes, elections included.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const OWNER: ChunkOwner = ChunkOwner { bucket: BucketId(1), shard: ShardId(1) };
+pub(super) const OWNER: ChunkOwner = ChunkOwner { bucket: BucketId(1), shard: ShardId(1) };
 
 /// A map of nodes `1..=nodes` with this placement.
 pub(super) fn map_of(nodes: u64, placement: &[&[u64]]) -> ClusterMap {
@@ -417,6 +417,11 @@ async fn what_a_node_is_owed_arrives_when_it_is_back_and_is_forgotten_only_then(
     let hint = Request::AddHints { node: late, chunks: vec![gone] };
     assert_eq!(site.ask(keeper, &hint, Bytes::new()).await, Ok(Response::Done));
     assert_eq!(site.hints(keeper).await, [(late, 4)]);
+    // Who owes it remembers it over a restart.
+    let keepers = site.place(keeper);
+    site.stop(keepers).await;
+    site.resume(keepers).await;
+    assert_eq!(site.hints(keeper).await, [(late, 4)]);
     site.start(place);
     soon(site.machines[place].node.as_ref().unwrap().ready()).await;
     until(async || {
@@ -466,6 +471,28 @@ async fn the_scrub_finds_what_rotted_and_nobody_reads() {
     let get = Request::GetChunk { id: ChunkId { part: part.id, index: 0 }, from: 0, to: 10 };
     assert!(site.ask(node, &get, Bytes::new()).await.is_ok());
     assert_eq!(site.repair(node).await.damaged, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scrub_goes_on_after_a_restart_where_it_was() {
+    let mut site = Site::form(3).await;
+    let map = site.map();
+    let node = NodeId(2);
+    // The first chunk lies before the place where the scrub was, and rots.
+    for partition in [0, map.partitions() - 1] {
+        site.put_part(&small_part(&map, partition)).await;
+    }
+    let place = site.place(node);
+    site.stop(place).await;
+    let (key, half_way) = super::scrub::tests::half_way(site.clock.now_ms());
+    let mut batch = Batch::default();
+    batch.put(Table::System, key, half_way);
+    site.machines[place].meta.write(batch, Durability::Synced).unwrap();
+    rot(&site.machines[place].extents);
+    site.resume(place).await;
+    until(async || site.repair(node).await.scrub_completed_ms.is_some()).await;
+    let repair = site.repair(node).await;
+    assert_eq!((repair.damaged, repair.mended), (0, 0), "what had been read was read again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

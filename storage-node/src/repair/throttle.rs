@@ -23,6 +23,16 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 /// How often it is looked at how requests are doing.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How much it matters that something is moved soon.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Urgency {
+    /// It gives way to clients, down to a sixteenth of the bandwidth.
+    Usual,
+    /// The only copy there is: the next failure would lose it. It has the whole bandwidth that operators allow, however long
+    /// clients wait, and does not stand in line behind what is usual.
+    LastCopy,
+}
+
 /// The bytes that this node moves, whichever worker moves them.
 pub(super) struct Throttle {
     clock: SharedClock,
@@ -30,26 +40,28 @@ pub(super) struct Throttle {
 }
 
 struct State {
+    /// What everything has to wait for.
     pacer: Pacer,
+    /// What last copies wait for: each other.
+    last_copies: Pacer,
     share: Share,
     moved: Moved,
 }
 
 impl Throttle {
     pub(super) fn new(bytes_per_second: u64, clock: SharedClock) -> Arc<Self> {
-        let (pacer, share, moved) = (Pacer::new(bytes_per_second), Share::default(), Moved::default());
-        Arc::new(Self { clock, state: Mutex::new(State { pacer, share, moved }) })
+        let state = State {
+            pacer: Pacer::new(bytes_per_second),
+            last_copies: Pacer::new(bytes_per_second),
+            share: Share::default(),
+            moved: Moved::default(),
+        };
+        Arc::new(Self { clock, state: Mutex::new(state) })
     }
 
     /// Returns when so many bytes may be moved.
-    pub(super) async fn take(&self, bytes: u64) {
-        let wait = {
-            let now = self.clock.monotonic();
-            let mut state = self.state.lock();
-            state.moved.add(now, bytes);
-            let weighed = state.share.weigh(bytes);
-            state.pacer.take(now, weighed)
-        };
+    pub(super) async fn take(&self, bytes: u64, urgency: Urgency) {
+        let wait = self.state.lock().take(self.clock.monotonic(), bytes, urgency);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -60,6 +72,20 @@ impl Throttle {
         let now = self.clock.monotonic();
         let mut state = self.state.lock();
         (state.moved.total, state.moved.per_second(now))
+    }
+}
+
+impl State {
+    fn take(&mut self, now: Duration, bytes: u64, urgency: Urgency) -> Duration {
+        self.moved.add(now, bytes);
+        match urgency {
+            Urgency::Usual => self.pacer.take(now, self.share.weigh(bytes)),
+            Urgency::LastCopy => {
+                // What is usual waits for it, so that both together keep to the bandwidth.
+                self.pacer.take(now, bytes);
+                self.last_copies.take(now, bytes)
+            }
+        }
     }
 }
 
@@ -177,9 +203,10 @@ impl BackOff {
 mod tests {
     use std::time::Duration;
 
+    use annulus_common::clock::ManualClock;
     use annulus_common::ids::NodeId;
 
-    use super::{BackOff, Moved, Pacer};
+    use super::{BackOff, Foreground, Moved, Pacer, Throttle, Urgency};
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -222,5 +249,21 @@ mod tests {
         back_off.succeeded(node);
         assert!(back_off.is_due(node, now));
         assert!(back_off.is_due(NodeId(4), now));
+    }
+
+    #[test]
+    fn a_last_copy_does_not_give_way_to_clients_and_the_rest_waits_for_it() {
+        let throttle = Throttle::new(1_000, ManualClock::at(ms(0)));
+        let mut state = throttle.state.lock();
+        let foreground = Foreground::default();
+        for _ in 0..4 {
+            foreground.took(0, Duration::from_secs(9));
+            state.share.second(&foreground, true);
+        }
+        assert_eq!(state.take(ms(0), 100, Urgency::Usual), ms(0));
+        assert_eq!(state.take(ms(0), 100, Urgency::Usual), ms(1_600), "clients wait: a sixteenth");
+        assert_eq!(state.take(ms(0), 100, Urgency::LastCopy), ms(0));
+        assert_eq!(state.take(ms(0), 100, Urgency::LastCopy), ms(100), "the whole bandwidth, and no more");
+        assert_eq!(state.take(ms(0), 100, Urgency::Usual), ms(3_400));
     }
 }
