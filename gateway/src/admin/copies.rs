@@ -95,30 +95,17 @@ fn oldest_scrub<'a>(repairs: impl Iterator<Item = &'a RepairStatus>) -> Option<u
 mod tests {
     use annulus_common::ids::NodeId;
     use annulus_common::map::ClusterMap;
-    use annulus_common::protocol::NodeStatus;
     use annulus_common::protocol::repair::PartitionCopy;
 
     use super::super::model::{CopiesReport, PartitionReport, ZoneRisk};
-    use super::super::status::tests::complete_copies;
+    use super::super::status::tests::answers;
     use super::{Answers, report};
     use crate::client::testing::map_of;
 
     /// Every node answers and has complete copies.
     fn complete(map: &ClusterMap) -> Answers {
-        let status = |node: NodeId| NodeStatus {
-            node,
-            software: String::new(),
-            uptime_seconds: 1,
-            groups: Vec::new(),
-            chunks: 0,
-            chunk_bytes: 0,
-            disk_bytes: 0,
-            disk_free_bytes: 0,
-            hints: Vec::new(),
-            corrupt_reads: 0,
-            repair: complete_copies(map, node),
-        };
-        map.nodes.keys().map(|node| (*node, Some(status(*node)))).collect()
+        let all: Vec<u64> = map.nodes.keys().map(|node| node.0).collect();
+        answers(map, &all)
     }
 
     /// Groups whose members are all in sync.

@@ -250,8 +250,12 @@ fn costs(map: &ClusterMap, next: &ClusterMap, step: &LayoutStep) -> Vec<String> 
         ));
     }
     if next.replication_factor < map.replication_factor {
-        let tolerated = (next.replication_factor - 1) / 2;
-        costs.push(format!("from then on {tolerated} nodes may fail at the same time without an interruption"));
+        let tolerated = match (next.replication_factor - 1) / 2 {
+            0 => "no node may fail".to_owned(),
+            1 => "one node may fail".to_owned(),
+            nodes => format!("{nodes} nodes may fail at the same time"),
+        };
+        costs.push(format!("from then on {tolerated} without an interruption"));
     }
     costs
 }
@@ -310,6 +314,18 @@ mod tests {
         assert!(report.costs.iter().any(|cost| cost.contains("is lost")), "{:?}", report.costs);
         assert!(report.costs.iter().any(|cost| cost.contains("only 2 of 3 replicas")), "{:?}", report.costs);
         assert_eq!(report.partitions_unknown, map.partitions());
+    }
+
+    #[test]
+    fn fewer_replicas_say_what_they_cost() {
+        let map = map_of(5, 5);
+        let costs = |factor| {
+            let change = map.plan(&LayoutStep::SetReplication(factor)).unwrap();
+            summarize(&map, &change, &usage(0)).unwrap().costs
+        };
+        assert_eq!(costs(1), ["from then on no node may fail without an interruption"]);
+        assert_eq!(costs(3), ["from then on one node may fail without an interruption"]);
+        assert!(costs(5).is_empty());
     }
 
     #[test]

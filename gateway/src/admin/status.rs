@@ -214,7 +214,7 @@ pub(super) mod tests {
     use crate::client::testing::map_of;
 
     /// A node that has compared all that it should have, and lacks nothing.
-    pub(crate) fn complete_copies(map: &ClusterMap, node: NodeId) -> RepairStatus {
+    fn complete_copies(map: &ClusterMap, node: NodeId) -> RepairStatus {
         let copy = |partition| PartitionCopy {
             partition,
             verified: true,
@@ -226,8 +226,8 @@ pub(super) mod tests {
         RepairStatus { partitions: held.map(copy).collect(), ..RepairStatus::default() }
     }
 
-    /// Each of these nodes answers; the first of them leads every group, in which all nodes of the placement vote.
-    fn answers(map: &ClusterMap, up: &[u64]) -> Answers {
+    /// Each of these nodes answers, with complete copies; the first of them leads every group, in which all nodes of the placement vote.
+    pub(crate) fn answers(map: &ClusterMap, up: &[u64]) -> Answers {
         let group = |node: u64, group: GroupId| {
             let voters = group.partition().map_or(&map.map_voters[..], |partition| map.replicas(partition)).to_vec();
             let leader = voters.iter().copied().find(|voter| up.contains(&voter.0));

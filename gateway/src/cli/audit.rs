@@ -46,6 +46,14 @@ async fn audit(client: &AdminClient) -> Result<AuditReport, CliError> {
     let clock = SystemClock::shared();
     let began_ms = clock.now_ms();
     let status: ClusterStatus = client.get("/status").await?;
+    let numbers = 0..status.partitions.len() as u32;
+    let names = stream::iter(numbers).map(|partition| names_of(client, partition)).buffered(PARTITIONS_AT_ONCE);
+    let (names, nodes) = futures::try_join!(
+        names.try_collect::<Vec<NamesPage>>(),
+        try_join_all(status.nodes.iter().filter(|node| node.up).map(|node| everything_at(client, &status, node.id))),
+    )?;
+    let mut named = NamesPage::default();
+    names.into_iter().for_each(|page| named.add(page));
     let mut report = AuditReport {
         cluster: status.cluster.clone(),
         began_ms,
@@ -53,28 +61,14 @@ async fn audit(client: &AdminClient) -> Result<AuditReport, CliError> {
         epoch: status.epoch,
         replication_factor: status.replication_factor,
         sound: false,
-        named: 0,
-        inline_bytes: 0,
-        chunks: 0,
-        copies_expected: 0,
-        below_target: 0,
+        named: named.named,
+        inline_bytes: named.inline_bytes,
+        chunks: named.chunks,
+        copies_expected: named.copies_expected,
+        below_target: named.copies_missing,
         copies: Vec::new(),
-        problems: replicas_behind(&status),
+        problems: [replicas_behind(&status), named.problems].concat(),
     };
-    let numbers = 0..status.partitions.len() as u32;
-    let names = stream::iter(numbers).map(|partition| names_of(client, partition)).buffered(PARTITIONS_AT_ONCE);
-    let (names, nodes) = futures::try_join!(
-        names.try_collect::<Vec<NamesPage>>(),
-        try_join_all(status.nodes.iter().filter(|node| node.up).map(|node| everything_at(client, &status, node.id))),
-    )?;
-    for page in names {
-        report.named += page.named;
-        report.inline_bytes += page.inline_bytes;
-        report.chunks += page.chunks;
-        report.copies_expected += page.copies_expected;
-        report.below_target += page.copies_missing;
-        report.problems.extend(page.problems);
-    }
     for (copies, problems) in nodes {
         report.copies.extend(copies);
         report.problems.extend(problems);
@@ -109,17 +103,10 @@ fn replicas_behind(status: &ClusterStatus) -> Vec<Problem> {
 /// Looks for everything that a partition names.
 async fn names_of(client: &AdminClient, partition: u32) -> Result<NamesPage, CliError> {
     let mut sum = NamesPage::default();
-    let mut after = None;
     loop {
-        let page: NamesPage = client.post("/audit/names", &NamesRequest { partition, after }).await?;
-        sum.named += page.named;
-        sum.inline_bytes += page.inline_bytes;
-        sum.chunks += page.chunks;
-        sum.copies_expected += page.copies_expected;
-        sum.copies_missing += page.copies_missing;
-        sum.problems.extend(page.problems);
-        after = page.next;
-        if after.is_none() {
+        let after = sum.next.take();
+        sum.add(client.post("/audit/names", &NamesRequest { partition, after }).await?);
+        if sum.next.is_none() {
             return Ok(sum);
         }
     }

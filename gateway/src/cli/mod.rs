@@ -92,6 +92,13 @@ pub enum CliError {
     Print(#[from] std::io::Error),
 }
 
+impl CliError {
+    /// Whether whoever read the answer has had enough of it, as `head` does: nothing to complain about.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Print(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
 impl Cli {
     /// Carries the command out.
     pub fn execute(self) -> Result<(), CliError> {

@@ -40,6 +40,14 @@ pub(super) fn date(unix_ms: u64) -> String {
         .unwrap_or_else(|| unix_ms.to_string())
 }
 
+/// A number of things, which are called the same with an `s` where they are not one.
+pub(super) fn count(number: impl Into<u64>, one: &str) -> String {
+    match number.into() {
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    }
+}
+
 /// Bytes with a binary unit.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -54,11 +62,16 @@ pub(super) fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, date};
+    use super::{bytes, count, date};
 
     #[test]
     fn bytes_carry_a_binary_unit() {
         assert_eq!([0, 1023, 1024, 5 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "5.0 GiB"]);
+    }
+
+    #[test]
+    fn one_thing_is_no_things() {
+        assert_eq!([0_u32, 1, 2].map(|number| count(number, "node")), ["0 nodes", "1 node", "2 nodes"]);
     }
 
     #[test]

@@ -64,7 +64,9 @@ pub(super) fn describe(moves: &MovesReport) -> String {
     if moves.partitions == 0 {
         return "nothing is being moved".to_owned();
     }
-    let mut text = format!("{} partitions are being moved, {} left", moves.partitions, output::bytes(moves.bytes_left));
+    let are = if moves.partitions == 1 { "is" } else { "are" };
+    let (partitions, left) = (output::count(moves.partitions, "partition"), output::bytes(moves.bytes_left));
+    let mut text = format!("{partitions} {are} being moved, {left} left");
     if let Some(rate) = moves.bytes_per_second.filter(|rate| *rate > 0) {
         text += &format!(", {}/s", output::bytes(rate));
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{CliError, Target, output, progress};
-use crate::admin::model::{ClusterStatus, NodeReport, PartitionReport};
+use crate::admin::model::{ClusterStatus, NodeReport, PartitionReport, Risk};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -70,21 +70,9 @@ fn print_redundancy(status: &ClusterStatus) -> std::io::Result<()> {
         copies.unverified,
         redundancy.partitions_unavailable
     ))?;
-    output::line(&format!(
-        "any {} more node(s) may fail and everything is served",
-        redundancy.node_failures_tolerated
-    ))?;
+    output::line(&tolerance(redundancy.node_failures_tolerated))?;
     for risk in &redundancy.risks {
-        output::line(&format!(
-            "if node {} ({}) fails now, {} partitions stop{}",
-            risk.node,
-            risk.name,
-            risk.partitions_stopped,
-            match risk.partitions_lost {
-                0 => String::new(),
-                lost => format!(", and {lost} are lost if its disk is: no other node is known to have all of them"),
-            }
-        ))?;
+        output::line(&describe(risk))?;
     }
     for zone in &copies.zones_at_risk {
         output::line(&format!("zone {} has the only good copies of {} partitions", zone.zone, zone.partitions))?;
@@ -98,6 +86,29 @@ fn print_redundancy(status: &ClusterStatus) -> std::io::Result<()> {
         Some(ms) => output::line(&format!("everything was read and checked by {}", output::date(ms))),
         None => output::line("not everything has been read and checked yet"),
     }
+}
+
+/// How many nodes may fail, in words.
+fn tolerance(nodes: u32) -> String {
+    match nodes {
+        0 => "no further node may fail: not everything would be served".to_owned(),
+        1 => "any one more node may fail, and everything is served".to_owned(),
+        nodes => format!("any {nodes} more nodes may fail, and everything is served"),
+    }
+}
+
+/// What the failure of a node would do, in words.
+fn describe(risk: &Risk) -> String {
+    let Risk { node, name, partitions_stopped, partitions_lost } = risk;
+    let stop = if *partitions_stopped == 1 { "stops" } else { "stop" };
+    let stopped = output::count(*partitions_stopped, "partition");
+    let mut text = format!("if node {node} ({name}) fails now, {stopped} {stop}");
+    match partitions_lost {
+        0 => {}
+        1 => text += ", and one is lost if its disk is: no other node is known to have all of it",
+        lost => text += &format!(", and {lost} are lost if its disk is: no other node is known to have all of them"),
+    }
+    text
 }
 
 fn node_row(node: &NodeReport) -> [String; 10] {
@@ -125,4 +136,22 @@ fn partition_row(partition: &PartitionReport) -> [String; 4] {
         partition.leader.map_or("none".to_owned(), |leader| leader.to_string()),
         ids(&partition.in_sync),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Risk, describe, tolerance};
+
+    #[test]
+    fn one_is_not_said_as_many_are() {
+        assert_eq!(tolerance(1), "any one more node may fail, and everything is served");
+        assert_eq!(tolerance(2), "any 2 more nodes may fail, and everything is served");
+        assert!(tolerance(0).starts_with("no further node may fail"));
+        let risk = |partitions_stopped, partitions_lost| {
+            describe(&Risk { node: 3, name: "n3".to_owned(), partitions_stopped, partitions_lost })
+        };
+        assert_eq!(risk(2, 0), "if node 3 (n3) fails now, 2 partitions stop");
+        assert!(risk(1, 1).starts_with("if node 3 (n3) fails now, 1 partition stops, and one is lost"));
+        assert!(risk(2, 2).contains(", and 2 are lost"));
+    }
 }

@@ -83,6 +83,19 @@ pub struct NamesPage {
     pub next: Option<String>,
 }
 
+impl NamesPage {
+    /// Adds what follows, of the same partition or of another.
+    pub fn add(&mut self, page: NamesPage) {
+        self.named += page.named;
+        self.inline_bytes += page.inline_bytes;
+        self.chunks += page.chunks;
+        self.copies_expected += page.copies_expected;
+        self.copies_missing += page.copies_missing;
+        self.problems.extend(page.problems);
+        self.next = page.next;
+    }
+}
+
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
