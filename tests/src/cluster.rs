@@ -5,13 +5,14 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use annulus_common::clock::{SharedClock, SystemClock};
 use annulus_common::config::{Secret, Webhook};
 use annulus_common::ids::InstanceId;
 use annulus_common::lifecycle::Calendar;
 use annulus_common::map::watch::MapWatch;
-use annulus_common::rpc::fault::Faulty;
+use annulus_common::rpc::fault::{Fault, Faulty};
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::{PeerIdentity, Transport};
 use annulus_common::telemetry::Metrics;
@@ -67,6 +68,8 @@ pub struct Spec {
     pub lifecycle_day_seconds: u32,
     /// Names and URLs of webhooks, each of which is given [`WEBHOOK_TOKEN`].
     pub webhooks: Vec<(&'static str, String)>,
+    /// After how much silence a node is given up.
+    pub dead_after: Duration,
 }
 
 impl Default for Spec {
@@ -80,6 +83,7 @@ impl Default for Spec {
             sse_c_without_tls: true,
             lifecycle_day_seconds: 86_400,
             webhooks: Vec::new(),
+            dead_after: Duration::from_secs(600),
         }
     }
 }
@@ -109,10 +113,16 @@ pub struct Cluster {
     pub alt: Credentials,
     site: Arc<Site>,
     gateways: Vec<GatewayInProcess>,
-    nodes: Vec<Option<StorageNode>>,
+    nodes: Vec<Option<NodeInProcess>>,
     disks: Vec<Disk>,
     /// `None` only while it is being dropped.
     runtime: Option<Runtime>,
+}
+
+/// A running node and its way to the others, which can be disturbed.
+struct NodeInProcess {
+    node: StorageNode,
+    transport: Arc<Faulty<dyn Transport>>,
 }
 
 /// A gateway's address and its way to the nodes, which can be disturbed.
@@ -225,6 +235,39 @@ impl Cluster {
         &self.gateways[gateway].transport
     }
 
+    /// How many gateways there are.
+    pub fn gateways(&self) -> usize {
+        self.gateways.len()
+    }
+
+    /// From now on what one node sends another has this fault, until the nodes are [healed](Self::heal_nodes), or the
+    /// sender is started again. Gateways reach both.
+    pub fn disturb(&self, from: usize, to: usize, fault: Fault) {
+        self.running(from).transport.set(&node_name(to), fault);
+    }
+
+    /// Cuts a node off from all other nodes, both ways.
+    pub fn isolate(&self, node: usize) {
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
+            self.disturb(node, other, Fault::Silent);
+            self.disturb(other, node, Fault::Silent);
+        }
+    }
+
+    /// From now on the nodes reach each other as they should.
+    pub fn heal_nodes(&self) {
+        self.nodes.iter().flatten().for_each(|running| running.transport.heal_all());
+    }
+
+    /// Whether a node's disk has no space left for chunks from now on. Metadata still goes there: its reserve is kept for that.
+    pub fn set_disk_full(&self, node: usize, full: bool) {
+        self.disks[node].extents.set_full(full);
+    }
+
+    fn running(&self, node: usize) -> &NodeInProcess {
+        self.nodes[node].as_ref().expect("the node runs")
+    }
+
     /// Ends a node as a crash would, and returns when nothing of it is left but what it had synced.
     pub async fn kill(&mut self, node: usize) {
         self.site.network.unregister(&node_name(node));
@@ -275,8 +318,10 @@ impl Cluster {
 
     /// Waits until every node that was started serves.
     pub async fn until_nodes_ready(&self) {
-        wait::until("the nodes serve", async || self.nodes.iter().flatten().all(StorageNode::is_ready).then_some(()))
-            .await;
+        wait::until("the nodes serve", async || {
+            self.nodes.iter().flatten().all(|running| running.node.is_ready()).then_some(())
+        })
+        .await;
     }
 
     fn start_node(&mut self, node: usize) {
@@ -325,13 +370,13 @@ impl Disk {
 }
 
 impl Site {
-    fn start_node(&self, node: usize, disk: &Disk) -> StorageNode {
+    fn start_node(&self, node: usize, disk: &Disk) -> NodeInProcess {
         let data = disk.data();
-        let transport = self.network.transport(data.identity());
-        let started = StorageNode::start(self.node_config(node), data, transport, self.clock.clone());
+        let transport = Faulty::new(self.network.transport(data.identity()));
+        let started = StorageNode::start(self.node_config(node), data, transport.clone(), self.clock.clone());
         let started = started.expect("a node starts on memory");
         self.network.register(&node_name(node), started.service(), started.identity());
-        started
+        NodeInProcess { node: started, transport }
     }
 
     fn node_config(&self, node: usize) -> NodeConfig {
@@ -352,7 +397,7 @@ impl Site {
             block_cache_bytes: 0,
             disk_reserve_bytes: None,
             raft_workers: 1,
-            dead_after: std::time::Duration::from_secs(600),
+            dead_after: self.spec.dead_after,
             repair: RepairSettings::default(),
             calendar: Calendar::of_day(self.spec.lifecycle_day_seconds),
         }
@@ -364,11 +409,11 @@ impl Site {
 
     fn gateway_settings(&self) -> GatewaySettings {
         GatewaySettings {
-            drain_wait: std::time::Duration::from_secs(30),
+            drain_wait: Duration::from_secs(30),
             region: REGION.to_owned(),
             domains: DOMAINS.map(str::to_owned).to_vec(),
             website_domain: Some(WEBSITE_DOMAIN.to_owned()),
-            access_log_wait: std::time::Duration::from_secs(1),
+            access_log_wait: Duration::from_secs(1),
             webhooks: self.spec.webhooks.iter().map(|(name, url)| webhook(name, url)).collect(),
             upload: UploadConfig {
                 bucket: "uploads".to_owned(),

@@ -4,12 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::client::S3;
+use crate::cluster::Cluster;
 use crate::history::{History, Worker};
 use crate::processes::Processes;
 use crate::wait;
 
 /// Workers at the same time.
 const WORKERS: usize = 6;
+
+/// The same where the cluster shares the test's process, and its time.
+const WORKERS_IN_PROCESS: usize = 3;
 
 /// A workload that runs until it is told to stop.
 pub struct Load {
@@ -21,12 +26,20 @@ pub struct Load {
 impl Load {
     /// Spreads the workers over the servers.
     pub async fn start(processes: &Processes, bucket: &str) -> Self {
-        let servers = processes.count();
-        processes.s3(0).put(bucket).ok().await;
+        Self::over(processes.count(), |server| processes.s3(server), WORKERS, bucket).await
+    }
+
+    /// Spreads fewer workers over the gateways of a cluster in this process.
+    pub async fn start_in(cluster: &Cluster, bucket: &str) -> Self {
+        Self::over(cluster.gateways(), |gateway| cluster.s3(gateway), WORKERS_IN_PROCESS, bucket).await
+    }
+
+    async fn over(endpoints: usize, s3: impl Fn(usize) -> S3, workers: usize, bucket: &str) -> Self {
+        s3(0).put(bucket).ok().await;
         let (history, stop) = (Arc::new(History::new(bucket)), Arc::new(AtomicBool::new(false)));
-        let workers = (0..WORKERS)
+        let workers = (0..workers)
             .map(|number| {
-                let clients = (0..servers).map(|server| processes.s3((number + server) % servers)).collect();
+                let clients = (0..endpoints).map(|endpoint| s3((number + endpoint) % endpoints)).collect();
                 let worker = Worker::new(number, clients, Arc::clone(&history), Arc::clone(&stop));
                 tokio::spawn(worker.work())
             })

@@ -3,11 +3,17 @@
 //! What is checked is every acknowledged put and delete of a verified history, through every server. What is not: a machine
 //! that loses power, for the page cache outlives a killed process; the storage node's own tests do that over memory.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use annulus_tests::client::S3;
 use annulus_tests::history::History;
 use annulus_tests::load::Load;
 use annulus_tests::processes::Processes;
 use annulus_tests::wait;
+use futures::future::join_all;
+use tokio::task::JoinHandle;
 
 const NODES: usize = 3;
 
@@ -152,23 +158,101 @@ async fn a_wiped_data_directory_is_refused_under_its_old_name() {
     }
 }
 
+/// Each server ends well when it is told to, and hands over what it led: no key waits for an election.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "slow: starts real processes"]
-async fn a_server_that_is_told_to_stop_finishes_what_it_does() {
+async fn a_rolling_restart_under_load_is_hardly_felt() {
     let mut processes = Processes::start(NODES, 3).await;
     let load = Load::start(&processes, "/load").await;
     load.progress(50).await;
+    processes.s3(0).put("/felt").ok().await;
+    let mut felt = Vec::new();
     for number in 0..NODES {
+        until_leading(&mut processes, number).await;
+        let writers = Writers::start((1..NODES).map(|other| processes.s3((number + other) % NODES)).collect());
         processes.server(number).ask_to_stop();
         let status = processes.server(number).until_ended().await;
         assert!(status.success(), "it ended with {status}");
         processes.server(number).start();
         processes.server(number).until_ready().await;
         load.progress(50).await;
+        felt.push(writers.stop().await);
         healthy(&processes, number).await;
     }
+    eprintln!("the longest a put took in each restart: {felt:?}");
+    felt.sort_unstable();
+    // The machine may be busy with something else once.
+    assert!(felt[NODES - 2] < ELECTION_MIN, "{felt:?}: that is as long as an election takes");
     let history = load.stop().await;
     verify_everywhere(&history, &processes).await;
+}
+
+/// No election begins before its time-out, which is that long at least.
+const ELECTION_MIN: Duration = Duration::from_millis(1_500);
+
+/// Writers at the same time: enough keys that each partition has some.
+const WRITERS: usize = 32;
+
+/// The pause of each between two puts: they are there to feel a pause, not to make one.
+const WRITE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Waits until a server leads a group: only then is there something to hand over.
+async fn until_leading(processes: &mut Processes, number: usize) {
+    let name = processes.server(number).name().to_owned();
+    wait::until("the server leads a group", async || {
+        let status = processes.status(number).await?;
+        let node = status.nodes.iter().find(|node| node.name == name)?;
+        node.details.as_ref().filter(|details| details.leads > 0).map(|_| ())
+    })
+    .await;
+}
+
+/// Each puts one key again and again, and notes how long the slowest put took, with all that had to be tried again.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    writers: Vec<JoinHandle<Duration>>,
+}
+
+impl Writers {
+    fn start(clients: Vec<S3>) -> Self {
+        let (clients, stop) = (Arc::new(clients), Arc::new(AtomicBool::new(false)));
+        let writers = (0..WRITERS)
+            .map(|number| tokio::spawn(put_again_and_again(Arc::clone(&clients), number, Arc::clone(&stop))))
+            .collect();
+        Self { stop, writers }
+    }
+
+    /// Ends them, and tells how long the slowest put of all took.
+    async fn stop(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        let slowest = join_all(self.writers).await.into_iter().map(|writer| writer.expect("no put failed for good"));
+        slowest.max().expect("there are writers")
+    }
+}
+
+async fn put_again_and_again(clients: Arc<Vec<S3>>, number: usize, stop: Arc<AtomicBool>) -> Duration {
+    let mut slowest = Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        put_soon(&clients[number % clients.len()], &format!("/felt/{number}")).await;
+        slowest = slowest.max(begun.elapsed());
+        tokio::time::sleep(WRITE_PAUSE).await;
+    }
+    slowest
+}
+
+/// Nobody complains when the reader of an answer has had enough of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn a_closed_pipe_ends_a_command_quietly() {
+    let processes = Processes::start(1, 1).await;
+    for arguments in [&["status"][..], &["status", "--json"], &["node", "list"], &["audit"], &["bucket", "list"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe can be made");
+        drop(reader);
+        let output = processes.annulus(0, arguments).stdout(writer).output().expect("the binary starts");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+        assert_eq!(output.status.code(), Some(141), "{arguments:?}: as of a program that SIGPIPE ended");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -292,6 +292,8 @@ async fn a_flipped_byte_of_a_chunk_is_never_served_and_is_mended() {
     let (report, sound) = processes.audit(0);
     assert!(sound && report.sound && report.below_target == 0, "{:?}", report.problems);
     assert_eq!((report.named, report.chunks, report.copies_expected), (64, 64, 192));
+    let load = Load::start(&processes, "/beside").await;
+    load.progress(50).await;
     // In the middle of a chunk: the beginning of a file is another matter.
     let victim = NODES - 1;
     processes.server(victim).ask_to_stop();
@@ -308,6 +310,9 @@ async fn a_flipped_byte_of_a_chunk_is_never_served_and_is_mended() {
             assert!(got.body == body(number), "object {number} from server {server}");
         }
     }
+    load.progress(50).await;
+    let history = load.stop().await;
+    verify_everywhere(&history, &processes).await;
     // Who reads everything finds it, wherever it is, and then it is mended.
     eprintln!("the audit found {:?}", processes.audit(0).0.problems);
     wait::until("the damage is mended", async || processes.audit(0).1.then_some(())).await;

@@ -1,53 +1,27 @@
-//! Nodes join and are drained while clients write and read: nothing is lost, wrong or in the way. Through the S3 door and the
-//! admin API, over nodes in this process.
+//! Nodes join and are drained, and replicas, zones and capacities change, while clients write and read: nothing is lost, wrong
+//! or in the way. Through the S3 door and the admin API, over nodes in this process.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use annulus_gateway::admin::client::AdminError;
-use annulus_gateway::admin::model::{ClusterStatus, LayoutRequest, PauseRequest, PlanReport, StepRequest};
+use annulus_gateway::admin::model::{
+    ClusterStatus, LayoutRequest, PartitionReport, PauseRequest, PlanReport, StepRequest,
+};
 use annulus_tests::cluster::{Cluster, Spec};
-use annulus_tests::history::{History, Worker};
+use annulus_tests::load::Load;
 use annulus_tests::wait;
 
-const WORKERS: usize = 3;
-
-/// Clients that put, replace, delete and read until they are told to stop.
-struct Load {
-    history: Arc<History>,
-    stop: Arc<AtomicBool>,
-    workers: Vec<tokio::task::JoinHandle<()>>,
+async fn start_load(cluster: &Cluster) -> Load {
+    let load = Load::start_in(cluster, "/load").await;
+    load.progress(50).await;
+    load
 }
 
-impl Load {
-    async fn start(cluster: &Cluster) -> Self {
-        cluster.s3(0).put("/load").ok().await;
-        let (history, stop) = (Arc::new(History::new("/load")), Arc::new(AtomicBool::new(false)));
-        let workers = (0..WORKERS)
-            .map(|number| {
-                let clients = (0..2).map(|gateway| cluster.s3((number + gateway) % 2)).collect();
-                tokio::spawn(Worker::new(number, clients, Arc::clone(&history), Arc::clone(&stop)).work())
-            })
-            .collect();
-        let load = Self { history, stop, workers };
-        load.progress(50).await;
-        load
-    }
-
-    async fn progress(&self, steps: usize) {
-        let goal = self.history.acknowledged() + steps;
-        wait::until("clients get on", async || (self.history.acknowledged() >= goal).then_some(())).await;
-    }
-
-    /// Reads everything again, through each gateway.
-    async fn verify(self, cluster: &Cluster) {
-        self.stop.store(true, Ordering::Relaxed);
-        for worker in self.workers {
-            worker.await.expect("no worker found anything wrong");
-        }
-        for gateway in 0..2 {
-            self.history.verify(&cluster.s3(gateway)).await;
-        }
+/// Reads everything again, through each gateway.
+async fn verify(load: Load, cluster: &Cluster) {
+    let history = load.stop().await;
+    for gateway in 0..cluster.gateways() {
+        history.verify(&cluster.s3(gateway)).await;
     }
 }
 
@@ -86,15 +60,32 @@ fn remove(name: &str, force: bool) -> StepRequest {
     StepRequest::Remove { node: name.to_owned(), force }
 }
 
+/// Gives a node another zone or capacity.
+fn set(name: &str, zone: Option<&str>, capacity_bytes: Option<u64>) -> StepRequest {
+    let zone = zone.map(str::to_owned);
+    StepRequest::Set { node: name.to_owned(), zone, capacity_bytes, as_configured: false }
+}
+
+async fn pause(cluster: &Cluster, paused: bool) {
+    let request = PauseRequest { paused };
+    cluster.admin(0).post::<serde_json::Value>("/moves", &request).await.expect("moves can be paused");
+}
+
+fn share(status: &ClusterStatus, name: &str) -> u32 {
+    status.nodes.iter().find(|node| node.name == name).expect("it is a member").partitions
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_nodes_become_five_and_three_again_while_clients_go_on() {
     let mut cluster = Cluster::start(Spec { partitions: 8, ..Spec::default() }).await;
-    let load = Load::start(&cluster).await;
+    let load = start_load(&cluster).await;
     let names: Vec<String> = vec![cluster.start_spare().await.1, cluster.start_spare().await.1];
     let planned = ask(&cluster, StepRequest::Add { nodes: names.clone() }, true).await.unwrap();
     assert!(!planned.carried_out && planned.chunk_bytes_to_move > 0);
     let carried_out = take(&cluster, StepRequest::Add { nodes: names.clone() }).await;
     assert_eq!((carried_out.replicas_to_fill, carried_out.epoch), (planned.replicas_to_fill, planned.epoch));
+    let again = take(&cluster, StepRequest::Add { nodes: names }).await;
+    assert_eq!(again.replicas_to_fill, 0, "who has a share is given none");
     let least = 2 * (3 * 8 / 5);
     assert!((least..=least + 2).contains(&carried_out.replicas_to_fill), "{carried_out:?}");
     load.progress(20).await;
@@ -104,6 +95,7 @@ async fn three_nodes_become_five_and_three_again_while_clients_go_on() {
     load.progress(20).await;
     for name in ["n1", "n2"] {
         take(&cluster, drain(name)).await;
+        assert_eq!(take(&cluster, drain(name)).await.replicas_to_fill, 0, "who is draining has nothing more to give");
     }
     load.progress(20).await;
     until_settled(&cluster).await;
@@ -114,7 +106,7 @@ async fn three_nodes_become_five_and_three_again_while_clients_go_on() {
     cluster.kill(0).await;
     cluster.kill(1).await;
     load.progress(20).await;
-    load.verify(&cluster).await;
+    verify(load, &cluster).await;
     let left = status(&cluster).await.unwrap();
     assert_eq!(left.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["n3", "n4", "n5"]);
 }
@@ -122,7 +114,7 @@ async fn three_nodes_become_five_and_three_again_while_clients_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_dies_in_a_join_the_join_goes_on() {
     let mut cluster = Cluster::start(Spec::default()).await;
-    let load = Load::start(&cluster).await;
+    let load = start_load(&cluster).await;
     let (new, name) = cluster.start_spare().await;
     take(&cluster, StepRequest::Add { nodes: vec![name] }).await;
     for victim in [0, new, 1, 2] {
@@ -132,13 +124,13 @@ async fn whoever_dies_in_a_join_the_join_goes_on() {
     }
     until_settled(&cluster).await;
     load.progress(20).await;
-    load.verify(&cluster).await;
+    verify(load, &cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_node_is_replaced_under_its_old_name() {
     let mut cluster = Cluster::start(Spec::default()).await;
-    let load = Load::start(&cluster).await;
+    let load = start_load(&cluster).await;
     cluster.kill(1).await;
     let (code, message) = refused(&cluster, remove("n2", false)).await;
     assert!(code == "NodeHoldsData" && message.contains("--force") && message.contains("lost"), "{message}");
@@ -151,7 +143,27 @@ async fn a_lost_node_is_replaced_under_its_old_name() {
     // Everything is on the new one: any of the others may go.
     cluster.kill(0).await;
     load.progress(20).await;
-    load.verify(&cluster).await;
+    verify(load, &cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stays_away_is_healed_around_unasked() {
+    let spec = Spec { nodes: 4, dead_after: Duration::from_secs(6), ..Spec::default() };
+    let mut cluster = Cluster::start(spec).await;
+    let load = start_load(&cluster).await;
+    cluster.kill(1).await;
+    wait::until("the node is given up", async || {
+        let status = status(&cluster).await?;
+        status.nodes.iter().any(|node| (node.name.as_str(), node.state.as_str()) == ("n2", "dead")).then_some(())
+    })
+    .await;
+    load.progress(20).await;
+    let settled = until_settled(&cluster).await;
+    assert!(settled.partitions.iter().all(|partition| partition.voters.len() == 3));
+    // Everything is there three times again: any other one may go.
+    cluster.kill(0).await;
+    load.progress(20).await;
+    verify(load, &cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,14 +173,8 @@ async fn what_would_lose_data_is_refused_with_the_reason() {
     assert!(code == "TooFewNodes" && message.contains("3 replicas need as many nodes"), "{message}");
     assert_eq!(refused(&cluster, StepRequest::SetReplication { factor: 4 }).await.0, "TooFewNodes");
     assert_eq!(refused(&cluster, drain("n9")).await.0, "NoSuchNode");
-    let set = |zone: Option<&str>, capacity_bytes| StepRequest::Set {
-        node: "n1".to_owned(),
-        zone: zone.map(str::to_owned),
-        capacity_bytes,
-        as_configured: false,
-    };
-    assert_eq!(refused(&cluster, set(Some("not a zone"), None)).await.0, "InvalidZone");
-    assert_eq!(refused(&cluster, set(None, Some(0))).await.0, "InvalidCapacity");
+    assert_eq!(refused(&cluster, set("n1", Some("not a zone"), None)).await.0, "InvalidZone");
+    assert_eq!(refused(&cluster, set("n1", None, Some(0))).await.0, "InvalidCapacity");
     // With a second one down, no group would have a majority without n1.
     cluster.kill(2).await;
     let (code, message) = refused(&cluster, remove("n1", true)).await;
@@ -185,13 +191,7 @@ async fn operators_set_zones_capacities_replicas_and_pauses() {
     s3.put("/kept").ok().await;
     s3.put("/kept/k").body(vec![5; 100_000]).ok().await;
     let name = "n1".to_owned();
-    let set = StepRequest::Set {
-        node: name.clone(),
-        zone: Some("cellar".to_owned()),
-        capacity_bytes: Some(1 << 31),
-        as_configured: false,
-    };
-    take(&cluster, set).await;
+    take(&cluster, set(&name, Some("cellar"), Some(1 << 31))).await;
     until_settled(&cluster).await;
     cluster.kill(0).await;
     cluster.restart(0).await;
@@ -202,12 +202,11 @@ async fn operators_set_zones_capacities_replicas_and_pauses() {
     assert_eq!((node.zone.as_str(), node.capacity_bytes), ("zone-0", 1 << 30));
     until_settled(&cluster).await;
 
-    let admin = cluster.admin(0);
-    admin.post::<serde_json::Value>("/moves", &PauseRequest { paused: true }).await.unwrap();
+    pause(&cluster, true).await;
     take(&cluster, StepRequest::SetReplication { factor: 3 }).await;
     let paused = status(&cluster).await.unwrap();
     assert!(paused.moves.paused && paused.moves.partitions == 4 && !paused.healthy, "{:?}", paused.moves);
-    admin.post::<serde_json::Value>("/moves", &PauseRequest { paused: false }).await.unwrap();
+    pause(&cluster, false).await;
     let settled = until_settled(&cluster).await;
     assert!(settled.partitions.iter().all(|partition| partition.voters.len() == 3));
     // Three copies: any two nodes may be gone for a reader of chunks, any one for the metadata.
@@ -217,4 +216,82 @@ async fn operators_set_zones_capacities_replicas_and_pauses() {
         reply.status.is_success().then_some(reply)
     });
     assert!(got.await.body == vec![5; 100_000]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_number_of_replicas_goes_up_and_down_while_clients_go_on() {
+    let mut cluster = Cluster::start(Spec { nodes: 4, replication_factor: 2, ..Spec::default() }).await;
+    let load = start_load(&cluster).await;
+    let up = take(&cluster, StepRequest::SetReplication { factor: 4 }).await;
+    assert_eq!((up.replicas_to_fill, up.costs.len()), (2 * 4, 0));
+    load.progress(20).await;
+    let settled = until_settled(&cluster).await;
+    assert!(settled.partitions.iter().all(|partition| partition.voters.len() == 4));
+    let down = take(&cluster, StepRequest::SetReplication { factor: 3 }).await;
+    assert_eq!(down.replicas_to_fill, 0, "what is there is enough");
+    assert_eq!(down.costs, ["from then on one node may fail without an interruption"]);
+    load.progress(20).await;
+    let settled = until_settled(&cluster).await;
+    assert!(settled.partitions.iter().all(|partition| partition.voters.len() == 3));
+    // Once more is asked for what is so already.
+    let again = take(&cluster, StepRequest::SetReplication { factor: 3 }).await;
+    assert_eq!((again.partitions_to_move, again.replicas_to_fill), (0, 0));
+    until_settled(&cluster).await;
+    // Any one of them may go now.
+    cluster.kill(2).await;
+    load.progress(20).await;
+    verify(load, &cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zones_and_capacities_move_data_while_clients_go_on() {
+    let cluster = Cluster::start(Spec { nodes: 4, partitions: 8, ..Spec::default() }).await;
+    let load = start_load(&cluster).await;
+    load.progress(100).await;
+    let before = status(&cluster).await.unwrap();
+    assert_eq!(["n1", "n2", "n3", "n4"].map(|name| share(&before, name)), [6; 4]);
+    // A quarter of what the others offer.
+    let smaller = set("n1", None, Some(1 << 28));
+    let planned = ask(&cluster, smaller.clone(), true).await.unwrap();
+    let of_it = planned.nodes.iter().find(|node| node.name == "n1").unwrap();
+    assert!(of_it.partitions_after <= 2 && of_it.chunk_bytes_after < of_it.chunk_bytes_before, "{of_it:?}");
+    assert!(planned.chunk_bytes_to_move > 0 && share(&status(&cluster).await.unwrap(), "n1") == 6, "a dry run");
+    let carried_out = take(&cluster, smaller).await;
+    assert_eq!(carried_out.replicas_to_fill, planned.replicas_to_fill);
+    load.progress(20).await;
+    let settled = until_settled(&cluster).await;
+    assert_eq!(share(&settled, "n1"), of_it.partitions_after);
+    // Two nodes in one zone: no partition may be on both.
+    take(&cluster, set("n2", Some("cellar"), None)).await;
+    take(&cluster, set("n3", Some("cellar"), None)).await;
+    load.progress(20).await;
+    let settled = until_settled(&cluster).await;
+    let [second, third] = [1, 2].map(|at: usize| settled.nodes[at].id);
+    let together = |partition: &PartitionReport| [second, third].iter().all(|node| partition.voters.contains(node));
+    assert!(!settled.partitions.iter().any(together), "{:?}", settled.partitions);
+    verify(load, &cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_paused_stays_where_it_is_and_goes_on_when_it_may() {
+    let mut cluster = Cluster::start(Spec::default()).await;
+    let load = start_load(&cluster).await;
+    pause(&cluster, true).await;
+    let (new, name) = cluster.start_spare().await;
+    take(&cluster, StepRequest::Add { nodes: vec![name.clone()] }).await;
+    load.progress(60).await;
+    let paused = status(&cluster).await.unwrap().moves;
+    assert!(paused.paused && paused.partitions > 0 && paused.bytes_left > 0, "{paused:?}");
+    assert_eq!((paused.bytes_per_second, paused.eta_seconds), (Some(0), None), "nothing is moved");
+    // A pause outlives whoever it was told to.
+    cluster.kill(0).await;
+    cluster.restart(0).await;
+    load.progress(20).await;
+    assert!(status(&cluster).await.unwrap().moves.paused);
+    pause(&cluster, false).await;
+    let settled = until_settled(&cluster).await;
+    assert_eq!((settled.moves.bytes_left, share(&settled, &name) > 0), (0, true));
+    load.progress(20).await;
+    cluster.kill(new).await;
+    verify(load, &cluster).await;
 }
