@@ -1,18 +1,33 @@
-"""A pytest plugin: what became of each test, and a prefix of its own for the buckets of each."""
+"""A pytest plugin: what became of each test, names of its own for what each makes, and a region for all."""
 
 import json
 import os
 import sys
 
+import boto3
 import pytest
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef):
-    """A bucket that one test leaves behind does not make the next ones fail, which take away what has their prefix."""
+    """What one test leaves behind does not make the next ones fail: a bucket, as they take away what has their prefix, and a
+    user, as the suite does not take it out of its groups, without which no user can be deleted."""
+    suite = sys.modules.get("s3tests.functional")
     if fixturedef.argname == "setup_teardown":
-        suite = sys.modules["s3tests.functional"]
         suite.prefix = suite.choose_bucket_prefix(template="annulus-{random}-")
+    if fixturedef.argname == "iam_root":
+        suite.config.iam_name_prefix = suite.choose_bucket_prefix(template="s3-tests-{random}-", max_len=16)
+
+
+def signed_for_a_region(client):
+    """The suite makes some clients of S3 for an empty region, as it has to for IAM's. S3 refuses what is signed for none."""
+
+    def made(*arguments, **named):
+        if named.get("service_name") == "s3" and named.get("region_name") == "":
+            named["region_name"] = os.environ["AWS_DEFAULT_REGION"]
+        return client(*arguments, **named)
+
+    return made
 
 
 class Outcomes:
@@ -31,6 +46,7 @@ class Outcomes:
 
 
 def pytest_configure(config):
+    boto3.client = signed_for_a_region(boto3.client)
     path = os.environ.get("CONFORMANCE_OUTCOMES")
     if path and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Outcomes(path))

@@ -25,17 +25,18 @@ SHORT_DAY_SECONDS = 4
 # The keys that the suite's configuration file names.
 KMS_KEYS = ("testkey-1", "testkey-2")
 
-# These count what the whole account has: nothing may run beside them.
-ALONE = "test_list_buckets_paginated$"
+# These count what the whole account has, or clear away its users, groups and roles: nothing may run beside them.
+ALONE = r"test_list_buckets_paginated$|/test_iam\.py::"
 
 
 def main():
     options = arguments()
     cluster = json.loads(options.cluster.read_text())
     make_kms_keys(options.annulus, cluster)
+    make_user(cluster)
     passing = (options.lists / "passing").read_text().split()
     with tempfile.TemporaryDirectory() as work:
-        environment = suite_environment(cluster, Path(work))
+        environment = suite_environment(cluster, cluster["endpoints"][options.gateway], Path(work))
         left_out = left_out_of(options.lists / "left-out")
         wanted = chosen(options, environment, passing, left_out)
         outcomes = run(wanted, options, environment, Path(work))
@@ -53,6 +54,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("--cluster", "--annulus", "--suite", "--lists", "--outcomes"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--gateway", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--select", default="")
     parser.add_argument("--update", action="store_true")
@@ -71,6 +73,17 @@ def make_kms_keys(annulus, cluster):
     for key in KMS_KEYS:
         if f'"{key}"' not in there:
             kms("create", key)
+
+
+def make_user(cluster):
+    """The suite has the first account's users called as the second account is: it gives them policies, and nothing else."""
+    name = account(cluster["endpoints"][0], cluster["alt_access_key"], cluster["alt_secret_key"])["user_id"]
+    keys = {"aws_access_key_id": cluster["access_key"], "aws_secret_access_key": cluster["secret_key"]}
+    iam = boto3.client("iam", endpoint_url=cluster["endpoints"][0], region_name="us-east-1", **keys)
+    try:
+        iam.create_user(UserName=name)
+    except iam.exceptions.EntityAlreadyExistsException:
+        pass
 
 
 def left_out_of(path):
@@ -96,10 +109,10 @@ def chosen(options, environment, passing, left_out):
     return tests or sys.exit("there is no test to run")
 
 
-def suite_environment(cluster, work):
+def suite_environment(cluster, endpoint, work):
     """Nothing of the person's own AWS configuration reaches the suite."""
     config = work / "s3tests.conf"
-    write_config(cluster, config)
+    write_config(cluster, endpoint, config)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BOTO", "PYTEST_"))}
     return kept | {
         "S3TEST_CONF": str(config),
@@ -111,9 +124,8 @@ def suite_environment(cluster, work):
     }
 
 
-def write_config(cluster, path):
+def write_config(cluster, endpoint, path):
     """Two accounts of the cluster, as the suite's configuration file wants them."""
-    endpoint = cluster["endpoints"][0]
     address = urllib.parse.urlsplit(endpoint)
     config = configparser.RawConfigParser()
     config["DEFAULT"] = {"host": address.hostname, "port": str(address.port), "is_secure": "False"}
