@@ -111,6 +111,7 @@ impl Gateway {
         let ready: Readiness = Arc::new(move || map.current().is_some() && ready());
         let operations: Arc<dyn Handler> = Arc::new(Operations { ready, metrics: metrics.clone(), refresh, admin });
         let iam = IamApi::new(client, accounts.clone(), clock.clone(), settings.region.clone());
+        let upload_bucket = settings.upload.bucket.clone();
         let upload = Arc::new(Upload::new(objects.clone(), accounts.clone(), clock.clone(), settings.upload));
         let handlers = Handlers {
             operations: settings.operations_on_client_port.then(|| operations.clone()),
@@ -123,14 +124,15 @@ impl Gateway {
         let event_delivery = EventDelivery::new(
             objects.client().clone(),
             webhooks.clone(),
-            clock.clone(),
-            metrics.clone(),
+            access_log.clone(),
+            (clock.clone(), metrics.clone()),
             settings.region.clone(),
         );
         let config = GatewayHttpConfig {
             region: settings.region,
             domains: settings.domains,
             website_domain: settings.website_domain,
+            upload_bucket: Some(upload_bucket),
             drain_wait: settings.drain_wait,
             sse_c_without_tls: settings.sse_c_without_tls,
             ..GatewayHttpConfig::default()

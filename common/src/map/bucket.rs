@@ -13,7 +13,7 @@ use crate::encryption::BucketEncryption;
 use crate::ids::{BucketId, RequestId};
 use crate::lifecycle::Lifecycle;
 use crate::logging::BucketLogging;
-use crate::notification::Notification;
+use crate::notification::{Cause, Means, Notice, Notification, Rule};
 use crate::object::{UserId, Versioning};
 use crate::ownership::ObjectOwnership;
 use crate::policy::{BucketPolicy, PublicAccessBlock};
@@ -158,6 +158,18 @@ impl BucketConfig {
             BucketChange::ObjectLock(_) => self.versioning == Versioning::Enabled,
             _ => true,
         }
+    }
+
+    /// What a mutation carries that lifecycle rules ask for: those who are told of it, and the access log.
+    pub fn expiry_notice<'a>(&self, keys: impl Iterator<Item = &'a str> + Clone) -> Option<Box<Notice>> {
+        let cause = Cause::of_service(Means::Lifecycle);
+        let told = self.notification.as_ref().and_then(|notification| notification.notice(cause.clone(), keys));
+        if self.logging.is_none() {
+            return told;
+        }
+        let mut notice = told.unwrap_or_else(|| Box::new(Notice { cause, rules: Vec::new() }));
+        notice.rules.push(Arc::new(Rule::of_access_log()));
+        Some(notice)
     }
 
     /// Carries out a change, already checked by who asks.

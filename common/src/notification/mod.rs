@@ -22,6 +22,9 @@ pub const RULE_ID_CHARS_MAX: usize = 255;
 /// The longest prefix or suffix, as S3 says: a key has no more.
 pub const FILTER_BYTES_MAX: usize = 1_024;
 
+/// The outbox of what is recorded in access logs instead of being posted to a webhook: none can have that name.
+pub const ACCESS_LOG: &str = ":access-log";
+
 /// Whom a bucket tells of what.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Notification {
@@ -90,6 +93,19 @@ impl Notification {
 }
 
 impl Rule {
+    /// What lifecycle rules do, for the access log.
+    pub fn of_access_log() -> Self {
+        Self {
+            id: String::new(),
+            destination: Destination::Queue,
+            arn: String::new(),
+            webhook: ACCESS_LOG.to_owned(),
+            events: vec![EventName::LifecycleExpiration, EventName::UploadExpired],
+            prefix: None,
+            suffix: None,
+        }
+    }
+
     /// Whether the event of the key is told.
     pub fn matches(&self, event: EventName, key: &str) -> bool {
         self.events.iter().any(|wanted| wanted.covers(event)) && self.matches_key(key)

@@ -64,6 +64,9 @@ pub enum EventName {
     ReplicationNotTracked,
     #[strum(serialize = "s3:Replication:OperationReplicatedAfterThreshold")]
     ReplicationAfterThreshold,
+    /// An upload was ended by a lifecycle rule: S3 tells nobody, and records it in access logs.
+    #[strum(serialize = "UploadExpired")]
+    UploadExpired,
 }
 
 impl EventName {
@@ -72,9 +75,9 @@ impl EventName {
         self.into()
     }
 
-    /// The one of that name.
+    /// The one of that name, if S3 has it.
     pub fn named(name: &str) -> Option<Self> {
-        name.parse().ok()
+        name.parse().ok().filter(|event| *event != Self::UploadExpired)
     }
 
     /// Whether whoever asks for this is told of `event`.
@@ -101,7 +104,15 @@ mod tests {
         for name in ["s3:ObjectCreated:*", "s3:ObjectAcl:Put", "s3:Replication:OperationNotTracked"] {
             assert_eq!(EventName::named(name).map(EventName::name), Some(name));
         }
-        for name in ["ObjectCreated:Put", "s3:ObjectCreated:", "s3:*", "s3:ObjectAccessed:Get", "s3:TestEvent", ""] {
+        for name in [
+            "ObjectCreated:Put",
+            "s3:ObjectCreated:",
+            "s3:*",
+            "s3:ObjectAccessed:Get",
+            "s3:TestEvent",
+            "UploadExpired",
+            "",
+        ] {
             assert_eq!(EventName::named(name), None, "{name}");
         }
     }

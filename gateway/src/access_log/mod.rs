@@ -2,12 +2,14 @@
 //!
 //! `http` says when a request begins and ends ([`AccessLog`]), [`request`] and [`record`] make a line of it, [`batches`] gathers
 //! lines in memory, and [`delivery`] writes them as objects. It is best effort, as on AWS: a process that dies takes with it
-//! what it gathered, and no request waits for its record.
+//! what it gathered, and no request waits for its record. What lifecycle rules do is made by storage nodes, and comes
+//! through an outbox as events do.
 //!
 //! See "Logging requests with server access logging" in the Amazon S3 user guide.
 
 mod batches;
 mod delivery;
+mod expiry;
 mod name;
 mod record;
 mod request;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use annulus_common::clock::SharedClock;
 use annulus_common::logging::BucketLogging;
 use annulus_common::map::{Bucket, ClusterMap};
+use annulus_common::notification::{Event, EventId};
 use annulus_common::object::UserId;
 use annulus_common::telemetry::Metrics;
 use parking_lot::Mutex;
@@ -67,13 +70,26 @@ impl AccessLog {
     /// Takes the records of a request that is over.
     pub(crate) fn record(&self, logged: &Logged, outcome: &Outcome<'_>) {
         for (source, line) in logged.lines(outcome) {
-            let pushed = self.batches.lock().push(source, logged.received_ms(), &line, self.clock.monotonic());
-            match pushed {
-                Pushed::Gathered => {}
-                Pushed::Full => self.full.notify_one(),
-                Pushed::Dropped => {
-                    self.metrics.access_log_dropped.inc();
-                }
+            self.push(source, logged.received_ms(), &line);
+        }
+    }
+
+    /// Takes the record of what a lifecycle rule has done in a bucket.
+    pub(crate) fn record_expiry(&self, (name, bucket): (&str, &Bucket), id: EventId, event: &Event) {
+        let Some(logging) = bucket.config.logging.clone() else { return };
+        let source = Source { bucket: name.to_owned(), owner: bucket.owner, logging };
+        if let Some(line) = expiry::line(&source, id, event) {
+            self.push(&source, event.time_ms, &line);
+        }
+    }
+
+    fn push(&self, source: &Source, event_ms: u64, line: &str) {
+        let pushed = self.batches.lock().push(source, event_ms, line, self.clock.monotonic());
+        match pushed {
+            Pushed::Gathered => {}
+            Pushed::Full => self.full.notify_one(),
+            Pushed::Dropped => {
+                self.metrics.access_log_dropped.inc();
             }
         }
     }

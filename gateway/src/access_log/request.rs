@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::Source;
 use super::name::{self, Asked};
 use super::record::Record;
-use crate::auth::DeletedKey;
+use crate::auth::{DeletedKey, StoredKey};
 
 /// What a key's characters are left as.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -54,6 +54,7 @@ pub(crate) struct Outcome<'a> {
     pub(crate) signed_by: Option<SignedBy>,
     pub(crate) acl_required: bool,
     pub(crate) deleted: &'a [DeletedKey],
+    pub(crate) stored: &'a [StoredKey],
 }
 
 /// A request that leaves records.
@@ -140,7 +141,14 @@ impl Logged {
     pub(super) fn lines(&self, outcome: &Outcome<'_>) -> Vec<(&Source, String)> {
         let mut lines = Vec::new();
         if let Some(own) = &self.own {
-            lines.push((own, self.record(own, outcome).line()));
+            lines.extend(outcome.stored.iter().map(|stored| {
+                let key = encode(&stored.key);
+                (own, self.stored(own, outcome, (stored, &key)).line())
+            }));
+            // Files that were stored before the request failed are stored.
+            if outcome.stored.is_empty() || outcome.error_code.is_some() {
+                lines.push((own, self.record(own, outcome).line()));
+            }
             lines.extend(outcome.deleted.iter().map(|deleted| {
                 let key = encode(&deleted.key);
                 (own, self.deleted(own, outcome, (deleted, &key)).line())
@@ -188,6 +196,21 @@ impl Logged {
         }
     }
 
+    fn stored<'a>(
+        &'a self,
+        source: &'a Source,
+        outcome: &'a Outcome<'_>,
+        (stored, key): (&'a StoredKey, &'a str),
+    ) -> Record<'a> {
+        Record {
+            key: Some(key),
+            http_status: Some(200),
+            error_code: None,
+            object_size: Some(stored.bytes),
+            ..self.record(source, outcome)
+        }
+    }
+
     fn deleted<'a>(
         &'a self,
         source: &'a Source,
@@ -232,7 +255,7 @@ impl Copied {
     }
 }
 
-fn encode(key: &str) -> String {
+pub(super) fn encode(key: &str) -> String {
     utf8_percent_encode(key, KEY).to_string()
 }
 

@@ -40,6 +40,7 @@ use crate::kms::MasterKeys;
 pub(crate) use caller::{Caller, Unrecognised, session_arn};
 pub(crate) use facts::of_tags as facts_of_tags;
 pub(crate) use log_delivery::{LogTarget, may_deliver_logs};
+pub(crate) use pipeline::ANONYMOUS;
 pub use pipeline::Access;
 pub use resource::Resource;
 pub use sessions::Sessions;
@@ -59,6 +60,7 @@ struct Found {
     access: OnceLock<Access>,
     signature: OnceLock<Signature>,
     deleted: Mutex<Vec<DeletedKey>>,
+    stored: Mutex<Vec<StoredKey>>,
 }
 
 /// One key of a deletion of many, and how its deletion ended.
@@ -68,6 +70,13 @@ pub(crate) struct DeletedKey {
     pub(crate) version_id: Option<String>,
     /// Status and code of what went wrong.
     pub(crate) error: Option<(u16, String)>,
+}
+
+/// One key of a request that stores several.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct StoredKey {
+    pub(crate) key: String,
+    pub(crate) bytes: u64,
 }
 
 impl Operation {
@@ -112,6 +121,16 @@ impl Operation {
     /// The keys that a deletion of many was about.
     pub(crate) fn take_deleted(&self) -> Vec<DeletedKey> {
         std::mem::take(&mut *self.0.deleted.lock())
+    }
+
+    /// Says which keys a request of many files has stored.
+    pub(crate) fn store(&self, stored: Vec<StoredKey>) {
+        *self.0.stored.lock() = stored;
+    }
+
+    /// The keys that a request of many files has stored.
+    pub(crate) fn take_stored(&self) -> Vec<StoredKey> {
+        std::mem::take(&mut *self.0.stored.lock())
     }
 
     /// Whether the requester pays for it: S3 says so in its answer.

@@ -21,6 +21,9 @@ use super::resource::Resource;
 /// "PutBucketPolicy" in the S3 API reference.
 const MENDING: [&str; 3] = ["s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"];
 
+/// How events name somebody who did not sign.
+pub(crate) const ANONYMOUS: &str = "Anonymous";
+
 /// Who asks, with all that the conditions of policies can know of the request. Every S3 operation finds it in the request's
 /// extensions.
 #[derive(Clone, Debug)]
@@ -77,7 +80,7 @@ impl Access {
     /// Who asks, as events name it: `AWS:` and the id of a user or a session, or the number of an account.
     pub(crate) fn principal_id(&self) -> String {
         match &self.request.caller.principal {
-            Principal::Anonymous => "Anonymous".to_owned(),
+            Principal::Anonymous => ANONYMOUS.to_owned(),
             Principal::Account { id, .. } => format!("AWS:{}", id.number()),
             Principal::User { id, .. } | Principal::Role { id, .. } => format!("AWS:{id}"),
             Principal::Service(name) => (*name).to_owned(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::{BucketId, PartitionId, RequestId};
 use annulus_common::map::{Bucket, ClusterMap, MapVersion};
-use annulus_common::notification::{Event, EventId};
+use annulus_common::notification::{ACCESS_LOG, Event, EventId};
 use annulus_common::protocol::metadata::{CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange};
 use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::telemetry::Metrics;
@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use super::message::message;
 use super::webhook::{POST_DEADLINE, Webhooks};
+use crate::access_log::AccessLog;
 use crate::client::{ClientError, ClusterClient};
 
 /// How often it is looked whether something waits that another process or a lifecycle rule has made.
@@ -50,6 +51,7 @@ pub struct EventDelivery {
 pub(super) struct Deliverer {
     client: Arc<ClusterClient>,
     webhooks: Arc<Webhooks>,
+    access_log: Arc<AccessLog>,
     clock: SharedClock,
     metrics: Arc<Metrics>,
     region: String,
@@ -79,12 +81,12 @@ impl EventDelivery {
     pub(crate) fn new(
         client: Arc<ClusterClient>,
         webhooks: Arc<Webhooks>,
-        clock: SharedClock,
-        metrics: Arc<Metrics>,
+        access_log: Arc<AccessLog>,
+        (clock, metrics): (SharedClock, Arc<Metrics>),
         region: String,
     ) -> Self {
         let holder = RequestId::generate(clock.now_ms());
-        Self { deliverer: Arc::new(Deliverer { client, webhooks, clock, metrics, region, holder }) }
+        Self { deliverer: Arc::new(Deliverer { client, webhooks, access_log, clock, metrics, region, holder }) }
     }
 
     /// Delivers until `stop`. What is under way then is broken off: it may be delivered again.
@@ -147,11 +149,15 @@ impl Looks {
         if self.version == Some(map.version) {
             return;
         }
-        let configured = map.buckets.values().filter_map(|bucket| bucket.config.notification.as_ref());
-        let told: BTreeSet<String> =
+        let configs = || map.buckets.values().map(|bucket| &bucket.config);
+        let configured = configs().filter_map(|config| config.notification.as_ref());
+        let mut told: BTreeSet<String> =
             configured.flat_map(|told| told.rules.iter().map(|rule| rule.webhook.clone())).collect();
         for webhook in told.difference(&self.told).filter(|webhook| !webhooks.has(webhook)) {
             warn!(webhook, "buckets name a webhook that is not configured at this gateway");
+        }
+        if configs().any(|config| config.logging.is_some() && config.lifecycle.is_some()) {
+            told.insert(ACCESS_LOG.to_owned());
         }
         (self.version, self.told) = (Some(map.version), told);
     }
@@ -166,7 +172,8 @@ impl Deliverer {
             return Vec::new();
         }
         let waiting = self.client.waiting_outboxes(&map).await;
-        let pending: u64 = waiting.iter().map(|outbox| outbox.pending).sum();
+        let events = waiting.iter().filter(|outbox| outbox.webhook != ACCESS_LOG);
+        let pending: u64 = events.map(|outbox| outbox.pending).sum();
         self.metrics.events.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
         let now_ms = self.clock.now_ms();
         let is_free = |outbox: &WaitingOutbox| {
@@ -177,7 +184,7 @@ impl Deliverer {
         // What nobody is told any more is dropped, which any gateway can do.
         let can = |webhook: &str| match self.webhooks.has(webhook) {
             true => !self.webhooks.rests(webhook),
-            false => !looks.told.contains(webhook),
+            false => webhook == ACCESS_LOG || !looks.told.contains(webhook),
         };
         let free = waiting.into_iter().filter(|outbox| is_free(outbox) && can(&outbox.webhook));
         free.map(|outbox| (outbox.partition, outbox.webhook)).collect()
@@ -200,8 +207,7 @@ impl Deliverer {
         for turn in 1..=PAGES_MAX {
             let page = self.client.outbox_page(partition, webhook).await?;
             if page.dropped > 0 {
-                warn!(webhook, partition = partition.0, events = page.dropped, "events were dropped: too many waited");
-                self.metrics.events.dropped.inc_by(page.dropped);
+                self.note_dropped(place, page.dropped);
             }
             let is_last = page.events.len() < EVENTS_PER_QUERY_MAX as usize;
             let Delivered { through, ended } = self.deliver_page(webhook, page.events, held_since).await?;
@@ -214,6 +220,14 @@ impl Deliverer {
             }
         }
         Ok(Ended::GoesOn)
+    }
+
+    fn note_dropped(&self, place: &Place, dropped: u64) {
+        warn!(webhook = place.1, partition = place.0.0, events = dropped, "events were dropped: too many waited");
+        match place.1 == ACCESS_LOG {
+            true => self.metrics.access_log_dropped.inc_by(dropped),
+            false => self.metrics.events.dropped.inc_by(dropped),
+        };
     }
 
     fn change(&self, through: Option<EventId>, dropped: u64, holds: bool) -> OutboxChange {
@@ -234,6 +248,13 @@ impl Deliverer {
             map.buckets.iter().map(|(name, bucket)| (bucket.id, (name.as_str(), bucket))).collect();
         let mut through = None;
         for (id, event) in events {
+            if webhook == ACCESS_LOG {
+                if let Some(bucket) = buckets.get(&event.bucket) {
+                    self.access_log.record_expiry(*bucket, id, &event);
+                }
+                through = Some(id);
+                continue;
+            }
             let is_told = |bucket: &&(&str, &Bucket)| {
                 let notification = bucket.1.config.notification.as_ref();
                 notification.is_some_and(|notification| notification.tells(webhook, event.name, &event.key))

@@ -28,6 +28,10 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Peer(pub SocketAddr);
 
+/// What a handler calls the error that it answers, for records: in the reply's extensions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ErrorCode(pub &'static str);
+
 /// A reply's body that is here already.
 pub fn whole(bytes: impl Into<Bytes>) -> HandlerBody {
     http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()

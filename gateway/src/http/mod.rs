@@ -33,7 +33,7 @@ use crate::object::Objects;
 
 pub use errors::error_response;
 pub(crate) use form::OPERATION as FORM;
-pub use handler::{BodyFailure, Handler, HandlerBody, Peer, whole};
+pub use handler::{BodyFailure, ErrorCode, Handler, HandlerBody, Peer, whole};
 pub use reply::{HostId, RequestId};
 pub use serve::serve;
 pub use service::GatewayService;
@@ -47,6 +47,8 @@ pub struct GatewayHttpConfig {
     pub domains: Vec<String>,
     /// The domain under which buckets are websites, if there is one.
     pub website_domain: Option<String>,
+    /// The bucket that `/upload` is about.
+    pub upload_bucket: Option<String>,
     /// How many connections are served at once; more wait to be accepted.
     pub connections_max: usize,
     /// Whether clients may send their own keys (SSE-C) over connections that are not encrypted here.
@@ -61,6 +63,7 @@ impl Default for GatewayHttpConfig {
             region: "us-east-1".to_owned(),
             domains: Vec::new(),
             website_domain: None,
+            upload_bucket: None,
             connections_max: 4_096,
             sse_c_without_tls: false,
             drain_wait: Duration::from_secs(30),

@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::errors;
-use super::handler::Peer;
+use super::handler::{ErrorCode, Peer};
 use super::reply::{Content, RequestId};
 use crate::access_log::{AccessLog, Logged, Outcome, Place, SignedBy};
 use crate::auth::{Carried, Operation};
@@ -89,7 +89,7 @@ impl Recording {
         bytes_sent: u64,
     ) {
         let requester = operation.access().and_then(|access| access.requester());
-        let deleted = operation.take_deleted();
+        let (deleted, stored) = (operation.take_deleted(), operation.take_stored());
         let outcome = Outcome {
             request_id: &request_id.0,
             host_id,
@@ -103,6 +103,7 @@ impl Recording {
             signed_by: operation.signature().map(|signature| signed_by(signature.carried)),
             acl_required: operation.access().is_some_and(|access| access.needed_list()),
             deleted: &deleted,
+            stored: &stored,
         };
         self.log.record(&self.logged, &outcome);
     }
@@ -164,7 +165,7 @@ fn error_code(response: &Response<Content>) -> Option<String> {
     }
     match response.body() {
         Content::S3(body) => errors::code(&body.bytes()?).map(str::to_owned),
-        Content::Handler(_) => None,
+        Content::Handler(_) => response.extensions().get().map(|ErrorCode(code)| (*code).to_owned()),
     }
 }
 

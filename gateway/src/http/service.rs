@@ -28,6 +28,7 @@ use crate::access_log::AccessLog;
 use crate::auth::{Accounts, Operation, subresource};
 use crate::iam;
 use crate::s3::NamedByHost;
+use crate::upload::PATH as UPLOAD;
 
 /// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
 /// needs a length, and clients that do so send little.
@@ -164,12 +165,15 @@ impl Shared {
 
     /// Begins the record that the request's bucket wants of it.
     fn recording(&self, request: &Request<Incoming>, server: &Server, peer: Peer) -> Option<Recording> {
-        let (target, is_website) = match server {
-            Server::S3(target) => (target, false),
-            Server::Website(target) => (target, true),
-            Server::Operations | Server::Upload | Server::Iam => return None,
+        let place = match server {
+            Server::S3(target) => (target.bucket.as_deref(), target.key.as_str(), false),
+            Server::Website(target) => (target.bucket.as_deref(), target.key.as_str(), true),
+            Server::Upload => {
+                let below = request.uri().path().strip_prefix(UPLOAD).unwrap_or_default();
+                (self.config.upload_bucket.as_deref(), below.trim_start_matches('/'), false)
+            }
+            Server::Operations | Server::Iam => return None,
         };
-        let place = (target.bucket.as_deref(), target.key.as_str(), is_website);
         Recording::begin(&self.access_log, self.accounts.current().as_deref(), request, place, peer)
     }
 
@@ -255,7 +259,7 @@ fn beside_s3(method: &Method, path: &str, headers: &HeaderMap) -> Option<Server>
     let is_read = *method == Method::GET || *method == Method::HEAD;
     if under("/-") {
         Some(Server::Operations)
-    } else if (*method == Method::POST && path.trim_end_matches('/') == "/upload") || (is_read && under("/upload")) {
+    } else if (*method == Method::POST && path.trim_end_matches('/') == UPLOAD) || (is_read && under(UPLOAD)) {
         Some(Server::Upload)
     } else if *method == Method::POST && path == "/" && iam::is_call(headers) {
         Some(Server::Iam)

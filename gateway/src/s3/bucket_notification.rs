@@ -87,7 +87,7 @@ pub(super) async fn put_bucket_notification_configuration(
 impl Gateway {
     /// Sends each webhook a test message, all at once.
     async fn test_webhooks(&self, notification: &Notification, bucket: &str, request: &Extensions) -> S3Result {
-        let cause = cause_of(request, None, Means::Put);
+        let cause = cause_of(request, Means::Put);
         let message = test_message(bucket, self.objects.now_ms(), &cause.request_id, &cause.host_id);
         let webhooks: BTreeSet<&str> = notification.rules.iter().map(|rule| rule.webhook.as_str()).collect();
         let tests = webhooks.into_iter().map(|webhook| {

@@ -5,7 +5,7 @@ use annulus_common::notification::Means;
 use http::Extensions;
 
 use super::Gateway;
-use crate::auth::{Access, Operation};
+use crate::auth::Operation;
 use crate::events::cause_of;
 use crate::http::FORM;
 use crate::object::Objects;
@@ -14,7 +14,7 @@ impl Gateway {
     /// What the request does through it is told as the request's doing.
     pub(super) fn telling(&self, request: &Extensions, bucket: &Bucket, means: Means) -> Objects {
         match bucket.config.notification {
-            Some(_) => self.objects.because_of(cause_of(request, request.get::<Access>(), means)),
+            Some(_) => self.objects.because_of(cause_of(request, means)),
             None => (*self.objects).clone(),
         }
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::auth::MapUnreachable;
 use crate::auth::sigv4::SignatureError;
-use crate::http::{HandlerBody, whole};
+use crate::http::{ErrorCode, HandlerBody, whole};
 use crate::object::{BodyError, ObjectError};
 
 /// Why.
@@ -122,6 +122,7 @@ pub(super) fn stored(files: &[StoredFile]) -> Response<HandlerBody> {
 pub(super) fn response(error: &UploadError, files: &[StoredFile]) -> Response<HandlerBody> {
     let (status, code) = error.code();
     let mut response = json(status, &Answer { files, error: Some(Problem { code, message: error.to_string() }) });
+    response.extensions_mut().insert(ErrorCode(code));
     match error {
         UploadError::AccessDenied => {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -21,7 +21,7 @@ use subtle::ConstantTimeEq;
 use crate::auth::access::access_of_account;
 use crate::auth::action::{Action, GET_OBJECT, PUT_OBJECT};
 use crate::auth::sigv4::{self, SignedPayload};
-use crate::auth::{Access, Accounts};
+use crate::auth::{Access, Accounts, Operation, Signature};
 use crate::http::{Handler, HandlerBody};
 use crate::object::{ObjectError, Objects};
 
@@ -54,7 +54,7 @@ pub struct Upload {
 /// Who asks.
 enum Caller {
     /// An account: only as the bucket's owner.
-    User(UserId),
+    User { id: UserId, access_key: String },
     /// Somebody whom the operator lets use this route, and nothing else.
     Guest,
 }
@@ -66,7 +66,7 @@ impl Upload {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<HandlerBody>, UploadError> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let map = self.accounts.map().await?;
         let caller = self.authenticate(&map, &head)?;
         let below = head.uri.path().strip_prefix(PATH).unwrap_or_default().trim_start_matches('/');
@@ -74,13 +74,16 @@ impl Upload {
             (&Method::POST, true) => {
                 let bucket = self.bucket_to_write(&map, &caller).await?;
                 let access = self.access(&map, &bucket, ("PutObject", PUT_OBJECT), &head);
+                caller.is_known(&mut head, &access);
                 self.receive(&head, body, &bucket, &access).await
             }
             (&Method::GET | &Method::HEAD, false) => {
                 let bucket = self.objects.bucket(&self.config.bucket).await?;
                 permit(&caller, &bucket)?;
                 let access = self.access(&map, &bucket, ("GetObject", GET_OBJECT), &head);
-                self.download(&head, &bucket, &name::decode(below)?, &access).await
+                let key = name::decode(below)?;
+                caller.is_known(&mut head, &access);
+                self.download(&head, &bucket, &key, &access).await
             }
             _ => Err(UploadError::MethodNotAllowed),
         }
@@ -95,12 +98,11 @@ impl Upload {
     fn authenticate(&self, map: &ClusterMap, head: &Parts) -> Result<Caller, UploadError> {
         if sigv4::is_signed(&head.headers) {
             let signed = sigv4::verify(map, &self.config.region, self.clock.now_ms(), head)?;
+            let caller = Caller::User { id: signed.user, access_key: signed.access_key };
             return match signed.payload {
-                SignedPayload::Unsigned => Ok(Caller::User(signed.user)),
+                SignedPayload::Unsigned => Ok(caller),
                 // Files are stored as they arrive: a hash of the whole form would be judged too late.
-                SignedPayload::Sha256(_) if head.method == Method::GET || head.method == Method::HEAD => {
-                    Ok(Caller::User(signed.user))
-                }
+                SignedPayload::Sha256(_) if head.method == Method::GET || head.method == Method::HEAD => Ok(caller),
                 SignedPayload::Sha256(_) => Err(UploadError::SignedForm),
             };
         }
@@ -113,7 +115,7 @@ impl Upload {
 
     async fn bucket_to_write(&self, map: &ClusterMap, caller: &Caller) -> Result<Bucket, UploadError> {
         let owner = match caller {
-            Caller::User(user) => *user,
+            Caller::User { id, .. } => *id,
             Caller::Guest => first_admin(map).ok_or(UploadError::AccessDenied)?,
         };
         let bucket = match self.objects.bucket(&self.config.bucket).await {
@@ -140,9 +142,20 @@ impl Handler for Upload {
     }
 }
 
+impl Caller {
+    /// Says who it is to those who record requests and tell of them; a guest is nobody.
+    fn is_known(&self, head: &mut Parts, access: &Access) {
+        let Self::User { access_key, .. } = self else { return };
+        if let Some(operation) = head.extensions.get::<Operation>() {
+            operation.ask(access, Some(&Signature::of_request(access_key, &head.uri, &head.headers)));
+        }
+        head.extensions.insert(access.clone());
+    }
+}
+
 fn permit(caller: &Caller, bucket: &Bucket) -> Result<(), UploadError> {
     match caller {
-        Caller::User(user) if *user != bucket.owner => Err(UploadError::AccessDenied),
+        Caller::User { id, .. } if *id != bucket.owner => Err(UploadError::AccessDenied),
         _ => Ok(()),
     }
 }

@@ -15,7 +15,7 @@ use multer::{Field, Multipart};
 use super::error::{StoredFile, UploadError, response, stored};
 use super::{PATH, Upload, name};
 use crate::auth::action::PUT_OBJECT;
-use crate::auth::{Access, Resource};
+use crate::auth::{Access, Operation, Resource, StoredKey};
 use crate::events::cause_of;
 use crate::http::HandlerBody;
 use crate::object::{BodyError, Encrypt, Expected, OBJECT_BYTES_MAX, PutObject};
@@ -36,7 +36,12 @@ impl Upload {
         let boundary = multer::parse_boundary(content_type).map_err(|_| UploadError::NotAForm)?;
         let mut form = Multipart::new(BodyDataStream::new(body), boundary);
         let mut files = Vec::new();
-        match self.store_all(&mut form, head, (bucket, access), &mut files).await {
+        let all = self.store_all(&mut form, head, (bucket, access), &mut files).await;
+        if let Some(operation) = head.extensions.get::<Operation>() {
+            let record = |file: &StoredFile| StoredKey { key: file.key.clone(), bytes: file.size };
+            operation.store(files.iter().map(record).collect());
+        }
+        match all {
             Ok(()) => Ok(stored(&files)),
             Err(error) => Ok(response(&error, &files)),
         }
@@ -59,7 +64,7 @@ impl Upload {
             if !access.may(PUT_OBJECT, &Resource::key(&self.config.bucket, bucket, &key)) {
                 return Err(UploadError::AccessDenied);
             }
-            files.push(self.store(field, key, head, (bucket, access)).await?);
+            files.push(self.store(field, key, head, bucket).await?);
         }
         if files.is_empty() { Err(UploadError::NoFile) } else { Ok(()) }
     }
@@ -69,7 +74,7 @@ impl Upload {
         field: Field<'static>,
         key: String,
         head: &Parts,
-        (bucket, access): (&Bucket, &Access),
+        bucket: &Bucket,
     ) -> Result<StoredFile, UploadError> {
         let stored_headers =
             ObjectHeaders { content_type: field.content_type().map(ToString::to_string), ..ObjectHeaders::default() };
@@ -85,7 +90,7 @@ impl Upload {
             digest: Expected::default(),
             encrypt: Encrypt::default_of(bucket),
         };
-        let objects = self.objects.because_of(cause_of(&head.extensions, Some(access), Means::Post));
+        let objects = self.objects.because_of(cause_of(&head.extensions, Means::Post));
         let written = objects.put(put, Box::pin(field.map_err(|error| body_error(&error)))).await?;
         let checksum = written.checksum.map(|checksum| checksum.value().into());
         Ok(StoredFile {

@@ -20,7 +20,7 @@ use annulus_common::ids::{BucketId, GroupId, PartitionId, RequestId, ShardId};
 use annulus_common::lifecycle::{Calendar, Lifecycle};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{Bucket, BucketState, ClusterMap};
-use annulus_common::notification::{Cause, Means, Notice};
+use annulus_common::notification::Notice;
 use annulus_common::protocol::metadata::{Command, DeleteOutcome, Deletion, MetaReply, Mutation};
 use tokio::task::JoinHandle;
 
@@ -166,7 +166,10 @@ impl Rounds {
             let Page { scan: scanned, due, next, looked_at } = on_disk(read).await?.ok_or(Interruption::Unexpected)?;
             for (path, upload) in due {
                 tracing::debug!(bucket = place.name, %upload, "an upload has expired");
-                self.propose(place.partition, Command::AbortUpload { path, upload }, None).await?;
+                let map = self.map()?;
+                let bucket = map.buckets.get(place.name).filter(|bucket| bucket.id == place.bucket);
+                let notice = bucket.and_then(|bucket| bucket.config.expiry_notice([path.key.as_str()].into_iter()));
+                self.propose(place.partition, Command::AbortUpload { path, upload }, notice).await?;
             }
             if next.is_none() {
                 return Ok(());
@@ -189,9 +192,7 @@ impl Rounds {
                 owner: bucket.owner,
                 deletions: deletions.to_vec(),
             };
-            let notification = bucket.config.notification.as_ref();
-            let keys = deletions.iter().map(|deletion| deletion.key.as_str());
-            let notice = notification.and_then(|told| told.notice(Cause::of_service(Means::Lifecycle), keys));
+            let notice = bucket.config.expiry_notice(deletions.iter().map(|deletion| deletion.key.as_str()));
             if let MetaReply::Deleted(outcomes) = self.propose(place.partition, command, notice).await? {
                 let kept = |outcome: &&DeleteOutcome| {
                     matches!(

@@ -1,7 +1,7 @@
 //! Server access logging: what is configured, who may write where, and the records that requests leave, field by field.
 
-use annulus_tests::client::S3;
-use annulus_tests::cluster::{WEBSITE_DOMAIN, shared};
+use annulus_tests::client::{Call, S3};
+use annulus_tests::cluster::{Cluster, Spec, UPLOAD_TOKEN, WEBSITE_DOMAIN, shared};
 use annulus_tests::wait;
 use serde_json::json;
 
@@ -235,6 +235,78 @@ async fn objects_of_logs_lie_where_they_should_and_are_whose_they_should_be() {
     grants.sort();
     assert_eq!(grants, ["FULL_CONTROL", "READ"]);
     assert!(acl.text().contains(&id_of(&s3).await), "the log bucket's owner owns it");
+}
+
+const EXPIRE: &str = "<LifecycleConfiguration><Rule><ID>x</ID><Filter><Prefix></Prefix></Filter><Status>Enabled</Status>\
+                      <Expiration><Days>1</Days></Expiration><AbortIncompleteMultipartUpload><DaysAfterInitiation>1\
+                      </DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule></LifecycleConfiguration>";
+
+#[tokio::test]
+async fn what_lifecycle_rules_do_is_recorded() {
+    let spec = Spec { nodes: 1, gateways: 1, replication_factor: 1, lifecycle_day_seconds: 1, ..Spec::default() };
+    let cluster = Cluster::start(spec).await;
+    let s3 = cluster.s3(0);
+    let (plain, logs) = logged_bucket(&s3).await;
+    let versioned = new_bucket(&s3).await;
+    s3.put(&format!("{versioned}?logging")).body(enabled(&logs, "")).ok().await;
+    let keeps = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    s3.put(&format!("{versioned}?versioning")).body(keeps).ok().await;
+    s3.put(&format!("{plain}/a%20b")).body("x").ok().await;
+    s3.post(&format!("{plain}/parts?uploads")).ok().await;
+    s3.put(&format!("{versioned}/k")).body("x").ok().await;
+    for bucket in [&plain, &versioned] {
+        s3.put(&format!("{bucket}?lifecycle")).body(EXPIRE).ok().await;
+    }
+    for (bucket, operation, key) in [
+        (&plain, "S3.EXPIRE.OBJECT", "a%20b"),
+        (&plain, "S3.DELETE.UPLOAD", "parts"),
+        (&versioned, "S3.CREATE.DELETEMARKER", "k"),
+    ] {
+        let records = records(&s3, &logs, |record| record[6] == operation).await;
+        let record = one(&records, operation, key);
+        assert_eq!((record[1].as_str(), record[4].as_str()), (bucket.trim_start_matches('/'), "AmazonS3"));
+        assert_eq!((record[0].as_str(), record[3].as_str()), (id_of(&s3).await.as_str(), "-"));
+        assert_eq!((record[8].as_str(), record[9].as_str(), record[19].as_str()), ("-", "-", "-"));
+        assert_eq!(record[17] != "-", operation == "S3.CREATE.DELETEMARKER", "a marker has a version: {record:?}");
+    }
+}
+
+fn post_files(client: &S3, files: String) -> Call<'_> {
+    let call = client.post("/upload").header("content-type", "multipart/form-data; boundary=b");
+    call.body(files + "--b--\r\n")
+}
+
+#[tokio::test]
+async fn what_comes_and_goes_by_upload_is_recorded() {
+    let spec = Spec { nodes: 1, gateways: 1, replication_factor: 1, ..Spec::default() };
+    let cluster = Cluster::start(spec).await;
+    let (s3, anonymous) = (cluster.s3(0), cluster.anonymous());
+    s3.put("/uploads").ok().await;
+    let logs = log_bucket(&s3).await;
+    s3.put("/uploads?logging").body(enabled(&logs, "")).ok().await;
+    let file = |name: &str| {
+        format!("--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\nhello\r\n")
+    };
+    let token = format!("Bearer {UPLOAD_TOKEN}");
+    post_files(&anonymous, file("one") + &file("two")).header("authorization", &token).ok().await;
+    post_files(&anonymous, file("three")).send().await;
+    anonymous.get("/upload/one").header("authorization", &token).ok().await;
+    s3.get("/upload/none").send().await;
+    s3.get("/upload/two").ok().await;
+    let records = records(&s3, &logs, |record| record[6] == "REST.GET.OBJECT" && record[7] == "two").await;
+    for key in ["one", "two"] {
+        let stored = one(&records, "REST.POST.OBJECT", key);
+        assert_eq!((stored[1].as_str(), stored[4].as_str(), stored[9].as_str()), ("uploads", "-", "200"));
+        assert_eq!((stored[8].as_str(), stored[12].as_str()), ("POST /upload HTTP/1.1", "5"));
+    }
+    let refused = one(&records, "REST.POST.OBJECT", "-");
+    assert_eq!((refused[9].as_str(), refused[10].as_str()), ("401", "AccessDenied"));
+    let missing = one(&records, "REST.GET.OBJECT", "none");
+    assert_eq!((missing[9].as_str(), missing[10].as_str()), ("404", "NoSuchFile"));
+    let read = one(&records, "REST.GET.OBJECT", "two");
+    assert_eq!((read[4].as_str(), read[11].as_str(), read[12].as_str()), (id_of(&s3).await.as_str(), "5", "5"));
+    assert_eq!((read[19].as_str(), read[21].as_str()), ("SigV4", "AuthHeader"));
+    assert_eq!(one(&records, "REST.GET.OBJECT", "one")[4], "-", "whoever has the token is nobody");
 }
 
 #[tokio::test]

@@ -457,5 +457,6 @@ async fn lifecycle_and_upload_tell_too() {
     upload().await;
     let uploaded = &receiver.until("/uploads", 1).await[0];
     assert_eq!(told(uploaded), ("ObjectCreated:Post", "f"));
+    assert_eq!(uploaded["userIdentity"]["principalId"], "Anonymous", "whoever has the token is nobody");
     assert_eq!(uploaded["requestParameters"]["sourceIPAddress"], "127.0.0.1");
 }

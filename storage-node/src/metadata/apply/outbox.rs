@@ -1,7 +1,9 @@
 //! Events and where they wait: each is put into the outbox of its webhook by the step that makes it, so that none is lost
 //! and none tells of what did not happen; whoever delivers takes it out again.
 
-use annulus_common::notification::{Event, EventId, EventName, Means};
+use std::sync::Arc;
+
+use annulus_common::notification::{Event, EventId, EventName, Means, Rule};
 use annulus_common::object::{ETag, KeyPath, VersionId};
 use annulus_common::protocol::metadata::{CLAIM_MS_MAX, MetaReply, OutboxChange, after_prefix};
 
@@ -38,7 +40,7 @@ impl Step<'_> {
         self.put_event(path, name, version, None)
     }
 
-    /// At most one configuration is met by an event: those of a bucket do not overlap.
+    /// At most one configuration of the bucket is met by an event, as they do not overlap; the access log may be beside it.
     fn put_event(
         &mut self,
         path: &KeyPath,
@@ -48,24 +50,21 @@ impl Step<'_> {
     ) -> Result<(), KvError> {
         let Some(notice) = &self.notice else { return Ok(()) };
         let name = name(notice.cause.means);
-        let Some(rule) = notice.rules.iter().find(|rule| rule.matches(name, &path.key)).cloned() else {
+        let met: Vec<Arc<Rule>> = notice.rules.iter().filter(|rule| rule.matches(name, &path.key)).cloned().collect();
+        if met.is_empty() {
             return Ok(());
-        };
+        }
         let id = EventId { index: self.index, ordinal: self.events };
         self.events += 1;
-        let event = Event {
-            name,
-            time_ms: self.time_ms,
-            configuration: rule.id.clone(),
-            bucket: path.bucket,
-            key: path.key.clone(),
-            version,
-            content,
-            cause: notice.cause.clone(),
-        };
-        let outbox = self.make_place(&rule.webhook)?;
-        self.put(self.keys.outbox(&rule.webhook), &Outbox { pending: outbox.pending + 1, ..outbox });
-        self.put(self.keys.event(&rule.webhook, id), &event);
+        let (bucket, key, cause) = (path.bucket, path.key.clone(), notice.cause.clone());
+        let (time_ms, configuration) = (self.time_ms, String::new());
+        let mut event = Event { name, time_ms, configuration, bucket, key, version, content, cause };
+        for rule in met {
+            event.configuration.clone_from(&rule.id);
+            let outbox = self.make_place(&rule.webhook)?;
+            self.put(self.keys.outbox(&rule.webhook), &Outbox { pending: outbox.pending + 1, ..outbox });
+            self.put(self.keys.event(&rule.webhook, id), &event);
+        }
         Ok(())
     }
 

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use annulus_common::condition::Conditions;
 use annulus_common::ids::UploadId;
+use annulus_common::notification::EventName;
 use annulus_common::object::{
-    Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectChecksum, Part, Retention, Upload, UploadedPart, Versioning,
+    Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectChecksum, Part, Retention, Upload, UploadedPart, VersionId,
+    Versioning,
 };
 use annulus_common::protocol::metadata::{MetaReply, PARTS_MAX, QuotaTerms, parts_fingerprint};
 
@@ -88,6 +90,7 @@ impl Step<'_> {
             return Ok(MetaReply::NoSuchUpload);
         }
         self.drop_upload(path, upload)?;
+        self.announce(path, |_| EventName::UploadExpired, VersionId::Null)?;
         Ok(MetaReply::Done)
     }
 

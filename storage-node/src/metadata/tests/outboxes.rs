@@ -1,6 +1,6 @@
 //! Events: made by the step that does what they tell, waiting in order, taken out, held, and dropped when there are too many.
 
-use annulus_common::notification::{Cause, Destination, EventId, EventName, Means, Rule};
+use annulus_common::notification::{ACCESS_LOG, Cause, Destination, EventId, EventName, Means, Rule};
 use annulus_common::protocol::metadata::{CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage};
 use annulus_common::protocol::outbox::WaitingOutbox;
 
@@ -108,6 +108,20 @@ fn a_mutation_that_comes_twice_is_told_once() {
     let deaf = notice(Means::Put, &[EventName::ObjectRemoved]);
     bench.run_telling(RequestId([8; 16]), put("k", Conditions::default(), inline(1)), deaf);
     assert_eq!(bench.told().len(), 1, "nobody asked for it");
+}
+
+#[test]
+fn what_expires_is_told_and_recorded() {
+    let mut bench = Bench::new();
+    bench.run(put("k", Conditions::default(), inline(1)));
+    let upload = bench.begin_upload("parts", 7);
+    let mut told = everything(Means::Lifecycle);
+    told.as_mut().expect("somebody is told").rules.push(Arc::new(Rule::of_access_log()));
+    bench.run_telling(RequestId([7; 16]), delete("k", Conditions::default()), told.clone());
+    bench.run_telling(RequestId([8; 16]), Command::AbortUpload { path: path("parts"), upload }, told);
+    let waiting: Vec<_> = bench.waiting().into_iter().map(|outbox| (outbox.webhook, outbox.pending)).collect();
+    assert_eq!(waiting, [(ACCESS_LOG.to_owned(), 2), ("hook".to_owned(), 1)], "uploads are only recorded");
+    assert_eq!(bench.told(), [(EventName::LifecycleExpirationDelete, "k".to_owned())]);
 }
 
 #[test]
