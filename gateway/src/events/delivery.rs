@@ -1,7 +1,7 @@
 //! Delivers what waits in outboxes. Every gateway looks; who holds an outbox delivers from it, and lets go when it is empty
 //! or its webhook fails. A gateway that dies holds nothing for longer than [`CLAIM_MS_MAX`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use annulus_common::notification::{ACCESS_LOG, Event, EventId};
 use annulus_common::protocol::metadata::{CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange};
 use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::telemetry::Metrics;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
@@ -48,7 +48,7 @@ pub struct EventDelivery {
 }
 
 /// What each delivery works with.
-pub(super) struct Deliverer {
+struct Deliverer {
     client: Arc<ClusterClient>,
     webhooks: Arc<Webhooks>,
     access_log: Arc<AccessLog>,
@@ -92,17 +92,13 @@ impl EventDelivery {
     /// Delivers until `stop`. What is under way then is broken off: it may be delivered again.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         tokio::pin!(stop);
-        let mut looks = Looks::default();
+        let (mut looks, mut deliveries) = (Looks::default(), Deliveries::default());
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut running = JoinSet::new();
-        let mut busy: BTreeSet<Place> = BTreeSet::new();
         loop {
             tokio::select! {
                 () = &mut stop => return,
-                Some(ended) = running.join_next() => {
-                    let Ok((place, ended)) = ended else { continue };
-                    busy.remove(&place);
+                Some(ended) = deliveries.ended() => {
                     if ended == Ended::Rests {
                         continue;
                     }
@@ -110,17 +106,50 @@ impl EventDelivery {
                 () = self.deliverer.client.told().notified() => {}
                 _ = ticks.tick() => {}
             }
-            for place in self.deliverer.look(&mut looks).await {
-                if busy.len() < DELIVERIES_MAX && busy.insert(place.clone()) {
-                    let deliverer = Arc::clone(&self.deliverer);
-                    running.spawn(async move {
-                        let ended = deliverer.deliver(&place).await;
-                        (place, ended)
-                    });
-                }
-            }
+            let waiting = self.deliverer.look(&mut looks).await;
+            deliveries.start(waiting, &self.deliverer);
             tokio::time::sleep(LOOK_PAUSE).await;
         }
+    }
+}
+
+/// The deliveries that are under way.
+#[derive(Default)]
+struct Deliveries {
+    running: JoinSet<Ended>,
+    places: HashMap<Id, Place>,
+    /// Where the last one began: those behind it are next.
+    last: Option<Place>,
+}
+
+impl Deliveries {
+    /// Starts as many as there may be, each outbox in its turn.
+    fn start(&mut self, mut waiting: Vec<Place>, deliverer: &Arc<Deliverer>) {
+        waiting.sort_unstable();
+        let next = waiting.partition_point(|place| Some(place) <= self.last.as_ref());
+        waiting.rotate_left(next);
+        for place in waiting {
+            if self.running.len() == DELIVERIES_MAX {
+                return;
+            }
+            if self.places.values().any(|busy| *busy == place) {
+                continue;
+            }
+            let (deliverer, delivered) = (Arc::clone(deliverer), place.clone());
+            let started = self.running.spawn(async move { deliverer.deliver(&delivered).await });
+            self.places.insert(started.id(), place.clone());
+            self.last = Some(place);
+        }
+    }
+
+    /// Waits until one ends; nothing when none runs. One that is broken off by a bug of ours ends, too.
+    async fn ended(&mut self) -> Option<Ended> {
+        let (id, ended) = match self.running.join_next_with_id().await? {
+            Ok((id, ended)) => (id, ended),
+            Err(error) => (error.id(), Ended::Rests),
+        };
+        self.places.remove(&id);
+        Some(ended)
     }
 }
 
