@@ -148,22 +148,24 @@ fn problems(
     } else if !map_group.is_as_planned || map_group.in_sync.len() < map_group.replicas.len() {
         problems.push("the cluster map has fewer replicas than it should".to_owned());
     }
-    let count = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
-    problems.extend(count(redundancy.partitions_unavailable.into(), "partitions have no leader"));
+    let count = |count: u64, what: &str| (count > 0).then(|| format!("{what}: {count}"));
+    problems.extend(count(redundancy.partitions_unavailable.into(), "partitions without a leader"));
     let moving = map.moves.partitions.len() as u64;
-    problems.extend(count(moving, "partitions are not yet on all the nodes that they should be on"));
-    problems
-        .extend(count(redundancy.partitions_below_target.into(), "partitions have fewer replicas than they should"));
-    problems.extend(count(redundancy.chunk_copies_owed, "chunk copies are owed to nodes that missed them"));
-    problems.extend(count(copies.chunks_missing, "copies of chunks are missing"));
-    problems.extend(count(copies.chunks_damaged, "copies of chunks are damaged and not mended yet"));
+    problems.extend(count(moving, "partitions not yet on all the nodes that should have them"));
+    problems.extend(count(
+        redundancy.partitions_below_target.into(),
+        "partitions with fewer replicas than they should have",
+    ));
+    problems.extend(count(redundancy.chunk_copies_owed, "chunk copies owed to nodes that missed them"));
+    problems.extend(count(copies.chunks_missing, "copies of chunks missing"));
+    problems.extend(count(copies.chunks_damaged, "copies of chunks damaged and not mended yet"));
     problems
 }
 
 /// What keeps the cluster from being called healthy although nothing is known to be wrong.
 fn unknown(copies: &CopiesReport) -> Vec<String> {
     let unverified =
-        |count| format!("{count} copies of partitions have not been compared with the others of late: unknown");
+        |count| format!("copies of partitions not compared with the others of late, and so unknown: {count}");
     Some(copies.unverified).filter(|&count| count > 0).map(unverified).into_iter().collect()
 }
 

@@ -85,7 +85,7 @@ pub enum CliError {
     #[error("{0}")]
     Run(String),
     /// An audit found something.
-    #[error("the audit found {0} problems")]
+    #[error("problems that the audit found: {0}")]
     Unsound(usize),
     /// Standard output is closed.
     #[error("cannot print: {0}")]
