@@ -124,11 +124,8 @@ struct Deliveries {
 
 impl Deliveries {
     /// Starts as many as there may be, each outbox in its turn.
-    fn start(&mut self, mut waiting: Vec<Place>, deliverer: &Arc<Deliverer>) {
-        waiting.sort_unstable();
-        let next = waiting.partition_point(|place| Some(place) <= self.last.as_ref());
-        waiting.rotate_left(next);
-        for place in waiting {
+    fn start(&mut self, waiting: Vec<Place>, deliverer: &Arc<Deliverer>) {
+        for place in in_turn(waiting, self.last.as_ref()) {
             if self.running.len() == DELIVERIES_MAX {
                 return;
             }
@@ -151,6 +148,14 @@ impl Deliveries {
         self.places.remove(&id);
         Some(ended)
     }
+}
+
+/// Those behind the last one first, then from the beginning: none waits for ever behind others that are never empty.
+fn in_turn(mut waiting: Vec<Place>, last: Option<&Place>) -> Vec<Place> {
+    waiting.sort_unstable();
+    let next = waiting.partition_point(|place| Some(place) <= last);
+    waiting.rotate_left(next);
+    waiting
 }
 
 /// What is remembered between two looks.
@@ -303,5 +308,28 @@ impl Deliverer {
             through = Some(id);
         }
         Ok(Delivered { through, ended: Ended::GoesOn })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus_common::ids::PartitionId;
+
+    use super::{Place, in_turn};
+
+    fn places(names: &[&str]) -> Vec<Place> {
+        names.iter().map(|name| (PartitionId(0), (*name).to_owned())).collect()
+    }
+
+    #[test]
+    fn each_outbox_has_its_turn() {
+        let turn = |last: Option<&str>| {
+            let last = last.map(|name| (PartitionId(0), name.to_owned()));
+            in_turn(places(&["c", "a", "b"]), last.as_ref())
+        };
+        assert_eq!(turn(None), places(&["a", "b", "c"]));
+        assert_eq!(turn(Some("a")), places(&["b", "c", "a"]));
+        assert_eq!(turn(Some("bb")), places(&["c", "a", "b"]), "that one is empty meanwhile");
+        assert_eq!(turn(Some("c")), places(&["a", "b", "c"]));
     }
 }
