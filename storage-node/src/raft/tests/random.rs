@@ -4,13 +4,15 @@
 
 use annulus_common::ids::NodeId;
 use bytes::Bytes;
-use proptest::prelude::{any, proptest};
+use proptest::prelude::{ProptestConfig, any, proptest};
 
 use super::{Answer, GROUP, Journal, Net, answered, index_of};
 use crate::raft::{Input, Limits};
 
 const NODES: u64 = 3;
 const STEPS: usize = 8_000;
+/// A minute of processor time. Each run has others.
+const STORMS: u32 = 64;
 /// So small that logs are cut all the time, and a snapshot takes several pieces.
 const LIMITS: Limits = Limits {
     log_entries: 12,
@@ -191,6 +193,7 @@ impl Storm {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(STORMS))]
     #[test]
     fn a_storm_breaks_no_promise(seed in any::<u64>()) {
         Storm::new(seed).run();
