@@ -44,6 +44,11 @@ async fn status(cluster: &Cluster) -> Option<ClusterStatus> {
     cluster.admin(0).get("/status").await.ok()
 }
 
+/// The status, once it is told: a node that has just come back, or whose leaders have gone, may not tell it yet.
+async fn told(cluster: &Cluster) -> ClusterStatus {
+    wait::until("the status is told", async || status(cluster).await).await
+}
+
 async fn until_settled(cluster: &Cluster) -> ClusterStatus {
     wait::until("everything is where it should be", async || {
         let status = status(cluster).await?;
@@ -107,7 +112,7 @@ async fn three_nodes_become_five_and_three_again_while_clients_go_on() {
     cluster.kill(1).await;
     load.progress(20).await;
     verify(load, &cluster).await;
-    let left = status(&cluster).await.unwrap();
+    let left = told(&cluster).await;
     assert_eq!(left.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["n3", "n4", "n5"]);
 }
 
@@ -180,7 +185,7 @@ async fn what_would_lose_data_is_refused_with_the_reason() {
     let (code, message) = refused(&cluster, remove("n1", true)).await;
     assert!(code == "QuorumLost" && message.contains("cannot be forced"), "{code}: {message}");
     cluster.restart(2).await;
-    let kept = status(&cluster).await.unwrap();
+    let kept = told(&cluster).await;
     assert!(kept.epoch == 1 && kept.nodes.len() == 3);
 }
 
@@ -195,16 +200,16 @@ async fn operators_set_zones_capacities_replicas_and_pauses() {
     until_settled(&cluster).await;
     cluster.kill(0).await;
     cluster.restart(0).await;
-    let node = status(&cluster).await.unwrap().nodes.remove(0);
+    let node = told(&cluster).await.nodes.remove(0);
     assert_eq!((node.zone.as_str(), node.capacity_bytes), ("cellar", 1 << 31), "it outlives a restart");
     take(&cluster, StepRequest::Set { node: name, zone: None, capacity_bytes: None, as_configured: true }).await;
-    let node = status(&cluster).await.unwrap().nodes.remove(0);
+    let node = told(&cluster).await.nodes.remove(0);
     assert_eq!((node.zone.as_str(), node.capacity_bytes), ("zone-0", 1 << 30));
     until_settled(&cluster).await;
 
     pause(&cluster, true).await;
     take(&cluster, StepRequest::SetReplication { factor: 3 }).await;
-    let paused = status(&cluster).await.unwrap();
+    let paused = told(&cluster).await;
     assert!(paused.moves.paused && paused.moves.partitions == 4 && !paused.healthy, "{:?}", paused.moves);
     pause(&cluster, false).await;
     let settled = until_settled(&cluster).await;
@@ -248,14 +253,14 @@ async fn zones_and_capacities_move_data_while_clients_go_on() {
     let cluster = Cluster::start(Spec { nodes: 4, partitions: 8, ..Spec::default() }).await;
     let load = start_load(&cluster).await;
     load.progress(100).await;
-    let before = status(&cluster).await.unwrap();
+    let before = told(&cluster).await;
     assert_eq!(["n1", "n2", "n3", "n4"].map(|name| share(&before, name)), [6; 4]);
     // A quarter of what the others offer.
     let smaller = set("n1", None, Some(1 << 28));
     let planned = ask(&cluster, smaller.clone(), true).await.unwrap();
     let of_it = planned.nodes.iter().find(|node| node.name == "n1").unwrap();
     assert!(of_it.partitions_after <= 2 && of_it.chunk_bytes_after < of_it.chunk_bytes_before, "{of_it:?}");
-    assert!(planned.chunk_bytes_to_move > 0 && share(&status(&cluster).await.unwrap(), "n1") == 6, "a dry run");
+    assert!(planned.chunk_bytes_to_move > 0 && share(&told(&cluster).await, "n1") == 6, "a dry run");
     let carried_out = take(&cluster, smaller).await;
     assert_eq!(carried_out.replicas_to_fill, planned.replicas_to_fill);
     load.progress(20).await;
@@ -280,14 +285,17 @@ async fn what_is_paused_stays_where_it_is_and_goes_on_when_it_may() {
     let (new, name) = cluster.start_spare().await;
     take(&cluster, StepRequest::Add { nodes: vec![name.clone()] }).await;
     load.progress(60).await;
-    let paused = status(&cluster).await.unwrap().moves;
-    assert!(paused.paused && paused.partitions > 0 && paused.bytes_left > 0, "{paused:?}");
-    assert_eq!((paused.bytes_per_second, paused.eta_seconds), (Some(0), None), "nothing is moved");
+    wait::until("there is something to move, and nothing is moved", async || {
+        let moves = status(&cluster).await?.moves;
+        let waits = moves.paused && moves.partitions > 0 && moves.bytes_left > 0;
+        (waits && (moves.bytes_per_second, moves.eta_seconds) == (Some(0), None)).then_some(())
+    })
+    .await;
     // A pause outlives whoever it was told to.
     cluster.kill(0).await;
     cluster.restart(0).await;
     load.progress(20).await;
-    assert!(status(&cluster).await.unwrap().moves.paused);
+    assert!(told(&cluster).await.moves.paused);
     pause(&cluster, false).await;
     let settled = until_settled(&cluster).await;
     assert_eq!((settled.moves.bytes_left, share(&settled, &name) > 0), (0, true));
