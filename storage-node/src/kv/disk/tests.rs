@@ -108,42 +108,6 @@ fn damage_within_the_log_of_writes_refuses_the_start() {
 }
 
 #[test]
-fn a_walk_over_what_was_deleted_has_it_dropped_from_memory() {
-    let directory = tempfile::tempdir().unwrap();
-    let kv = open(directory.path());
-    let deleted = || {
-        let counted = kv.db.property_int_value_cf(kv.family(Table::Meta).unwrap(), DELETES_IN_MEMORY);
-        counted.unwrap().unwrap()
-    };
-    let mut batch = Batch::default();
-    for number in 0..20_000 {
-        batch.put(Table::Meta, format!("{number:05}"), vec![1; 10]);
-    }
-    for number in (0..20_000).filter(|number| number % 100 != 0) {
-        batch.delete(Table::Meta, format!("{number:05}"));
-    }
-    kv.write(batch, Durability::Buffered).unwrap();
-    let walk = || {
-        let mut cursor = kv.cursor(Table::Meta, b"0", b"9").unwrap();
-        cursor.seek(b"0").unwrap();
-        let mut left = 0;
-        while cursor.entry().is_some() {
-            left += 1;
-            cursor.next().unwrap();
-        }
-        left
-    };
-    assert_eq!((deleted(), walk()), (19_800, 200));
-    // The next write notices it, the one after it acts.
-    for next in ["next", "after"] {
-        put(&kv, next, &[1], Durability::Buffered).unwrap();
-    }
-    assert_eq!((deleted(), walk()), (0, 200));
-}
-
-const DELETES_IN_MEMORY: &str = "rocksdb.num-deletes-active-mem-table";
-
-#[test]
 fn damage_in_a_table_is_an_error_when_it_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let kv = open(directory.path());
