@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
-use rocksdb::{BottommostLevelCompaction, CompactOptions, DB};
+use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB};
 
 use super::{bounds, tuning};
 use crate::kv::Table;
@@ -96,14 +96,13 @@ fn sweep(db: &DB, ranges: &Receiver<Passed>) {
     while let Ok(passed) = ranges.recv() {
         let Some(family) = db.cf_handle(tuning::name(passed.table)) else { continue };
         // Other walks may have met the same ones.
-        if are_many(db, &passed) {
+        if are_many(db, family, &passed) {
             db.compact_range_cf_opt(family, Some(&passed.from), Some(&passed.to), &options);
         }
     }
 }
 
-fn are_many(db: &DB, passed: &Passed) -> bool {
-    let Some(family) = db.cf_handle(tuning::name(passed.table)) else { return false };
+fn are_many(db: &DB, family: &ColumnFamily, passed: &Passed) -> bool {
     let mut options = bounds(&passed.from, &passed.to);
     options.fill_cache(false);
     let met = Met::none();
