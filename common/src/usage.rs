@@ -26,6 +26,8 @@ pub struct Quota {
     pub objects: Option<u64>,
     /// Bytes of them.
     pub bytes: Option<u64>,
+    /// The version of the cluster map that says so: whoever was told by an older one has to ask.
+    pub version: u64,
 }
 
 /// What has a quota.
@@ -62,6 +64,12 @@ impl Payer {
 }
 
 impl Quota {
+    /// It as that version of the cluster map sets it.
+    #[must_use]
+    pub fn at(self, version: u64) -> Self {
+        Self { version, ..self }
+    }
+
     /// It as an amount; what it does not speak of has no end.
     pub fn limit(self) -> Usage {
         Usage { objects: self.objects.unwrap_or(u64::MAX), bytes: self.bytes.unwrap_or(u64::MAX) }

@@ -130,3 +130,91 @@ def test_a_session_of_ones_own(aws, cluster, bucket):
         session(cluster, keys, "iam").list_users()
     with refused("InvalidToken"):
         session(cluster, {**keys, "SessionToken": "x" + keys["SessionToken"][1:]}).list_buckets()
+
+
+def test_what_terraforms_aws_provider_asks(cluster, name):
+    """Its calls for `aws_iam_user` (with `force_destroy`), `aws_iam_access_key`, `aws_iam_user_policy`, `aws_iam_policy` and
+    `aws_iam_user_policy_attachment`, in its order: made, read twice without a difference, changed, and taken away."""
+    iam = session(cluster, keys_of(cluster.main), "iam")
+    again = session(cluster, keys_of(cluster.main), "iam", gateway=-1)
+    assert session(cluster, keys_of(cluster.main), "sts").get_caller_identity()["Account"].isdigit()
+    tags = [{"Key": "managed-by", "Value": "terraform"}]
+    own, managed = document(READ), document({"Effect": "Allow", "Action": "s3:PutObject", "Resource": "*"})
+
+    user = iam.create_user(Path="/system/", UserName=name, Tags=tags)["User"]
+    assert (user["Path"], user["UserName"], user["Tags"]) == ("/system/", name, tags)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    assert key["Status"] == "Active" and key["SecretAccessKey"]
+    iam.put_user_policy(UserName=name, PolicyName="own", PolicyDocument=own)
+    policy = iam.create_policy(PolicyName=name, Path="/", PolicyDocument=managed, Description="d", Tags=tags)["Policy"]
+    arn = policy["Arn"]
+    iam.attach_user_policy(UserName=name, PolicyArn=arn)
+
+    def refreshed(client, document, version):
+        """What a plan reads; the provider compares documents by what they mean, and all else as it is."""
+        read = client.get_user(UserName=name)["User"]
+        assert {field: read[field] for field in user} == user
+        assert client.list_user_tags(UserName=name)["Tags"] == tags
+        listed = client.list_access_keys(UserName=name)["AccessKeyMetadata"]
+        assert [(one["AccessKeyId"], one["Status"]) for one in listed] == [(key["AccessKeyId"], "Active")]
+        # As AWS answers for a key that was never used: without a date.
+        used = client.get_access_key_last_used(AccessKeyId=key["AccessKeyId"])
+        assert (used["UserName"], used["AccessKeyLastUsed"]) == (name, {"ServiceName": "N/A", "Region": "N/A"})
+        inline = client.get_user_policy(UserName=name, PolicyName="own")
+        assert (inline["UserName"], inline["PolicyDocument"]) == (name, json.loads(own))
+        found = client.get_policy(PolicyArn=arn)["Policy"]
+        assert (found["PolicyName"], found["Description"], found["Path"]) == (name, "d", "/")
+        assert (found["Tags"], found["DefaultVersionId"], found["AttachmentCount"]) == (tags, version, 1)
+        current = client.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]
+        assert (current["Document"], current["IsDefaultVersion"]) == (json.loads(document), True)
+        attached = client.get_paginator("list_attached_user_policies").paginate(UserName=name)
+        assert list(attached.search("AttachedPolicies[].PolicyArn")) == [arn]
+        entities = client.list_entities_for_policy(PolicyArn=arn)
+        assert [one["UserName"] for one in entities["PolicyUsers"]] == [name]
+        assert entities["PolicyGroups"] == entities["PolicyRoles"] == []
+
+    for client in (iam, again):
+        refreshed(client, managed, "v1")
+    # Another document is another version, and the oldest goes when there are five.
+    for number in range(2, 8):
+        versions = iam.list_policy_versions(PolicyArn=arn)["Versions"]
+        if len(versions) == 5:
+            oldest = min((one for one in versions if not one["IsDefaultVersion"]), key=lambda one: int(one["VersionId"][1:]))
+            iam.delete_policy_version(PolicyArn=arn, VersionId=oldest["VersionId"])
+        changed = document({"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::b{number}/*"})
+        iam.create_policy_version(PolicyArn=arn, PolicyDocument=changed, SetAsDefault=True)
+        refreshed(again, changed, f"v{number}")
+
+    iam.detach_user_policy(UserName=name, PolicyArn=arn)
+    for version in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
+        if not version["IsDefaultVersion"]:
+            iam.delete_policy_version(PolicyArn=arn, VersionId=version["VersionId"])
+    iam.delete_policy(PolicyArn=arn)
+    iam.delete_user_policy(UserName=name, PolicyName="own")
+    # What a user could have elsewhere is looked for before it goes: there is never any here.
+    assert iam.list_groups_for_user(UserName=name)["Groups"] == []
+    for listed in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+        iam.delete_access_key(UserName=name, AccessKeyId=listed["AccessKeyId"])
+    assert iam.list_ssh_public_keys(UserName=name)["SSHPublicKeys"] == []
+    assert iam.list_virtual_mfa_devices(AssignmentStatus="Assigned")["VirtualMFADevices"] == []
+    assert iam.list_mfa_devices(UserName=name)["MFADevices"] == []
+    with refused("NoSuchEntity"):
+        iam.get_login_profile(UserName=name)
+    with refused("NoSuchEntity"):
+        iam.delete_login_profile(UserName=name)
+    assert iam.list_signing_certificates(UserName=name)["Certificates"] == []
+    assert iam.list_service_specific_credentials(UserName=name)["ServiceSpecificCredentials"] == []
+    iam.delete_user(UserName=name)
+    # And what is gone is said to be gone, which takes it out of a state.
+    for gone in (
+        lambda: again.get_user(UserName=name),
+        lambda: again.list_access_keys(UserName=name),
+        lambda: again.get_user_policy(UserName=name, PolicyName="own"),
+        lambda: again.list_attached_user_policies(UserName=name),
+        lambda: again.get_policy(PolicyArn=arn),
+        lambda: again.get_policy_version(PolicyArn=arn, VersionId="v1"),
+        lambda: again.list_entities_for_policy(PolicyArn=arn),
+        lambda: again.get_access_key_last_used(AccessKeyId=key["AccessKeyId"]),
+    ):
+        with refused("NoSuchEntity"):
+            gone()

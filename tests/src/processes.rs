@@ -43,7 +43,16 @@ struct Secrets {
     root: Credentials,
 }
 
-/// `annulus server` processes that form one cluster.
+/// What a process does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It is a gateway and a storage node.
+    Server,
+    /// It is a gateway alone.
+    Gateway,
+}
+
+/// `annulus server` processes that form one cluster, and gateways beside them.
 pub struct Processes {
     /// The administrator.
     pub root: Credentials,
@@ -57,6 +66,7 @@ pub struct Processes {
 /// One process, running or not, and where it lives.
 pub struct Server {
     name: String,
+    role: Role,
     home: PathBuf,
     client_port: u16,
     secrets: Secrets,
@@ -90,19 +100,28 @@ impl Processes {
             common.iter().chain(settings).map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let mut processes = Self { root, servers: Vec::new(), secrets, settings, directory: Some(directory) };
         for (client_port, rpc_port) in client_ports.iter().zip(rpc_ports) {
-            processes.prepare_server(*client_port, *rpc_port);
+            processes.prepare_server(Role::Server, *client_port, *rpc_port);
         }
         processes
     }
 
     /// Writes the settings of one more server, which knows the others, and returns its number. It is not started.
     pub fn add_server(&mut self) -> usize {
+        self.add(Role::Server)
+    }
+
+    /// The same of a gateway without a storage node.
+    pub fn add_gateway(&mut self) -> usize {
+        self.add(Role::Gateway)
+    }
+
+    fn add(&mut self, role: Role) -> usize {
         let ports = free_ports(2);
-        self.prepare_server(ports[0], ports[1]);
+        self.prepare_server(role, ports[0], ports[1]);
         self.servers.len() - 1
     }
 
-    fn prepare_server(&mut self, client_port: u16, rpc_port: u16) {
+    fn prepare_server(&mut self, role: Role, client_port: u16, rpc_port: u16) {
         let name = format!("node{}", self.servers.len() + 1);
         let home = self.directory.as_ref().expect("it is there until it is dropped").path().join(&name);
         fs::create_dir(&home).expect("a directory can be made");
@@ -111,7 +130,7 @@ impl Processes {
             settings.push_str(&format!("{name}={value}\n"));
         }
         fs::write(home.join(".env"), settings).expect("settings can be written");
-        self.servers.push(Server { name, home, client_port, secrets: self.secrets.clone(), child: None });
+        self.servers.push(Server { name, role, home, client_port, secrets: self.secrets.clone(), child: None });
     }
 
     /// Starts that many servers with these settings and returns when all serve.
@@ -195,13 +214,7 @@ impl Processes {
 
     /// An `annulus` command that asks a server, ready to be run.
     pub fn annulus(&self, asked: usize, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary("annulus"));
-        command
-            .args(arguments)
-            .args(["--endpoint", &self.servers[asked].endpoint()])
-            .env("AWS_ACCESS_KEY_ID", &self.root.access_key)
-            .env("AWS_SECRET_ACCESS_KEY", &self.root.secret_key);
-        command
+        annulus(&self.servers[asked].endpoint(), &self.root, arguments)
     }
 
     /// What `annulus audit` finds, asked of a server, and whether it ends well.
@@ -243,7 +256,10 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log can be opened");
         let inherited = std::env::vars().filter(|(name, _)| !is_setting(name));
         let child = Command::new(binary("annulus"))
-            .arg("server")
+            .arg(match self.role {
+                Role::Server => "server",
+                Role::Gateway => "gateway",
+            })
             .current_dir(&self.home)
             .env_clear()
             .envs(inherited)
@@ -357,6 +373,17 @@ impl Server {
     fn log_path(&self) -> PathBuf {
         self.home.join("log")
     }
+}
+
+/// An `annulus` command that asks a gateway with that key, ready to be run.
+pub fn annulus(endpoint: &str, credentials: &Credentials, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary("annulus"));
+    command
+        .args(arguments)
+        .args(["--endpoint", endpoint])
+        .env("AWS_ACCESS_KEY_ID", &credentials.access_key)
+        .env("AWS_SECRET_ACCESS_KEY", &credentials.secret_key);
+    command
 }
 
 /// A binary of this build: it lies beside the directory of the test that runs now.

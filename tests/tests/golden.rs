@@ -41,7 +41,7 @@ use annulus_common::ownership::ObjectOwnership;
 use annulus_common::policy::{BucketPolicy, IdentityPolicy, PublicAccessBlock, TrustPolicy};
 use annulus_common::protocol::metadata::{
     AllowanceChange, BooksEntry, Command, Deletion, Garbage, MetaReply, Mutation, OutboxChange, Query, QueryReply,
-    QuotaReply, QuotaTerms, parts_fingerprint,
+    QuotaReply, QuotaTerms, Serial, parts_fingerprint,
 };
 use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::protocol::repair::VerifiedChunks;
@@ -207,6 +207,9 @@ fn upload(id: u8) -> Upload {
     }
 }
 
+/// What the books of a quota keep.
+const LIMIT: Option<Usage> = Some(Usage { objects: 1_000, bytes: 1 << 30 });
+
 fn books(entry: BooksEntry) -> Command {
     Command::Books { payer: Payer::Account(UserId([0x0a; 32])), entry }
 }
@@ -265,7 +268,7 @@ fn mutations() -> Vec<Command> {
             upload: id,
             versioning: Versioning::Unversioned,
             conditions: Conditions::default(),
-            quota: QuotaTerms { bucket: true, account: false, last: true },
+            quota: QuotaTerms { bucket: Some(7), account: None, last: true },
             default_retention: Some(Retention { mode: RetentionMode::Governance, until_ms: TIME_MS + 3 }),
             parts: vec![1, 2],
             fingerprint: parts_fingerprint(&parts),
@@ -276,11 +279,14 @@ fn mutations() -> Vec<Command> {
         delete(Versioning::Enabled, deletion("inline", Conditions::default())),
         Command::CreateUpload { path: path("un\0finished"), upload: upload(0x2d) },
         Command::PutPart { path: path("un\0finished"), upload: UploadId([0x2d; 16]), part: part(3, 100) },
-        books(BooksEntry::Limit { limit: Some(Usage { objects: 1_000, bytes: 1 << 30 }), version: 7 }),
-        books(BooksEntry::Recall { serial: None, shards: vec![(BucketId(300), ShardId(5))] }),
-        allowance(AllowanceChange::Shrink { serial: 2 }),
+        books(BooksEntry::Limit { limit: LIMIT, version: 7 }),
+        books(BooksEntry::Recall {
+            serial: Some(Serial { version: 7, number: 1 }),
+            shards: vec![(BucketId(300), ShardId(5))],
+        }),
+        allowance(AllowanceChange::Shrink { serial: Serial { version: 7, number: 1 } }),
         books(BooksEntry::Returned {
-            serial: 2,
+            serial: Serial { version: 7, number: 1 },
             left: vec![(BucketId(300), ShardId(5), Usage { objects: 9, bytes: 5_300_000 })],
             all: true,
         }),
@@ -288,8 +294,13 @@ fn mutations() -> Vec<Command> {
             bucket: BucketId(300),
             shard: ShardId(5),
             needs: Usage { objects: 10, bytes: 6_000_000 },
+            limit: LIMIT,
+            version: 7,
         }),
-        allowance(AllowanceChange::Set { serial: 3, limit: Some(Usage { objects: 40, bytes: 40_000_000 }) }),
+        allowance(AllowanceChange::Set {
+            serial: Serial { version: 7, number: 2 },
+            limit: Some(Usage { objects: 40, bytes: 40_000_000 }),
+        }),
         Command::Fence { bucket: BucketId(301), shard: ShardId(6), token: request(0x7e) },
     ]
 }
@@ -444,7 +455,7 @@ fn map() -> ClusterMap {
         display_name: "Root".to_owned(),
         email: Some("root@example.org".to_owned()),
         admin: true,
-        quota: Some(Quota { objects: None, bytes: Some(1 << 40) }),
+        quota: Some(Quota { objects: None, bytes: Some(1 << 40), version: 6 }),
         created_ms: TIME_MS,
     };
     let bucket = Bucket {
@@ -481,7 +492,7 @@ fn map() -> ClusterMap {
             object_lock: Some(ObjectLock {
                 default: Some(DefaultRetention { mode: RetentionMode::Compliance, period: RetentionPeriod::Years(7) }),
             }),
-            quota: Some(Arc::new(Quota { objects: Some(1_000_000), bytes: None })),
+            quota: Some(Arc::new(Quota { objects: Some(1_000_000), bytes: None, version: 7 })),
         },
     };
     let version = KmsKeyVersion { created_ms: TIME_MS, master: MasterKeyId([0x3a; 8]), material: wrapped(0x60) };
@@ -656,7 +667,7 @@ fn requests_and_answers_as_they_travel() {
     let answers: [Answer; 20] = [
         Ok(Response::Done),
         Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
-        Ok(Response::Mutated(MetaReply::Quota(QuotaReply::Exhausted { free: Usage { objects: 1, bytes: 300 } }))),
+        Ok(Response::Mutated(MetaReply::Quota(QuotaReply::Exhausted { limit: Usage { objects: 1, bytes: 300 } }))),
         Ok(Response::Queried(vec![Ok(QueryReply::Object(None)), Err(Refusal::NotHere)])),
         Ok(Response::Chunk { owner, first_piece: 0, piece_crcs: vec![0xdead_beef], length: 29 }),
         Ok(Response::HasChunks(vec![true, false])),

@@ -2,6 +2,8 @@
 //!
 //! Every change can be asked for again after an uncertain answer: it then answers as the first time and changes nothing.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -324,6 +326,10 @@ impl ClusterMap {
             return Err(MapRefusal::InvalidBucketState);
         }
         bucket.config.change(change);
+        // Known by the version that this change makes.
+        if let (BucketChange::Quota(_), Some(quota)) = (change, &mut bucket.config.quota) {
+            *quota = Arc::new(quota.at(self.version.0 + 1));
+        }
         Ok(MapReply::Bucket(Box::new(bucket.clone())))
     }
 
@@ -379,7 +385,8 @@ impl ClusterMap {
     }
 
     fn set_user_quota(&mut self, id: UserId, quota: Option<Quota>) -> Result<MapReply, MapRefusal> {
-        self.users.get_mut(&id).ok_or(MapRefusal::NoSuchUser)?.quota = quota;
+        let version = self.version.0 + 1;
+        self.users.get_mut(&id).ok_or(MapRefusal::NoSuchUser)?.quota = quota.map(|quota| quota.at(version));
         Ok(MapReply::Done)
     }
 

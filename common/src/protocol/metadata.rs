@@ -14,7 +14,7 @@ use crate::object::{
 use crate::usage::{Payer, PayerKind, Usage};
 
 pub use super::outbox::{CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage};
-pub use super::quota::{AllowanceChange, BOOKED_SHARDS_MAX, BooksEntry, QuotaReply, QuotaTerms};
+pub use super::quota::{AllowanceChange, BOOKED_SHARDS_MAX, BooksEntry, QuotaReply, QuotaTerms, Serial};
 pub use crate::object::parts_fingerprint;
 pub use crate::usage::UsagePage;
 

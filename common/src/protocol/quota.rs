@@ -8,13 +8,23 @@ use crate::usage::{PayerKind, Usage};
 /// Shards that one entry in the books of a quota may name: 40 bytes each, and a Raft entry has 256 KiB at most.
 pub const BOOKED_SHARDS_MAX: usize = 4_096;
 
-/// Which quotas a new object counts for, as the gateway's map said. A shard that was told of one knows better.
+/// How old what is said about a quota is: what was said later is greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Serial {
+    /// The version of the cluster map that set the limit.
+    pub version: u64,
+    /// Grows with each entry in the books.
+    pub number: u64,
+}
+
+/// Which quotas a new object counts for: the versions of the gateway's map that set them. A shard that was told of a quota by
+/// this version or a later one knows better.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct QuotaTerms {
     /// The bucket's.
-    pub bucket: bool,
+    pub bucket: Option<u64>,
     /// That of the account that owns the bucket.
-    pub account: bool,
+    pub account: Option<u64>,
     /// The gateway has asked for more, in vain: what does not fit is refused for good.
     pub last: bool,
 }
@@ -23,24 +33,24 @@ pub struct QuotaTerms {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum BooksEntry {
     /// This is the limit, by that version of the cluster map: none is the end of the quota. Until the shards have said what
-    /// they use, nothing is granted.
+    /// they use, nothing is granted; whoever says so first is to count them, unless nothing is heard of it for a while.
     Limit {
         /// The most that all shards may hold together.
         limit: Option<Usage>,
         /// The version of the map that says so; older ones are ignored.
         version: u64,
     },
-    /// These shards are asked to keep no more than they use.
+    /// These shards are asked to give back what they do not use.
     Recall {
-        /// The serial that the first of several such entries was given.
-        serial: Option<u64>,
+        /// The serial of the counting that this is part of.
+        serial: Option<Serial>,
         /// The shards.
         shards: Vec<(BucketId, ShardId)>,
     },
-    /// They did: each may hold as much now. Ignored of those that were granted more meanwhile.
+    /// They did: this is left of what each was granted. Ignored of those that were granted more meanwhile.
     Returned {
         /// The serial of the recall.
-        serial: u64,
+        serial: Serial,
         /// What each is left with.
         left: Vec<(BucketId, ShardId, Usage)>,
         /// Whether these are the last of all shards that there are.
@@ -54,6 +64,10 @@ pub enum BooksEntry {
         shard: ShardId,
         /// What it needs, all in all.
         needs: Usage,
+        /// The limit as the gateway knows it. When the books do not, the shards are to be counted first.
+        limit: Option<Usage>,
+        /// The version of the map that says so.
+        version: u64,
     },
 }
 
@@ -63,14 +77,14 @@ pub enum AllowanceChange {
     /// It is this from now on; none ends the quota.
     Set {
         /// The serial of the books.
-        serial: u64,
+        serial: Serial,
         /// The most that it may hold.
         limit: Option<Usage>,
     },
-    /// It is no more than is used.
+    /// The shard says what it uses, and may not grow before it has asked the books.
     Shrink {
         /// The serial of the books.
-        serial: u64,
+        serial: Serial,
     },
 }
 
@@ -86,26 +100,33 @@ pub enum QuotaReply {
     },
     /// The same, for good.
     Exceeded,
-    /// To `Grant`, to `Limit`, and to `Set`: the shard may hold so much, by that serial.
+    /// To `Limit`: the shards are to be counted, by that serial.
+    Counting {
+        /// The serial.
+        serial: Serial,
+    },
+    /// To `Limit`: the books have it, and the shards were counted.
+    InForce,
+    /// To `Grant`, to `Set`, and to `Limit` where there is none: the shard may hold so much, by that serial.
     Granted {
         /// The serial.
-        serial: u64,
+        serial: Serial,
         /// The most that it may hold.
         limit: Option<Usage>,
     },
-    /// To `Grant`: so much is left to grant, which is not enough.
+    /// To `Grant`: not so much is left to grant.
     Exhausted {
-        /// What is left.
-        free: Usage,
+        /// The most that all shards may hold together.
+        limit: Usage,
     },
-    /// To `Grant`: what the shards use is not known yet.
+    /// To `Grant`: what the shards use is not known yet. To `Limit` and `Recall`: somebody counts them.
     Uncounted,
-    /// To `Recall`: by this serial.
+    /// To `Recall` and `Returned`: by this serial.
     Recalled {
         /// The serial.
-        serial: u64,
+        serial: Serial,
     },
-    /// To `Shrink`: the shard holds so much, and may hold no more.
+    /// To `Shrink`: the shard holds so much.
     Shrunk(Usage),
     /// Something newer happened meanwhile.
     Superseded,

@@ -51,7 +51,7 @@ impl Admin {
 
     /// In force when this returns.
     pub(super) async fn set_quota(&self, subject: Subject, new: NewQuota) -> Result<QuotaReport, AdminProblem> {
-        let quota = Quota { objects: new.objects, bytes: new.bytes };
+        let quota = Quota { objects: new.objects, bytes: new.bytes, ..Quota::default() };
         let quota = Some(quota).filter(|quota| *quota != Quota::default());
         let change = match subject.payer {
             Payer::Account(id) => MapChange::SetUserQuota { id, quota },

@@ -192,6 +192,9 @@ pub enum ObjectError {
     /// The bucket, or the account that owns it, may not hold as much.
     #[error("the quota is exceeded")]
     QuotaExceeded,
+    /// Too many others want something of the same quota at this moment: ask again soon. Nothing has changed.
+    #[error("too many others use the same quota now")]
+    Busy,
     /// No space is left.
     #[error("no space is left")]
     Full,

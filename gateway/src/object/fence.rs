@@ -66,7 +66,7 @@ impl Objects {
             match self.client.mutate(partition, &mutation).await? {
                 MetaReply::Fenced(_) if self.clock.monotonic() >= until => return Err(ObjectError::Conflict),
                 MetaReply::Fenced(token) => self.resolve_fence(bucket.id, shard, token).await?,
-                MetaReply::Quota(QuotaReply::Short { .. }) if asks == ASKS_MAX => return Err(ObjectError::Conflict),
+                MetaReply::Quota(QuotaReply::Short { .. }) if asks == ASKS_MAX => return Err(ObjectError::Busy),
                 MetaReply::Quota(QuotaReply::Short { kind, needs }) => {
                     asks += 1;
                     if !self.ask_for_more(bucket, shard, kind, needs).await? {

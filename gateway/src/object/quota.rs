@@ -8,6 +8,7 @@ use annulus_common::ids::{BucketId, ShardId};
 use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::protocol::metadata::{
     AllowanceChange, BOOKED_SHARDS_MAX, BooksEntry, Command, MetaReply, Query, QueryReply, QuotaReply, QuotaTerms,
+    Serial,
 };
 use annulus_common::usage::{Payer, PayerKind, Quota, Usage};
 use futures::{StreamExt, TryStreamExt};
@@ -20,41 +21,56 @@ pub(super) const ASKS_MAX: usize = 8;
 /// Shards that are asked at once.
 const SHARDS_AT_ONCE_MAX: usize = 16;
 
-/// How long the one who counts is left alone before another begins anew: counting 16 shards takes milliseconds.
-const COUNTING_PATIENCE: Duration = Duration::from_secs(3);
+/// Shards that are counted at a time, so that others hear of it: 160,000 belong to the largest account.
+const COUNTED_AT_ONCE_MAX: usize = 256;
 
-/// How often it is looked after.
+/// How long somebody waits for the shards to be counted, before the client is told to come back: counting 16 takes
+/// milliseconds, and one who died amid it is given up after seconds.
+const COUNTING_WAIT: Duration = Duration::from_secs(15);
+
+/// How often one looks whether they were.
 const COUNTING_POLL: Duration = Duration::from_millis(50);
 
-/// Attempts to count, while others count, too.
+/// How often an ask that meets a counting under way is repeated.
 const COUNTS_MAX: usize = 4;
 
 /// A shard of a bucket.
 type Place = (BucketId, ShardId);
 
+/// What the cluster map says of a quota.
+#[derive(Clone, Copy)]
+struct Said {
+    limit: Option<Usage>,
+    /// The version of the map that set it; where there is no quota, the version that knows of none.
+    version: u64,
+}
+
 impl Objects {
     /// Brings the quota of a bucket or an account into force as the cluster map has it: nobody is over it when this returns,
-    /// but for what was stored before. To be asked for again when it fails.
+    /// but for what was stored before. A gateway that dies amid this leaves it to the next one that meets the quota.
     pub async fn settle_quota(&self, payer: Payer) -> Result<(), ObjectError> {
-        for _ in 0..COUNTS_MAX {
+        let until = self.clock.monotonic() + COUNTING_WAIT;
+        while self.clock.monotonic() < until {
             let map = self.client.map().await?;
-            let limit = quota_of(&map, payer).map(Quota::limit);
-            let entry = BooksEntry::Limit { limit, version: map.version.0 };
-            let settled = match (self.keep_books(payer, entry).await?, limit) {
-                (QuotaReply::Granted { serial, .. }, None) => {
-                    let change = AllowanceChange::Set { serial, limit: None };
-                    self.tell_all(payer, shards_of(&map, payer), change).await?;
-                    true
+            let said = said_of(&map, payer);
+            let entry = BooksEntry::Limit { limit: said.limit, version: said.version };
+            match self.keep_books(payer, entry).await? {
+                QuotaReply::InForce => return Ok(()),
+                QuotaReply::Granted { serial, limit } => {
+                    let change = AllowanceChange::Set { serial, limit };
+                    return self.tell_all(payer, shards_of(&map, payer), change).await.map(|_| ());
                 }
-                (QuotaReply::Granted { .. }, Some(_)) => self.count_anew(payer, shards_of(&map, payer)).await?,
-                (QuotaReply::Superseded, _) => false,
-                (reply, _) => return Err(unexpected(reply)),
-            };
-            if settled {
-                return Ok(());
+                QuotaReply::Counting { serial } => {
+                    if self.take_back(payer, Some(serial), &shards_of(&map, payer)).await? {
+                        return Ok(());
+                    }
+                }
+                QuotaReply::Uncounted => tokio::time::sleep(COUNTING_POLL).await,
+                QuotaReply::Superseded => {}
+                reply => return Err(unexpected(reply)),
             }
         }
-        Err(ObjectError::Conflict)
+        Err(ObjectError::Busy)
     }
 
     /// How much a bucket or an account holds.
@@ -70,10 +86,12 @@ impl Objects {
             &mut command
         {
             let map = self.client.watch().latest();
-            let has_quota = |payer| quota_of(&map, payer).is_some();
+            let version = |payer| quota_of(&map, payer).map(|quota| quota.version);
+            let looked_up = bucket.config.quota.as_deref().map(|quota| quota.version);
             *quota = QuotaTerms {
-                bucket: bucket.config.quota.is_some() || has_quota(Payer::Bucket(bucket.id)),
-                account: has_quota(Payer::Account(bucket.owner)),
+                // Whichever is newer: the map may be older than the one in which the bucket was looked up.
+                bucket: looked_up.max(version(Payer::Bucket(bucket.id))),
+                account: version(Payer::Account(bucket.owner)),
                 last: false,
             };
         }
@@ -97,79 +115,55 @@ impl Objects {
             QuotaReply::Granted { serial, limit } => {
                 self.tell(kind, place, AllowanceChange::Set { serial, limit }).await.map(|_| true)
             }
-            QuotaReply::Exhausted { free } => self.reclaim(payer, place, needs, free).await,
+            QuotaReply::Exhausted { limit } => self.reclaim(payer, place, needs, limit).await,
             reply => Err(unexpected(reply)),
         }
     }
 
-    /// Asks for a grant. Where somebody began to count and gave up, this counts.
-    async fn ask_books(&self, payer: Payer, place: Place, needs: Usage) -> Result<QuotaReply, ObjectError> {
-        let until = self.clock.monotonic() + COUNTING_PATIENCE;
+    /// Asks for a grant. Where the books do not know the limit, or not what the shards use, that comes first.
+    async fn ask_books(&self, payer: Payer, (bucket, shard): Place, needs: Usage) -> Result<QuotaReply, ObjectError> {
         for _ in 0..COUNTS_MAX {
-            loop {
-                let entry = BooksEntry::Grant { bucket: place.0, shard: place.1, needs };
-                match self.keep_books(payer, entry).await? {
-                    QuotaReply::Uncounted if self.clock.monotonic() >= until => break,
-                    QuotaReply::Uncounted => tokio::time::sleep(COUNTING_POLL).await,
-                    reply => return Ok(reply),
-                }
+            let Said { limit, version } = said_of(&self.client.watch().latest(), payer);
+            let entry = BooksEntry::Grant { bucket, shard, needs, limit, version };
+            match self.keep_books(payer, entry).await? {
+                QuotaReply::Uncounted => self.settle_quota(payer).await?,
+                reply => return Ok(reply),
             }
-            self.settle_quota(payer).await?;
         }
-        Err(ObjectError::Conflict)
+        Err(ObjectError::Busy)
     }
 
-    /// Lets other shards give back what they do not use, as much as is missing. When all of them do not have as much, says so.
-    async fn reclaim(&self, payer: Payer, asker: Place, needs: Usage, free: Usage) -> Result<bool, ObjectError> {
+    /// Lets shards give back what they do not use, as much as is missing. When all of them do not have as much, says so.
+    async fn reclaim(&self, payer: Payer, asker: Place, needs: Usage, limit: Usage) -> Result<bool, ObjectError> {
         let grants = self.grants(payer).await?;
-        let own = grants.iter().find(|(place, _)| *place == asker).map_or(Usage::NONE, |(_, amount)| *amount);
-        let mut missing = needs.minus(own).minus(free);
-        let others: Vec<(Place, Usage)> = grants.into_iter().filter(|(place, _)| *place != asker).collect();
-        let used = self.used(&others.iter().map(|(place, _)| *place).collect::<Vec<_>>()).await?;
-        let spare = others.iter().zip(used).map(|((place, amount), used)| (*place, amount.minus(used)));
-        let mut spare: Vec<(Place, Usage)> = spare.filter(|(_, spare)| *spare != Usage::NONE).collect();
-        spare.sort_by_key(|(_, spare)| std::cmp::Reverse((spare.bytes, spare.objects)));
-        let mut recalled = Vec::new();
-        for (place, spare) in spare {
-            if missing == Usage::NONE {
-                break;
-            }
-            missing = missing.minus(spare);
-            recalled.push(place);
+        let places: Vec<Place> = grants.iter().map(|(place, _)| *place).collect();
+        let used = self.used(&places).await?;
+        let Some(surplus) = surplus(&grants, &used, asker, needs, limit) else { return Ok(false) };
+        if !surplus.is_empty() {
+            self.take_back(payer, None, &surplus).await?;
         }
-        if missing != Usage::NONE {
-            return Ok(false);
-        }
-        self.take_back(payer, recalled, false).await.map(|_| true)
+        Ok(true)
     }
 
-    /// Has every shard keep what it uses and no more, and the books know of it: whether nobody came in between.
-    async fn count_anew(&self, payer: Payer, places: Vec<Place>) -> Result<bool, ObjectError> {
-        self.take_back(payer, places, true).await
-    }
-
-    async fn take_back(&self, payer: Payer, places: Vec<Place>, all: bool) -> Result<bool, ObjectError> {
-        let mut serial = None;
-        // An account without buckets has nothing to be counted, which is to be said, too.
-        for shards in chunks(&places) {
-            match self.keep_books(payer, BooksEntry::Recall { serial, shards }).await? {
-                QuotaReply::Recalled { serial: given } => serial = Some(given),
-                QuotaReply::Superseded => return Ok(false),
+    /// Has shards keep what they use and no more, and the books know of it: whether nobody came in between. A counting is of
+    /// all shards.
+    async fn take_back(&self, payer: Payer, counting: Option<Serial>, places: &[Place]) -> Result<bool, ObjectError> {
+        let pieces = pieces(places);
+        for (number, &shards) in pieces.iter().enumerate() {
+            let recall = BooksEntry::Recall { serial: counting, shards: shards.to_vec() };
+            let serial = match self.keep_books(payer, recall).await? {
+                QuotaReply::Recalled { serial } => serial,
+                QuotaReply::Superseded | QuotaReply::Uncounted => return Ok(false),
                 reply => return Err(unexpected(reply)),
-            }
-        }
-        let Some(serial) = serial else { return Ok(true) };
-        let shrink = AllowanceChange::Shrink { serial };
-        let told = self.tell_all(payer, places, shrink).await?;
-        let left = told.into_iter().filter_map(|((bucket, shard), reply)| match reply {
-            QuotaReply::Shrunk(used) => Some((bucket, shard, used)),
-            _ => None,
-        });
-        let left = chunks(&left.collect::<Vec<_>>());
-        let last = left.len() - 1;
-        for (number, left) in left.into_iter().enumerate() {
-            let entry = BooksEntry::Returned { serial, left, all: all && number == last };
-            if self.keep_books(payer, entry).await? == QuotaReply::Superseded {
+            };
+            let told = self.tell_all(payer, shards.to_vec(), AllowanceChange::Shrink { serial }).await?;
+            let left = told.into_iter().filter_map(|((bucket, shard), reply)| match reply {
+                QuotaReply::Shrunk(used) => Some((bucket, shard, used)),
+                _ => None,
+            });
+            let all = counting.is_some() && number + 1 == pieces.len();
+            let returned = BooksEntry::Returned { serial, left: left.collect(), all };
+            if self.keep_books(payer, returned).await? == QuotaReply::Superseded {
                 return Ok(false);
             }
         }
@@ -244,11 +238,42 @@ impl Objects {
     }
 }
 
-/// In pieces that fit one entry; nothing is one piece, too.
-fn chunks<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
-    match items {
-        [] => vec![Vec::new()],
-        items => items.chunks(BOOKED_SHARDS_MAX).map(<[T]>::to_vec).collect(),
+/// In pieces that are counted at a time; nothing is one piece, too: an account without buckets has nothing to be counted, which
+/// is to be said.
+fn pieces(places: &[Place]) -> Vec<&[Place]> {
+    match places {
+        [] => vec![places],
+        places => places.chunks(COUNTED_AT_ONCE_MAX).collect(),
+    }
+}
+
+/// Which shards are to give back what they do not use, so that one of them may hold what it needs; the others keep theirs. None
+/// if they do not have as much between them.
+fn surplus(grants: &[(Place, Usage)], used: &[Usage], asker: Place, needs: Usage, limit: Usage) -> Option<Vec<Place>> {
+    let own = grants.iter().find(|(place, _)| *place == asker).map_or(Usage::NONE, |(_, amount)| *amount);
+    let granted = grants.iter().map(|(_, amount)| *amount).fold(Usage::NONE, Usage::plus);
+    let mut missing = granted.plus(needs.minus(own)).minus(limit);
+    let spare = grants.iter().zip(used).map(|((place, amount), used)| match *place == asker {
+        true => (*place, amount.minus(needs)),
+        false => (*place, amount.minus(*used)),
+    });
+    let mut spare: Vec<(Place, Usage)> = spare.filter(|(_, spare)| *spare != Usage::NONE).collect();
+    spare.sort_by_key(|(_, spare)| std::cmp::Reverse((spare.bytes, spare.objects)));
+    let mut recalled = Vec::new();
+    for (place, spare) in spare {
+        if missing == Usage::NONE {
+            break;
+        }
+        missing = missing.minus(spare);
+        recalled.push(place);
+    }
+    (missing == Usage::NONE).then_some(recalled)
+}
+
+fn said_of(map: &ClusterMap, payer: Payer) -> Said {
+    match quota_of(map, payer) {
+        Some(quota) => Said { limit: Some(quota.limit()), version: quota.version },
+        None => Said { limit: None, version: map.version.0 },
     }
 }
 
@@ -274,4 +299,49 @@ fn shards_of(map: &ClusterMap, payer: Payer) -> Vec<Place> {
 
 fn unexpected(reply: QuotaReply) -> ObjectError {
     ObjectError::Internal(format!("unexpected answer about a quota: {reply:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use annulus_common::ids::{BucketId, ShardId};
+    use annulus_common::usage::Usage;
+
+    use super::{Place, surplus};
+
+    fn place(shard: u16) -> Place {
+        (BucketId(1), ShardId(shard))
+    }
+
+    fn bytes(bytes: u64) -> Usage {
+        Usage { objects: 0, bytes }
+    }
+
+    /// Who gives back where shard 0 needs so much; each shard is what it was granted and what it uses.
+    fn recalled(shards: &[(u64, u64)], needs: u64, limit: u64) -> Option<Vec<u16>> {
+        let grants: Vec<_> = (0..).zip(shards).map(|(shard, (granted, _))| (place(shard), bytes(*granted))).collect();
+        let used: Vec<_> = shards.iter().map(|(_, used)| bytes(*used)).collect();
+        let places = surplus(&grants, &used, place(0), bytes(needs), bytes(limit))?;
+        Some(places.into_iter().map(|(_, shard)| shard.0).collect())
+    }
+
+    #[test]
+    fn as_few_give_back_as_have_enough() {
+        let shards = [(10, 10), (20, 15), (30, 10), (40, 39)];
+        assert_eq!(recalled(&shards, 11, 101), Some(vec![]), "it is free meanwhile");
+        assert_eq!(recalled(&shards, 11, 100), Some(vec![2]));
+        assert_eq!(recalled(&shards, 31, 100), Some(vec![2, 1]));
+        assert_eq!(recalled(&shards, 36, 100), Some(vec![2, 1, 3]));
+        assert_eq!(recalled(&shards, 37, 100), None);
+        assert_eq!(recalled(&[], 5, 5), Some(vec![]));
+        assert_eq!(recalled(&[], 6, 5), None);
+    }
+
+    #[test]
+    fn where_more_is_stored_than_may_be_nobody_grows() {
+        // 60 are stored, and 50 may be. What was deleted meanwhile is not enough.
+        assert_eq!(recalled(&[(30, 0), (30, 30)], 30, 50), None);
+        assert_eq!(recalled(&[(30, 0), (30, 30)], 20, 50), Some(vec![0]), "its own share is too large");
+        assert_eq!(recalled(&[(30, 30), (30, 15)], 31, 45), None);
+        assert_eq!(recalled(&[(30, 30), (30, 15)], 31, 46), Some(vec![1]));
+    }
 }

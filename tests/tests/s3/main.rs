@@ -10,6 +10,7 @@ mod appends;
 mod bodies;
 mod buckets;
 mod checksums;
+mod command_line;
 mod conditions;
 mod copies;
 mod cors;

@@ -34,7 +34,7 @@ async fn put(s3: &S3, target: &str, bytes: usize) -> bool {
         match (reply.status.as_u16(), reply.code().as_deref()) {
             (200, _) => return true,
             (403, Some("QuotaExceeded")) => return false,
-            (409, Some("OperationAborted")) => {}
+            (503, Some("SlowDown")) => {}
             _ => panic!("{target}: {} {}", reply.status, reply.text()),
         }
     }

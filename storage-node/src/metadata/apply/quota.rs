@@ -6,7 +6,7 @@
 
 use annulus_common::ids::{BucketId, ShardId};
 use annulus_common::object::{KeyPath, VersionId};
-use annulus_common::protocol::metadata::{AllowanceChange, BooksEntry, MetaReply, QuotaReply, QuotaTerms};
+use annulus_common::protocol::metadata::{AllowanceChange, BooksEntry, MetaReply, QuotaReply, QuotaTerms, Serial};
 use annulus_common::usage::{Payer, PayerKind, Usage};
 
 use super::super::schema::find::Found;
@@ -17,6 +17,10 @@ use crate::kv::KvError;
 /// A shard is granted a part of what is free beyond what it needs, so that it does not come back with the next object. The
 /// less is left, the less it gets.
 const SPARE_SHARE: u64 = 32;
+
+/// How long the gateway that counts may be silent before another begins anew. It is heard of with every 256 shards, which take
+/// a second on a busy cluster.
+const COUNTING_SILENCE_MS_MAX: u64 = 5_000;
 
 impl Step<'_> {
     /// Why an object of that size must not be written, if a quota forbids it. What it replaces makes room first.
@@ -70,7 +74,7 @@ impl Step<'_> {
     ) -> Result<MetaReply, KvError> {
         let mut record = self.shard(bucket, shard)?;
         let known = record.allowance(kind);
-        let last = known.map_or(0, |known| known.serial);
+        let last = known.map_or(Serial::default(), |known| known.serial);
         let reply = match change {
             AllowanceChange::Set { serial, limit } if serial > last => {
                 *known = Some(Allowance { serial, limit });
@@ -78,7 +82,7 @@ impl Step<'_> {
             }
             AllowanceChange::Shrink { serial } if serial >= last => {
                 let used = self.used(bucket, shard)?;
-                *record.allowance(kind) = Some(Allowance { serial, limit: Some(used) });
+                *record.allowance(kind) = Some(Allowance { serial, limit: Some(Usage::NONE) });
                 QuotaReply::Shrunk(used)
             }
             AllowanceChange::Set { .. } | AllowanceChange::Shrink { .. } => {
@@ -92,10 +96,11 @@ impl Step<'_> {
     pub(super) fn keep_books(&mut self, payer: Payer, entry: BooksEntry) -> Result<MetaReply, KvError> {
         let mut books: Books = self.read(&self.keys.books(payer))?.unwrap_or_default();
         let reply = match entry {
-            BooksEntry::Limit { limit, version } => books.set_limit(limit, version),
+            BooksEntry::Limit { limit, version } => books.set_limit(limit, version, self.time_ms),
             BooksEntry::Recall { serial, shards } => self.recall(payer, &mut books, serial, &shards)?,
             BooksEntry::Returned { serial, left, all } => self.take_back(payer, &mut books, serial, &left, all)?,
-            BooksEntry::Grant { bucket, shard, needs } => self.grant(payer, &mut books, (bucket, shard), needs)?,
+            BooksEntry::Grant { limit, version, .. } if !books.learn(limit, version) => QuotaReply::Uncounted,
+            BooksEntry::Grant { bucket, shard, needs, .. } => self.grant(payer, &mut books, (bucket, shard), needs)?,
         };
         if !matches!(reply, QuotaReply::Superseded | QuotaReply::Exhausted { .. } | QuotaReply::Uncounted) {
             self.put(self.keys.books(payer), &books);
@@ -107,14 +112,16 @@ impl Step<'_> {
         &mut self,
         payer: Payer,
         books: &mut Books,
-        serial: Option<u64>,
+        counting: Option<Serial>,
         shards: &[(BucketId, ShardId)],
     ) -> Result<QuotaReply, KvError> {
-        let serial = match serial {
+        let serial = match counting {
+            None if !books.counted => return Ok(QuotaReply::Uncounted),
             None => books.next_serial(),
             Some(serial) if serial == books.serial => serial,
             Some(_) => return Ok(QuotaReply::Superseded),
         };
+        books.counting_ms = self.time_ms;
         for (bucket, shard) in shards {
             let key = self.keys.grant(payer, *bucket, *shard);
             let grant: Grant = self.read(&key)?.unwrap_or_default();
@@ -127,7 +134,7 @@ impl Step<'_> {
         &mut self,
         payer: Payer,
         books: &mut Books,
-        serial: u64,
+        serial: Serial,
         left: &[(BucketId, ShardId, Usage)],
         all: bool,
     ) -> Result<QuotaReply, KvError> {
@@ -144,6 +151,8 @@ impl Step<'_> {
             }
         }
         if all && books.serial != serial {
+            // What was put right of single shards holds all the same.
+            self.put(self.keys.books(payer), books);
             return Ok(QuotaReply::Superseded);
         }
         books.counted |= all;
@@ -165,11 +174,12 @@ impl Step<'_> {
         }
         let key = self.keys.grant(payer, bucket, shard);
         let granted: Usage = self.read(&key)?.unwrap_or_else(Grant::default).amount;
-        let (missing, free) = (needs.minus(granted), limit.minus(books.granted));
-        if !missing.fits(free) {
-            return Ok(QuotaReply::Exhausted { free });
+        let missing = needs.minus(granted);
+        // Also where nothing is missing: more may be stored than a limit that was set later, and then nobody may grow.
+        if !books.granted.plus(missing).fits(limit) {
+            return Ok(QuotaReply::Exhausted { limit });
         }
-        let more = with_spare(missing, free);
+        let more = with_spare(missing, limit.minus(books.granted));
         books.granted = books.granted.plus(more);
         let (serial, amount) = (books.next_serial(), granted.plus(more));
         self.put(key, &Grant { serial, amount });
@@ -187,18 +197,41 @@ fn with_spare(missing: Usage, free: Usage) -> Usage {
 }
 
 impl Books {
-    fn next_serial(&mut self) -> u64 {
-        self.serial += 1;
+    fn next_serial(&mut self) -> Serial {
+        self.serial.number += 1;
         self.serial
     }
 
-    fn set_limit(&mut self, limit: Option<Usage>, version: u64) -> QuotaReply {
-        if version < self.version {
+    fn set_limit(&mut self, limit: Option<Usage>, version: u64, time_ms: u64) -> QuotaReply {
+        if version < self.serial.version {
             return QuotaReply::Superseded;
         }
+        let is_known = limit == self.limit && limit.is_some();
+        if is_known && self.counted {
+            self.serial.version = version;
+            return QuotaReply::InForce;
+        }
+        // By the distance, so that a gateway whose clock is wrong waits for nobody for ever.
+        let is_recent = time_ms.abs_diff(self.counting_ms) < COUNTING_SILENCE_MS_MAX;
+        if is_known && is_recent && version == self.serial.version {
+            return QuotaReply::Uncounted;
+        }
+        self.serial.version = version;
         let serial = self.next_serial();
-        *self = Self { limit, version, counted: false, ..*self };
-        QuotaReply::Granted { serial, limit: None }
+        *self = Self { limit, counted: false, counting_ms: time_ms, ..*self };
+        match limit {
+            Some(_) => QuotaReply::Counting { serial },
+            None => QuotaReply::Granted { serial, limit: None },
+        }
+    }
+
+    /// Whether the limit is the one that a gateway's map says. An older map's does not matter.
+    fn learn(&mut self, limit: Option<Usage>, version: u64) -> bool {
+        let is_news = version > self.serial.version;
+        if is_news && limit == self.limit && self.counted {
+            self.serial.version = version;
+        }
+        !is_news || limit == self.limit
     }
 }
 
@@ -210,12 +243,15 @@ impl Shard {
         }
     }
 
-    /// The most that it may hold by a quota. One that it was not told of yet allows nothing.
+    /// The most that it may hold by a quota. One that it was not told of yet, as it is now, allows nothing.
     fn limit(&self, kind: PayerKind, terms: QuotaTerms) -> Option<Usage> {
-        let (told, applies) = match kind {
+        let (told, version) = match kind {
             PayerKind::Bucket => (self.by_bucket, terms.bucket),
             PayerKind::Account => (self.by_account, terms.account),
         };
-        told.map_or(applies.then_some(Usage::NONE), |told| told.limit)
+        match told {
+            Some(told) if version.is_none_or(|version| version <= told.serial.version) => told.limit,
+            _ => version.map(|_| Usage::NONE),
+        }
     }
 }

@@ -7,7 +7,7 @@ use annulus_common::object::{
     Data, DeleteMarker, ETag, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Part, Upload,
     UploadedPart, UserId, VersionId,
 };
-use annulus_common::protocol::metadata::MetaReply;
+use annulus_common::protocol::metadata::{MetaReply, Serial};
 use annulus_common::usage::Usage;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -89,7 +89,7 @@ pub(crate) struct Shard {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Allowance {
     /// Of the books that said so.
-    pub(crate) serial: u64,
+    pub(crate) serial: Serial,
     /// The most; none when the quota has ended.
     pub(crate) limit: Option<Usage>,
 }
@@ -99,12 +99,12 @@ pub(crate) struct Allowance {
 pub(crate) struct Books {
     /// The most that all shards may hold together; none when there is no quota.
     pub(crate) limit: Option<Usage>,
-    /// The version of the cluster map that said so.
-    pub(crate) version: u64,
     /// Whether every shard has said what it uses since then.
     pub(crate) counted: bool,
-    /// Grows with each entry: what a shard was told last is what holds.
-    pub(crate) serial: u64,
+    /// When something was last heard of whoever counts, Unix milliseconds.
+    pub(crate) counting_ms: u64,
+    /// Of the last entry: what a shard was told last is what holds.
+    pub(crate) serial: Serial,
     /// The sum of all grants: never less than what all shards may hold.
     pub(crate) granted: Usage,
 }
@@ -113,7 +113,7 @@ pub(crate) struct Books {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Grant {
     /// The last entry that was about it.
-    pub(crate) serial: u64,
+    pub(crate) serial: Serial,
     /// The most that it may hold.
     pub(crate) amount: Usage,
 }

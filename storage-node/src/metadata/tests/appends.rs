@@ -70,7 +70,7 @@ fn conditions_and_quotas_hold_of_what_is_added() {
         let (path, parts) = (path.clone(), parts.clone());
         Command::Append { path, sequence, conditions, quota, parts, size, etag, checksum: None }
     };
-    let governed = QuotaTerms { bucket: true, ..QuotaTerms::default() };
+    let governed = QuotaTerms { bucket: Some(1), ..QuotaTerms::default() };
     assert!(matches!(bench.run(with(Conditions::default(), governed)), MetaReply::Quota(_)));
     assert_eq!(bench.garbage(), BTreeSet::new(), "it may come again");
     assert_eq!(bench.run(with(if_absent(), QuotaTerms::default())), MetaReply::PreconditionFailed);

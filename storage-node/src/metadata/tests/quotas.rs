@@ -1,6 +1,6 @@
 //! Quotas at the shards and in the books, against what must never be: more stored than the limit.
 
-use annulus_common::protocol::metadata::{AllowanceChange, BooksEntry, QuotaReply};
+use annulus_common::protocol::metadata::{AllowanceChange, BooksEntry, QuotaReply, Serial};
 use annulus_common::usage::{Payer, PayerKind, Usage};
 use proptest::sample::Index;
 
@@ -18,6 +18,8 @@ enum Act {
         shard: u16,
         key: String,
         bytes: usize,
+        /// Whether the gateway's map is the latest, or one that knows the first limit.
+        knows: bool,
     },
     Delete {
         shard: u16,
@@ -35,17 +37,21 @@ enum Act {
     },
     /// Another limit, whose shards are all counted.
     Limit(u64),
+    /// Another limit, by a gateway that dies before all shards are counted.
+    Begin(u64),
 }
 
 fn an_act() -> impl Strategy<Value = Act> {
     let key = || "[a-d]";
     prop_oneof![
-        8 => (0..SHARDS, key(), 0usize..40).prop_map(|(shard, key, bytes)| Act::Put { shard, key, bytes }),
+        8 => (0..SHARDS, key(), 0usize..40, any::<bool>())
+            .prop_map(|(shard, key, bytes, knows)| Act::Put { shard, key, bytes, knows }),
         3 => (0..SHARDS, key()).prop_map(|(shard, key)| Act::Delete { shard, key }),
         4 => (0..SHARDS).prop_map(|shard| Act::Ask { shard }),
         8 => any::<Index>().prop_map(Act::Arrive),
         2 => (0..SHARDS).prop_map(|shard| Act::Recall { shard }),
         1 => (0u64..120).prop_map(Act::Limit),
+        1 => (0u64..120).prop_map(Act::Begin),
     ]
 }
 
@@ -55,6 +61,11 @@ struct Office {
     under_way: Vec<Command>,
     /// What each shard was last short of.
     needs: [Usage; SHARDS as usize],
+    /// As the cluster map says it, and the version that does.
+    limit: Usage,
+    version: u64,
+    /// The last limit for which all shards were counted.
+    in_force: u64,
 }
 
 impl Office {
@@ -69,10 +80,18 @@ impl Office {
         self.ask(Command::Books { payer: PAYER, entry })
     }
 
-    fn put(&mut self, shard: u16, key: &str, bytes: usize, last: bool) -> MetaReply {
+    fn new(limit_bytes: u64) -> Self {
+        let (bench, under_way, needs) = (Bench::new(), Vec::new(), [Usage::NONE; SHARDS as usize]);
+        let mut office = Self { bench, under_way, needs, limit: Usage::NONE, version: 0, in_force: 0 };
+        office.set_limit(limit_bytes);
+        office.settle();
+        office
+    }
+
+    fn put(&mut self, shard: u16, key: &str, bytes: usize, version: u64) -> MetaReply {
         let path = KeyPath { shard: ShardId(shard), ..path(key) };
         let (versioning, conditions) = (Versioning::Unversioned, Conditions::default());
-        let quota = QuotaTerms { bucket: true, account: false, last };
+        let quota = QuotaTerms { bucket: Some(version), account: None, last: false };
         let object = object(1, Data::Inline(Bytes::from(vec![1; bytes])));
         self.bench.run(Command::Put { path, versioning, conditions, quota, object })
     }
@@ -95,14 +114,43 @@ impl Office {
         (0..SHARDS).map(|shard| self.used(shard)).fold(Usage::NONE, Usage::plus)
     }
 
-    /// Sets a limit and counts, to the end.
-    fn limit(&mut self, bytes: u64, version: u64) {
-        let limit = Some(Usage { objects: u64::MAX, bytes });
-        assert!(matches!(self.books(BooksEntry::Limit { limit, version }), QuotaReply::Granted { .. }));
-        let shards = (0..SHARDS).map(|shard| (BUCKET, ShardId(shard))).collect();
-        let QuotaReply::Recalled { serial } = self.books(BooksEntry::Recall { serial: None, shards }) else {
-            panic!("nobody else recalls")
-        };
+    fn grant(&mut self, shard: u16, needs: Usage) -> QuotaReply {
+        let (shard, limit, version) = (ShardId(shard), Some(self.limit), self.version);
+        self.books(BooksEntry::Grant { bucket: BUCKET, shard, needs, limit, version })
+    }
+
+    fn recall(&mut self, counting: Option<Serial>, shards: &[u16]) -> QuotaReply {
+        let shards = shards.iter().map(|shard| (BUCKET, ShardId(*shard))).collect();
+        self.books(BooksEntry::Recall { serial: counting, shards })
+    }
+
+    /// Only the cluster map has it yet.
+    fn set_limit(&mut self, bytes: u64) {
+        self.limit = Usage { objects: u64::MAX, bytes };
+        self.version += 1;
+    }
+
+    /// Begins to bring the limit into force, unless it is, or somebody else does.
+    fn begin(&mut self) -> Option<Serial> {
+        match self.books(BooksEntry::Limit { limit: Some(self.limit), version: self.version }) {
+            QuotaReply::Counting { serial } => {
+                assert_eq!(self.recall(Some(serial), &[0, 1, 2]), QuotaReply::Recalled { serial });
+                Some(serial)
+            }
+            QuotaReply::InForce => {
+                self.in_force = self.limit.bytes;
+                None
+            }
+            reply => {
+                assert_eq!(reply, QuotaReply::Uncounted);
+                None
+            }
+        }
+    }
+
+    /// Brings the limit into force, to the end.
+    fn settle(&mut self) {
+        let Some(serial) = self.begin() else { return };
         let left = (0..SHARDS).map(|shard| {
             let QuotaReply::Shrunk(used) = self.ask(allowance(shard, AllowanceChange::Shrink { serial })) else {
                 panic!("nothing newer was said")
@@ -112,31 +160,30 @@ impl Office {
         let left = left.collect();
         let returned = self.books(BooksEntry::Returned { serial, left, all: true });
         assert_eq!(returned, QuotaReply::Recalled { serial });
+        self.in_force = self.limit.bytes;
     }
 
-    fn act(&mut self, act: Act, version: &mut u64) {
+    fn act(&mut self, act: Act) {
         match act {
-            Act::Put { shard, key, bytes } => match self.put(shard, &key, bytes, false) {
-                MetaReply::Quota(QuotaReply::Short { kind, needs }) => {
-                    assert_eq!(kind, PayerKind::Bucket);
-                    self.needs[usize::from(shard)] = needs;
-                }
-                reply => assert!(matches!(reply, MetaReply::Written { .. }), "{reply:?}"),
-            },
-            Act::Delete { shard, key } => self.delete(shard, &key),
-            Act::Ask { shard } => {
-                let needs = self.needs[usize::from(shard)];
-                let grant = BooksEntry::Grant { bucket: BUCKET, shard: ShardId(shard), needs };
-                match self.books(grant) {
-                    QuotaReply::Granted { serial, limit } => {
-                        self.under_way.push(allowance(shard, AllowanceChange::Set { serial, limit }));
+            Act::Put { shard, key, bytes, knows } => {
+                match self.put(shard, &key, bytes, if knows { self.version } else { 1 }) {
+                    MetaReply::Quota(QuotaReply::Short { kind, needs }) => {
+                        assert_eq!(kind, PayerKind::Bucket);
+                        self.needs[usize::from(shard)] = needs;
                     }
-                    reply => assert!(matches!(reply, QuotaReply::Exhausted { .. }), "{reply:?}"),
+                    reply => assert!(matches!(reply, MetaReply::Written { .. }), "{reply:?}"),
                 }
             }
+            Act::Delete { shard, key } => self.delete(shard, &key),
+            Act::Ask { shard } => match self.grant(shard, self.needs[usize::from(shard)]) {
+                QuotaReply::Granted { serial, limit } => {
+                    self.under_way.push(allowance(shard, AllowanceChange::Set { serial, limit }));
+                }
+                QuotaReply::Uncounted => self.settle(),
+                reply => assert!(matches!(reply, QuotaReply::Exhausted { .. }), "{reply:?}"),
+            },
             Act::Recall { shard } => {
-                let shards = vec![(BUCKET, ShardId(shard))];
-                if let QuotaReply::Recalled { serial } = self.books(BooksEntry::Recall { serial: None, shards }) {
+                if let QuotaReply::Recalled { serial } = self.recall(None, &[shard]) {
                     self.under_way.push(allowance(shard, AllowanceChange::Shrink { serial }));
                 }
             }
@@ -153,8 +200,15 @@ impl Office {
                 }
             }
             Act::Limit(bytes) => {
-                *version += 1;
-                self.limit(bytes, *version);
+                self.set_limit(bytes);
+                self.settle();
+            }
+            Act::Begin(bytes) => {
+                self.set_limit(bytes);
+                if let Some(serial) = self.begin() {
+                    let shrink = |shard| allowance(shard, AllowanceChange::Shrink { serial });
+                    self.under_way.extend((0..SHARDS).map(shrink));
+                }
             }
         }
     }
@@ -173,44 +227,35 @@ fn allowance(shard: u16, change: AllowanceChange) -> Command {
 }
 
 proptest! {
-    /// Whatever gets lost, comes late or comes twice.
+    /// Whatever gets lost, comes late or comes twice. What was there before a limit fell stays, and cannot grow.
     #[test]
     fn nobody_is_ever_over_the_quota(acts in vec(an_act(), 1..120)) {
-        let (bench, under_way) = (Bench::new(), Vec::new());
-        let mut office = Office { bench, under_way, needs: [Usage::NONE; SHARDS as usize] };
-        let mut version = 1;
-        office.limit(100, version);
-        let mut ceiling = 100;
+        let mut office = Office::new(100);
         for act in acts {
-            let used = office.used_by_all().bytes;
-            // What was there before a limit fell may stay; it cannot grow.
-            ceiling = match act {
-                Act::Limit(bytes) => bytes.max(used),
-                _ => ceiling,
-            };
-            let limit = act.clone();
-            office.act(act, &mut version);
+            let (before, limit) = (office.used_by_all().bytes, office.in_force);
+            let said = format!("{act:?}");
+            office.act(act);
             let now = office.used_by_all().bytes;
-            prop_assert!(now <= ceiling, "{now} of {ceiling} after {limit:?}");
+            prop_assert!(now <= before.max(limit), "{before} -> {now} of {limit} after {said}");
+        }
+        // And whoever dies leaves nothing behind: what is free can be used.
+        office.settle_at_last();
+        let free = office.limit.bytes.saturating_sub(office.used_by_all().bytes);
+        if free > 0 {
+            prop_assert!(office.put_at_last(2, "last", free as usize), "{free} are free");
+            prop_assert_eq!(office.used_by_all().bytes, office.limit.bytes);
         }
     }
-}
-
-fn office(limit_bytes: u64) -> Office {
-    let mut office = Office { bench: Bench::new(), under_way: Vec::new(), needs: [Usage::NONE; SHARDS as usize] };
-    office.limit(limit_bytes, 1);
-    office
 }
 
 impl Office {
     /// Puts as a gateway does: asks for more as long as there is more.
     fn put_within(&mut self, shard: u16, key: &str, bytes: usize) -> bool {
         for _ in 0..2 {
-            match self.put(shard, key, bytes, false) {
+            match self.put(shard, key, bytes, self.version) {
                 MetaReply::Written { .. } => return true,
                 MetaReply::Quota(QuotaReply::Short { needs, .. }) => {
-                    let entry = BooksEntry::Grant { bucket: BUCKET, shard: ShardId(shard), needs };
-                    let QuotaReply::Granted { serial, limit } = self.books(entry) else { return false };
+                    let QuotaReply::Granted { serial, limit } = self.grant(shard, needs) else { return false };
                     self.ask(allowance(shard, AllowanceChange::Set { serial, limit }));
                 }
                 other => panic!("{other:?}"),
@@ -218,25 +263,43 @@ impl Office {
         }
         false
     }
+
+    /// Has these shards give back what they do not use.
+    fn take_back(&mut self, shards: &[u16]) {
+        let QuotaReply::Recalled { serial } = self.recall(None, shards) else { panic!("all are counted") };
+        let left = shards.iter().map(|shard| match self.ask(allowance(*shard, AllowanceChange::Shrink { serial })) {
+            QuotaReply::Shrunk(used) => (BUCKET, ShardId(*shard), used),
+            other => panic!("{other:?}"),
+        });
+        let left = left.collect();
+        self.books(BooksEntry::Returned { serial, left, all: false });
+    }
+
+    /// Brings the limit into force after whoever began to has been silent for long.
+    fn settle_at_last(&mut self) {
+        for _ in 0..10 {
+            self.settle();
+        }
+        assert_eq!(self.in_force, self.limit.bytes);
+    }
+
+    fn put_at_last(&mut self, shard: u16, key: &str, bytes: usize) -> bool {
+        self.put_within(shard, key, bytes) || {
+            self.take_back(&[0, 1, 2]);
+            self.put_within(shard, key, bytes)
+        }
+    }
 }
 
 #[test]
 fn the_last_byte_is_used_and_not_one_more() {
-    let mut office = office(100);
+    let mut office = Office::new(100);
     assert!(office.put_within(0, "a", 60));
     assert!(office.put_within(1, "b", 20));
     assert!(!office.put_within(2, "c", 20), "spare was granted to the others");
     assert_eq!(office.used_by_all(), Usage { objects: 2, bytes: 80 });
     // When the others give back what they do not use, it fits.
-    let shards = vec![(BUCKET, ShardId(0)), (BUCKET, ShardId(1))];
-    let QuotaReply::Recalled { serial } = office.books(BooksEntry::Recall { serial: None, shards }) else {
-        panic!("nothing newer was said")
-    };
-    let left = [0, 1].map(|shard| match office.ask(allowance(shard, AllowanceChange::Shrink { serial })) {
-        QuotaReply::Shrunk(used) => (BUCKET, ShardId(shard), used),
-        other => panic!("{other:?}"),
-    });
-    office.books(BooksEntry::Returned { serial, left: left.into(), all: false });
+    office.take_back(&[0, 1]);
     assert!(office.put_within(2, "c", 20));
     assert!(!office.put_within(0, "d", 1));
     // What replaces makes room first, and what is deleted is free again.
@@ -249,9 +312,9 @@ fn the_last_byte_is_used_and_not_one_more() {
 
 #[test]
 fn what_is_refused_for_good_leaves_garbage_and_what_may_come_again_does_not() {
-    let mut office = office(10);
+    let mut office = Office::new(10);
     let refused = |last| {
-        let quota = QuotaTerms { bucket: true, account: false, last };
+        let quota = QuotaTerms { bucket: Some(1), account: None, last };
         let object = object(1, Data::Parts(vec![part(1, 1)]));
         let (versioning, conditions) = (Versioning::Unversioned, Conditions::default());
         Command::Put { path: path("k"), versioning, conditions, quota, object }
@@ -272,17 +335,17 @@ fn a_shard_obeys_what_it_was_told_and_a_mutation_that_it_knows_nothing_of() {
         };
         Command::Put { path, versioning, conditions, quota: terms, object }
     };
-    let known = QuotaTerms { account: true, ..QuotaTerms::default() };
+    let known = QuotaTerms { account: Some(1), ..QuotaTerms::default() };
     let short = MetaReply::Quota(QuotaReply::Short { kind: PayerKind::Account, needs: Usage { objects: 1, bytes: 3 } });
     assert_eq!(bench.run(put(known)), short);
     assert!(matches!(bench.run(put(QuotaTerms::default())), MetaReply::Written { .. }));
-    let shrink = Command::Allowance {
+    let told = |number, change: fn(Serial) -> AllowanceChange| Command::Allowance {
         bucket: BUCKET,
         shard: SHARD,
         kind: PayerKind::Account,
-        change: AllowanceChange::Shrink { serial: 1 },
+        change: change(Serial { version: 1, number }),
     };
-    bench.run(shrink);
+    bench.run(told(1, |serial| AllowanceChange::Shrink { serial }));
     let other = Command::Put {
         path: path("other"),
         versioning: Versioning::Unversioned,
@@ -291,12 +354,21 @@ fn a_shard_obeys_what_it_was_told_and_a_mutation_that_it_knows_nothing_of() {
         object: inline(1),
     };
     let short = MetaReply::Quota(QuotaReply::Short { kind: PayerKind::Account, needs: Usage { objects: 2, bytes: 6 } });
-    assert_eq!(bench.run(other), short, "asked for before there was a quota, applied after");
+    assert_eq!(bench.run(other.clone()), short, "asked for before there was a quota, applied after");
+    bench.run(told(2, |serial| AllowanceChange::Set { serial, limit: None }));
+    assert!(matches!(bench.run(other), MetaReply::Written { .. }), "the quota has ended");
+    // Somebody set one again, and died before the shard was told.
+    let again = QuotaTerms { account: Some(2), ..QuotaTerms::default() };
+    assert!(matches!(bench.run(put(again)), MetaReply::Written { .. }), "what replaces does not grow");
+    let Command::Put { path, versioning, conditions, object, .. } = put(again) else { panic!("a put") };
+    let third = KeyPath { key: "third".to_owned(), ..path };
+    let third = Command::Put { path: third, versioning, conditions, quota: again, object };
+    assert!(matches!(bench.run(third), MetaReply::Quota(QuotaReply::Short { .. })));
 }
 
 #[test]
 fn an_upload_that_does_not_fit_can_be_completed_when_there_is_room() {
-    let mut office = office(10 << 20);
+    let mut office = Office::new(10 << 20);
     let target = KeyPath { shard: ShardId(2), ..path("k") };
     let upload = office.bench.begin_upload("k", 7);
     for number in 1..=3 {
@@ -307,10 +379,49 @@ fn an_upload_that_does_not_fit_can_be_completed_when_there_is_room() {
     assert!(matches!(office.bench.complete("k", upload, &three), MetaReply::Quota(QuotaReply::Short { .. })));
     assert_eq!(office.bench.garbage(), BTreeSet::new());
     let needs = Usage { objects: 1, bytes: 10 << 20 };
-    let entry = BooksEntry::Grant { bucket: BUCKET, shard: ShardId(2), needs };
-    let QuotaReply::Granted { serial, limit } = office.books(entry) else { panic!("it is free") };
+    let QuotaReply::Granted { serial, limit } = office.grant(2, needs) else { panic!("it is free") };
     office.ask(allowance(2, AllowanceChange::Set { serial, limit }));
     assert!(matches!(office.bench.complete("k", upload, &three), MetaReply::Quota(QuotaReply::Short { .. })));
     assert!(matches!(office.bench.complete("k", upload, &three[..2]), MetaReply::Written { .. }));
     assert_eq!(office.used(2), needs);
+}
+
+#[test]
+fn a_limit_that_the_books_never_heard_of_is_brought_into_force_by_who_meets_it() {
+    let mut office = Office::new(100);
+    assert!(office.put_within(0, "a", 60));
+    office.set_limit(50);
+    let version = office.version;
+    let MetaReply::Quota(QuotaReply::Short { needs, .. }) = office.put(0, "b", 1, version) else {
+        panic!("the shard was not told yet")
+    };
+    assert_eq!(office.grant(0, needs), QuotaReply::Uncounted);
+    office.settle();
+    assert_eq!(office.grant(0, needs), QuotaReply::Exhausted { limit: office.limit });
+    assert!(office.put_within(0, "a", 59), "what is over may shrink");
+    assert!(!office.put_within(0, "a", 60), "and not grow again");
+    office.delete(0, "a");
+    assert!(!office.put_within(0, "a", 60));
+    assert!(!office.put_within(1, "b", 50), "the first has not given back what it does not use");
+    office.take_back(&[0]);
+    assert!(office.put_within(1, "b", 50));
+    assert!(!office.put_within(0, "c", 1));
+}
+
+#[test]
+fn one_counts_at_a_time_and_who_dies_amid_it_is_relieved() {
+    let mut office = Office::new(100);
+    office.set_limit(50);
+    let serial = office.begin().expect("nobody else counts");
+    assert_eq!(office.begin(), None, "somebody counts");
+    assert_eq!(office.recall(None, &[0]), QuotaReply::Uncounted, "and is not disturbed");
+    let relief = (0..5).find_map(|_| office.begin()).expect("seconds later it is somebody else's");
+    assert!(relief > serial);
+    let late = BooksEntry::Returned { serial, left: vec![(BUCKET, ShardId(0), Usage::NONE)], all: true };
+    assert_eq!(office.books(late), QuotaReply::Superseded);
+    assert_eq!(office.grant(0, Usage::of_object(1)), QuotaReply::Uncounted);
+    office.set_limit(40);
+    office.settle();
+    assert!(office.put_within(0, "a", 40), "another limit waits for nobody");
+    assert!(!office.put_within(1, "b", 1));
 }
