@@ -34,6 +34,7 @@ use crate::counting::Counting;
 use crate::kv::KvError;
 use crate::kv::identity::IdentityError;
 use crate::raft::RaftError;
+use crate::repair::databases::Databases;
 use crate::repair::mend::Damage;
 use crate::repair::redundancy::Redundancy;
 
@@ -103,6 +104,7 @@ impl StorageNode {
             let damage = Arc::clone(&damage);
             Arc::new(move |chunk| damage.report(chunk))
         };
+        let databases = Databases::new(Arc::clone(&data.meta), Arc::clone(&data.chunks), Arc::clone(&clock));
         let chunks = ChunkStore::open(data.chunks, data.extents, Arc::clone(&clock), data.execution, on_corrupt)?;
         let shared = Arc::new(Shared {
             config,
@@ -114,7 +116,8 @@ impl StorageNode {
             counting: OnceLock::new(),
             failure: watch::Sender::new(None),
         });
-        let parts = Parts { me, kv: data.meta, chunks: Arc::new(chunks), damage, transport };
+        let (databases, chunks) = (Arc::new(databases), Arc::new(chunks));
+        let parts = Parts { me, kv: data.meta, databases, chunks, damage, transport };
         let life = tokio::spawn(Arc::clone(&shared).live(parts, membership));
         Ok(Self { shared, life: Mutex::new(Some(life)) })
     }

@@ -35,6 +35,7 @@ use crate::metadata::disk_bytes;
 use crate::raft::{RaftNode, Role};
 use crate::refusal;
 use crate::repair::audit;
+use crate::repair::databases::Databases;
 use crate::repair::hints::HintStore;
 use crate::repair::mend::Damage;
 use crate::repair::redundancy::Redundancy;
@@ -57,6 +58,7 @@ pub(crate) struct Server {
     /// The map at formation, if this node was there.
     pub(crate) formation: Option<ClusterMap>,
     pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) databases: Arc<Databases>,
     pub(crate) chunks: Arc<ChunkStore>,
     pub(crate) hints: Arc<HintStore>,
     pub(crate) damage: Arc<Damage>,
@@ -102,7 +104,8 @@ impl Server {
             Request::ListChunks { positions, after } => self.list_chunks(positions, after).await,
             Request::VerifyChunks { positions, after } => self.verify_chunks(positions, after).await,
             Request::VerifyMetadata { from } => {
-                let verified = self.on_disk(move |kv| audit::verify_metadata(kv, from)).await?;
+                let databases = Arc::clone(&self.databases);
+                let verified = self.on_disk(move |_| audit::verify_metadata(&databases, from)).await?;
                 let next = verified.map_err(refusal::of_storage)?;
                 Ok(bare(Response::MetadataVerified { next }))
             }

@@ -267,9 +267,9 @@ pub static SETTINGS: &[Setting] = &[
     ),
     setting(
         "scrub_interval_days",
-        Kind::Count(1, 3650),
+        Kind::Count(0, 3650),
         Default::Value("30"),
-        "How often everything on this node's disk is read and checked.",
+        "How often everything on this node's disk is read and checked. 0 reads without a pause, as fast as repair may.",
     ),
     setting(
         "collect_grace_seconds",

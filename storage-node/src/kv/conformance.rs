@@ -57,11 +57,16 @@ fn verifies_everything_in_steps(kv: &dyn Kv) {
     for key in [b"a", b"b", b"c"] {
         put(kv, key, &[7; 100]);
     }
-    assert_eq!(kv.verify(Table::Meta, b"", 1_000).unwrap(), None);
-    assert_eq!(kv.verify(Table::Meta, b"", 1).unwrap().as_deref(), Some(&b"b"[..]));
-    assert_eq!(kv.verify(Table::Meta, b"b", 101).unwrap().as_deref(), Some(&b"c"[..]));
-    assert_eq!(kv.verify(Table::Meta, b"c", 1).unwrap(), None);
-    assert_eq!(kv.verify(Table::Log, b"", 1).unwrap(), None);
+    let checkpoint = kv.checkpoint().unwrap();
+    put(kv, b"d", &[7; 100]);
+    let verify = |table, from: &[u8], bytes_max| checkpoint.verify(table, from, bytes_max).unwrap();
+    assert_eq!(verify(Table::Meta, b"", 1_000), None);
+    assert_eq!(verify(Table::Meta, b"", 1).as_deref(), Some(&b"b"[..]));
+    assert_eq!(verify(Table::Meta, b"b", 101).as_deref(), Some(&b"c"[..]));
+    assert_eq!(verify(Table::Meta, b"c", 1), None, "it is of the moment when it was made");
+    assert_eq!(verify(Table::Log, b"", 1), None);
+    let later = kv.checkpoint().unwrap();
+    assert_eq!(later.verify(Table::Meta, b"c", 1).unwrap().as_deref(), Some(&b"d"[..]));
 }
 
 fn reads_what_was_written(kv: &dyn Kv) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{Batch, Cursor, Durability, Kv, KvError, KvRead, LAST_KEY, Op, Table, walk};
+use super::{Batch, Checkpoint, Cursor, Durability, Kv, KvError, KvRead, Op, Table};
 
 /// The keys of one table. Shared with the snapshots and cursors that look at it, copied by the first write that would
 /// disturb them.
@@ -108,9 +108,8 @@ impl Kv for MemoryKv {
             .sum()
     }
 
-    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
-        let mut cursor = self.cursor(table, from, LAST_KEY)?;
-        walk(&mut *cursor, from, bytes_max)
+    fn checkpoint(&self) -> Result<Box<dyn Checkpoint>, KvError> {
+        Ok(Box::new(self.moment()))
     }
 }
 
@@ -144,6 +143,20 @@ impl KvRead for Moment {
 
     fn cursor<'a>(&'a self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Box<dyn Cursor + 'a>, KvError> {
         Self { tables: self.tables.clone() }.into_cursor(table, lower, upper)
+    }
+}
+
+impl Checkpoint for Moment {
+    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
+        let Some(keys) = self.tables.get(&table) else { return Ok(None) };
+        let mut bytes = 0;
+        for (key, value) in keys.range::<[u8], _>((Bound::Included(from), Bound::Unbounded)) {
+            if bytes >= bytes_max {
+                return Ok(Some(key.to_vec()));
+            }
+            bytes += key.len() + value.len();
+        }
+        Ok(None)
     }
 }
 

@@ -140,24 +140,14 @@ pub trait Kv: KvRead + 'static {
     /// About how many bytes of files `from..to` takes: for people. What was just written need not be in it.
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64;
 
-    /// Reads what lies from `from` on, about `bytes_max` of it, and checks it against its checksums. Caches are not filled with
-    /// it; what they hold was checked when it came in. Returns where to go on; nothing at the end of the table.
-    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError>;
+    /// Holds on to the files of this moment, so that they can be read from the disk however they change meanwhile; what is only in
+    /// memory is written to them first. The disk space of what is replaced does not come back as long as it is held.
+    fn checkpoint(&self) -> Result<Box<dyn Checkpoint>, KvError>;
 }
 
-/// After every key that is ever written: none begins with as many of the highest byte.
-const LAST_KEY: &[u8] = &[u8::MAX; 256];
-
-/// Walks a table from a cursor's place, as [`Kv::verify`] does.
-fn walk(cursor: &mut dyn Cursor, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
-    let mut bytes = 0;
-    cursor.seek(from)?;
-    while let Some((key, value)) = cursor.entry() {
-        if bytes >= bytes_max {
-            return Ok(Some(key.to_vec()));
-        }
-        bytes += key.len() + value.len();
-        cursor.next()?;
-    }
-    Ok(None)
+/// The files of a database as they were at one moment.
+pub trait Checkpoint: Send {
+    /// Reads what lies in a table from `from` on, about `bytes_max` of it, and checks it against its checksums. It is read from the
+    /// disk: no cache answers, and none is filled. Returns where to go on; nothing at the end of the table.
+    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError>;
 }

@@ -29,6 +29,7 @@ use crate::kv::identity::NodeIdentity;
 use crate::lifecycle::{LifecycleSeams, LifecycleWorker};
 use crate::peers::{self, PeerSnapshots};
 use crate::raft::{RaftConfig, RaftNode, RaftSeams};
+use crate::repair::databases::Databases;
 use crate::repair::hints::HintStore;
 use crate::repair::mend::Damage;
 use crate::repair::pressure::Foreground;
@@ -72,6 +73,7 @@ pub(super) enum Stage {
 pub(super) struct Parts {
     pub(super) me: NodeProfile,
     pub(super) kv: Arc<dyn Kv>,
+    pub(super) databases: Arc<Databases>,
     pub(super) chunks: Arc<ChunkStore>,
     pub(super) damage: Arc<Damage>,
     pub(super) transport: SharedTransport,
@@ -158,7 +160,7 @@ impl Shared {
 
     /// What answers requests, over what lies on the disk. No group runs yet.
     fn open_server(self: &Arc<Self>, parts: Parts, membership: &Membership) -> Result<Server, StartError> {
-        let Parts { me, kv, chunks, damage, transport } = parts;
+        let Parts { me, kv, databases, chunks, damage, transport } = parts;
         let node = membership.node;
         let (contacts, seeds) = (membership.contacts.clone(), self.config.formation.seeds.clone());
         let map = MapWatch::resume(contacts, seeds, me.instance, Arc::clone(&transport), Arc::clone(&self.clock));
@@ -168,6 +170,7 @@ impl Shared {
             node,
             formation: membership.formation.clone(),
             kv,
+            databases,
             chunks,
             hints,
             damage,
@@ -251,6 +254,7 @@ impl Shared {
         RepairSeams {
             node: server.node,
             kv: Arc::clone(&server.kv),
+            databases: Arc::clone(&server.databases),
             hints: Arc::clone(&server.hints),
             damage: Arc::clone(&server.damage),
             foreground: Arc::clone(&self.foreground),

@@ -30,7 +30,7 @@ use crate::cluster::formation::FormationSettings;
 use crate::cluster::root_key;
 use crate::kv::identity::NodeIdentity;
 use crate::kv::memory::MemoryKv;
-use crate::kv::{Batch, Cursor, Durability, Kv, KvError, KvRead, Table};
+use crate::kv::{Batch, Checkpoint, Cursor, Durability, Kv, KvError, KvRead, Table};
 use crate::repair::RepairSettings;
 
 /// Longer than everything here takes, elections included.
@@ -66,8 +66,8 @@ impl Kv for Handle {
         self.0.disk_bytes(table, from, to)
     }
 
-    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
-        self.0.verify(table, from, bytes_max)
+    fn checkpoint(&self) -> Result<Box<dyn Checkpoint>, KvError> {
+        self.0.checkpoint()
     }
 }
 

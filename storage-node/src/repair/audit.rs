@@ -7,9 +7,9 @@ use annulus_common::chunk::{CHUNK_BYTES, Digest};
 use annulus_common::ids::ChunkId;
 use annulus_common::protocol::repair::VerifiedChunks;
 
-use super::scrub::METADATA;
+use super::databases::{Databases, Place};
 use crate::chunk::{ChunkError, ChunkStore};
-use crate::kv::{Kv, KvError};
+use crate::kv::KvError;
 
 /// Chunks of one page, and their bytes: what a disk reads in a second.
 const PAGE_CHUNKS: usize = 512;
@@ -42,13 +42,7 @@ pub(crate) async fn verify_chunks(
     Ok(VerifiedChunks { good, damaged, last: None })
 }
 
-/// Reads and checks the next metadata: from the beginning, or from a table's key on. Returns where to go on.
-pub(crate) fn verify_metadata(kv: &dyn Kv, from: Option<(u8, Vec<u8>)>) -> Result<Option<(u8, Vec<u8>)>, KvError> {
-    let (table, from) = from.unwrap_or_default();
-    let Some(&read) = METADATA.get(usize::from(table)) else { return Ok(None) };
-    match kv.verify(read, &from, METADATA_BYTES)? {
-        Some(next) => Ok(Some((table, next))),
-        None if usize::from(table) + 1 < METADATA.len() => Ok(Some((table + 1, Vec::new()))),
-        None => Ok(None),
-    }
+/// Reads and checks the next of the databases: from the beginning, or from a place on. Returns where to go on.
+pub(crate) fn verify_metadata(databases: &Databases, from: Option<Place>) -> Result<Option<Place>, KvError> {
+    databases.verify(from.unwrap_or_default(), METADATA_BYTES)
 }

@@ -6,7 +6,7 @@
 //!   alone decides how redundant the data is, and writes it down in `redundancy`.
 //! - `deliver` is the quick way: what was remembered to be owed to a node that was down (`hints`) is sent to it.
 //! - `strays` copies what is here and belongs elsewhere to where it belongs, has that confirmed, and drops it.
-//! - `scrub` reads everything on the disk once in a while, and `mend` writes chunks anew that it or anybody else found damaged.
+//! - `scrub` reads everything on the disk once in a while (`databases` and chunks), and `mend` writes chunks anew that it or anybody else found damaged.
 //! - `collect` removes known garbage from the whole cluster, `orphans` what nothing knows of, and `reclaim` gives the disk space
 //!   of what was removed back.
 //! - `audit` reads everything at once, when somebody asks.
@@ -19,6 +19,7 @@
 pub(crate) mod audit;
 mod collect;
 mod compare;
+pub(crate) mod databases;
 mod deliver;
 mod fetch;
 pub mod hints;
@@ -47,6 +48,7 @@ use tokio::task::JoinHandle;
 
 use self::collect::Collection;
 use self::compare::Comparison;
+use self::databases::Databases;
 use self::deliver::Delivery;
 use self::fetch::Fetcher;
 use self::hints::HintStore;
@@ -122,6 +124,8 @@ pub struct RepairSeams {
     pub node: NodeId,
     /// The database of the metadata.
     pub kv: Arc<dyn Kv>,
+    /// This one and that of the chunks, as they lie on the disk.
+    pub databases: Arc<Databases>,
     /// What others are owed.
     pub hints: Arc<HintStore>,
     /// The chunks of this node.

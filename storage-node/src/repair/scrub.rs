@@ -1,8 +1,8 @@
 //! The scrub: everything on this node's disk is read and checked once in an interval, so that rot is found while there are good
 //! copies to mend it from.
 //!
-//! A chunk that is damaged is reported by the chunk store itself, whoever reads it; `mend` does the rest. Metadata is checked
-//! by the database's own checksums. There is no mending a part of it: the node stops and names the file, and it is for the
+//! A chunk that is damaged is reported by the chunk store itself, whoever reads it; `mend` does the rest. The databases are checked
+//! by their own checksums (`databases`). There is no mending a part of one: the node stops and names the file, and it is for the
 //! operator to put a fresh node in its place, which the others fill.
 //!
 //! It goes on after a restart where it was, as slowly as the interval allows, and at most at the rate of repair.
@@ -15,6 +15,7 @@ use annulus_common::clock::SharedClock;
 use annulus_common::ring::position_of_chunk;
 use serde::{Deserialize, Serialize};
 
+use super::databases::Databases;
 use super::redundancy::Redundancy;
 use super::throttle::Pacer;
 use super::{Fatal, Next, RepairSeams, Worker, end_if_corrupt, on_disk};
@@ -43,12 +44,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How much may be read again after a crash.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
-/// Tables of the metadata's database.
-pub(super) const METADATA: [Table; 4] = [Table::System, Table::Log, Table::Meta, Table::Hint];
-
 /// The loop and what it works with.
 pub(super) struct Scrub {
     kv: Arc<dyn Kv>,
+    databases: Arc<Databases>,
     chunks: Arc<ChunkStore>,
     clock: SharedClock,
     redundancy: Arc<Redundancy>,
@@ -74,7 +73,7 @@ pub(super) struct Pass {
 /// How far a pass is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Place {
-    /// Metadata is read: a table, and the key to go on with.
+    /// The databases are read: the number of a table, and the key to go on with.
     Metadata { table: u8, from: Vec<u8> },
     /// Chunks are read, in the order of the ring.
     Chunks { from: u64 },
@@ -97,6 +96,7 @@ impl Scrub {
     pub(super) fn new(seams: &RepairSeams) -> Self {
         Self {
             kv: Arc::clone(&seams.kv),
+            databases: Arc::clone(&seams.databases),
             chunks: Arc::clone(&seams.chunks),
             clock: Arc::clone(&seams.clock),
             redundancy: Arc::clone(&seams.redundancy),
@@ -110,6 +110,12 @@ impl Scrub {
     }
 
     async fn step(&mut self) -> Result<Next, KvError> {
+        let databases = Arc::clone(&self.databases);
+        on_disk("letting go of files", move || {
+            databases.let_go();
+            Ok(())
+        })
+        .await?;
         let pass = match self.pass.take() {
             Some(pass) => pass,
             None => self.load().await?,
@@ -151,12 +157,11 @@ impl Scrub {
     }
 
     async fn read_metadata(&self, table: u8, from: Vec<u8>) -> Result<(Place, u64), KvError> {
-        let Some(&read) = METADATA.get(usize::from(table)) else { return Ok((Place::Chunks { from: 0 }, 0)) };
-        let kv = Arc::clone(&self.kv);
-        let next = on_disk("scrubbing metadata", move || kv.verify(read, &from, METADATA_BYTES)).await?;
+        let databases = Arc::clone(&self.databases);
+        let next = on_disk("scrubbing metadata", move || databases.verify((table, from), METADATA_BYTES)).await?;
         let place = match next {
-            Some(from) => Place::Metadata { table, from },
-            None => Place::Metadata { table: table + 1, from: Vec::new() },
+            Some((table, from)) => Place::Metadata { table, from },
+            None => Place::Chunks { from: 0 },
         };
         Ok((place, METADATA_BYTES as u64))
     }

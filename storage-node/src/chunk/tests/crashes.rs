@@ -18,7 +18,7 @@ use crate::chunk::files::{ExtentFiles, PAGE_BYTES, Pages};
 use crate::chunk::record::{Entry, Header, Location};
 use crate::chunk::{ChunkError, Execution, Usage};
 use crate::kv::memory::MemoryKv;
-use crate::kv::{Batch, Cursor, Durability, Kv, KvError, KvRead, Table};
+use crate::kv::{Batch, Checkpoint, Cursor, Durability, Kv, KvError, KvRead, Table};
 
 /// An index whose writes fail when they are told to.
 #[derive(Default)]
@@ -61,8 +61,8 @@ impl Kv for FaultyKv {
         if *self.fault.lock() == Some(Fault::IndexAnswers) { Err(failed) } else { Ok(()) }
     }
 
-    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
-        self.kv.verify(table, from, bytes_max)
+    fn checkpoint(&self) -> Result<Box<dyn Checkpoint>, KvError> {
+        self.kv.checkpoint()
     }
 
     fn snapshot(&self) -> Box<dyn KvRead + '_> {

@@ -1,10 +1,12 @@
 //! The database on disk: RocksDB behind the `Kv` seam, and the only module that imports it.
 //!
 //! A node has two of them (see `directory`): one for metadata and Raft logs, one for the index of chunks. This file opens one, reads and
-//! writes; `tuning` says how the engine is set up, `wal` what happens to a torn end of its log, `space` when it is full, and
-//! `tombstones` when those of many deletes are dropped.
+//! writes; `tuning` says how the engine is set up, `lock` who else may not open it, `wal` what happens to a torn end of its log, `space`
+//! when it is full, `tombstones` when those of many deletes are dropped, and `checkpoint` how its files are read again.
 
 mod allocator;
+mod checkpoint;
+mod lock;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -23,10 +25,12 @@ use rocksdb::{
     WriteBatch, WriteOptions,
 };
 
+use self::checkpoint::Checkpoints;
+use self::lock::{DirectoryLock, in_use};
 pub(crate) use self::space::SpaceGuard;
 pub use self::space::{DiskSpace, disk_space};
 use self::tombstones::{Met, Passed, Sweeper};
-use super::{Batch, Cursor, Durability, Kv, KvError, KvRead, LAST_KEY, Op, Table, walk};
+use super::{Batch, Checkpoint, Cursor, Durability, Kv, KvError, KvRead, Op, Table};
 
 /// Whether there may be no database yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +119,8 @@ pub struct DiskKv {
     sweeper: Sweeper,
     db: Arc<DB>,
     space: SpaceGuard,
+    // Holds the lock of the directory, so it goes last.
+    checkpoints: Checkpoints,
 }
 
 impl DiskKv {
@@ -123,18 +129,20 @@ impl DiskKv {
     pub fn open(path: &Path, mode: OpenMode, options: &DiskOptions) -> Result<Self, KvError> {
         allocator::keep_large_blocks();
         check_presence(path, mode)?;
+        let lock = Arc::new(DirectoryLock::take(path)?);
+        let checkpoints = Checkpoints::prepare(&lock, path, options)?;
         wal::cut_torn_end(path)?;
         let mut db_options = tuning::database(options);
         db_options.create_if_missing(mode == OpenMode::Create);
         db_options.create_missing_column_families(mode == OpenMode::Create);
         db_options.set_env(&background_threads().map_err(|error| open_error(path, error))?);
-        let families = options.tables.iter().map(|&table| tuning::column_family(table, &options.cache.0));
+        let families = options.tables.iter().map(|&table| tuning::column_family(table, Some(&options.cache.0)));
         let db = DB::open_cf_descriptors(&db_options, path, families).map_err(|error| open_error(path, error))?;
         let space = SpaceGuard::new(path, options.reserve_bytes, options.reserve_share)
             .map_err(|error| io_error("measuring free space", path, &error))?;
         let db = Arc::new(db);
         let sweeper = Sweeper::start(&db).map_err(|error| io_error(OPENING, path, &error))?;
-        Ok(Self { sweeper, db, space })
+        Ok(Self { sweeper, db, space, checkpoints })
     }
 
     /// Whether `path` holds a database.
@@ -143,10 +151,7 @@ impl DiskKv {
     }
 
     fn family(&self, table: Table) -> Result<&ColumnFamily, KvError> {
-        self.db.cf_handle(tuning::name(table)).ok_or_else(|| KvError::Failed {
-            during: "finding a table",
-            reason: format!("{} was opened without {table:?}", self.db.path().display()),
-        })
+        self.db.cf_handle(tuning::name(table)).ok_or_else(|| missing_table(&self.db, table))
     }
 
     /// Refuses what would eat the reserve. Deletes are let through, with the few counters that go with them: they are how
@@ -203,12 +208,8 @@ impl Kv for DiskKv {
         self.db.get_approximate_sizes_cf(family, &[rocksdb::Range::new(from, to)]).iter().sum()
     }
 
-    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
-        let mut options = bounds(from, LAST_KEY);
-        options.fill_cache(false);
-        options.set_verify_checksums(true);
-        let iterator = self.db.raw_iterator_cf_opt(self.family(table)?, options);
-        walk(&mut DiskCursor::within(self, table, iterator, (from, LAST_KEY)), from, bytes_max)
+    fn checkpoint(&self) -> Result<Box<dyn Checkpoint>, KvError> {
+        Ok(Box::new(self.checkpoints.take(&self.db)?))
     }
 }
 
@@ -388,6 +389,11 @@ fn find_remains(path: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
+fn missing_table(db: &DB, table: Table) -> KvError {
+    let reason = format!("{} was opened without {table:?}", db.path().display());
+    KvError::Failed { during: "finding a table", reason }
+}
+
 fn io_error(during: &'static str, path: &Path, error: &io::Error) -> KvError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => KvError::Full { during },
@@ -398,8 +404,7 @@ fn io_error(during: &'static str, path: &Path, error: &io::Error) -> KvError {
 /// Says which database did not open, and what holds it when that is why.
 fn open_error(path: &Path, error: rocksdb::Error) -> KvError {
     if error.as_ref().contains("/LOCK: ") {
-        let reason = format!("{} is in use by another process: {error}", path.display());
-        return KvError::Failed { during: OPENING, reason };
+        return in_use(path, error.as_ref());
     }
     // That there is a database was looked at before: a file that it names and does not have is damage.
     let misses_a_file = error.as_ref().contains("No such file or directory");

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,8 @@ fn put(kv: &DiskKv, key: &str, value: &[u8], durability: Durability) -> Result<(
 /// The files of a database as a machine that loses power would leave them, given that all reached the disk.
 fn copy_of(path: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(path).unwrap() {
-        let file = entry.unwrap().path();
+    let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.filter(|file| file.is_file()) {
         fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
     }
     copy
@@ -127,9 +128,107 @@ fn damage_in_a_table_is_an_error_when_it_is_read() {
     let kv = DiskKv::open(directory.path(), OpenMode::Existing, &options()).unwrap();
     let mut cursor = kv.cursor(Table::Meta, b"", b"z").unwrap();
     assert!(matches!(cursor.seek(b""), Err(KvError::Corrupt { .. })));
-    // The operator is told which file it is.
-    let Err(KvError::Corrupt { reason, .. }) = kv.verify(Table::Meta, b"", 1) else { panic!("it is not noticed") };
-    assert!(reason.contains(".sst"), "{reason}");
+}
+
+/// Reads everything from the disk.
+fn verify(kv: &DiskKv) -> Result<(), KvError> {
+    let checkpoint = kv.checkpoint()?;
+    for &table in options().tables {
+        assert_eq!(checkpoint.verify(table, b"", usize::MAX)?, None);
+    }
+    Ok(())
+}
+
+/// The operator is told which file it is: the database's own, not a link to it.
+#[track_caller]
+fn finds_damage_in(kv: &DiskKv, file: &Path) {
+    let Err(error @ KvError::Corrupt { .. }) = verify(kv) else { panic!("{} is not found", file.display()) };
+    assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+    assert_eq!(fs::read_dir(kv.db.path().join("checkpoints")).unwrap().count(), 0);
+}
+
+#[test]
+fn damage_on_the_disk_is_found_although_the_engine_has_it_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    put(&kv, "small", &[1; 1000], Durability::Synced).unwrap();
+    put(&kv, "large", &[2; 10_000], Durability::Synced).unwrap();
+    compact(&kv);
+    let reads = || kv.get(Table::Meta, b"small").unwrap().as_deref() == Some(&[1; 1000][..]);
+    assert!(reads());
+    verify(&kv).unwrap();
+    let one =
+        |extension| files(directory.path(), extension).into_iter().max_by_key(|file| fs::metadata(file).unwrap().len());
+    let current = directory.path().join("CURRENT");
+    let manifest = directory.path().join(fs::read_to_string(&current).unwrap().trim_end());
+    for (file, at) in [(one("sst").unwrap(), 10), (manifest, 100), (current, 12)] {
+        flip(&file, at);
+        finds_damage_in(&kv, &file);
+        assert!(reads(), "it is still in memory");
+        flip(&file, at);
+        verify(&kv).unwrap();
+    }
+    // The engine does not say which blob file it is.
+    flip(&one("blob").unwrap(), 5000);
+    finds_damage_in(&kv, directory.path());
+}
+
+#[test]
+fn a_log_that_rots_is_replaced_when_the_files_are_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    put(&kv, "a", &[1; 3000], Durability::Synced).unwrap();
+    files(directory.path(), "log").iter().for_each(|log| flip(log, 100));
+    verify(&kv).unwrap();
+    let crashed = copy_of(directory.path());
+    let kv = DiskKv::open(crashed.path(), OpenMode::Existing, &options()).unwrap();
+    assert_eq!(kv.get(Table::Meta, b"a").unwrap().as_deref(), Some(&[1; 3000][..]));
+}
+
+/// A checkpoint that is made amid writes must not look damaged: the node would end.
+#[test]
+fn checkpoints_are_whole_while_writes_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    let done = AtomicBool::new(false);
+    let write = |name: &str| {
+        for number in (0u64..).take_while(|_| !done.load(Ordering::Relaxed)) {
+            let size = if number % 50 == 0 { 3 << 20 } else { 1 + (number as usize * 37) % 5000 };
+            let durability = if number % 3 == 0 { Durability::Synced } else { Durability::Buffered };
+            put(&kv, &format!("{name}-{}", number % 300), &vec![number as u8; size], durability).unwrap();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| write("one"));
+        scope.spawn(|| write("another"));
+        let checked = (0..30).try_for_each(|_| verify(&kv));
+        done.store(true, Ordering::Relaxed);
+        checked.unwrap();
+    });
+}
+
+#[test]
+fn checkpoints_that_a_crash_left_behind_go_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    put(&kv, "a", b"1", Durability::Synced).unwrap();
+    let checkpoints = directory.path().join("checkpoints");
+    let checkpoint = kv.checkpoint().unwrap();
+    put(&kv, "a", b"2", Durability::Synced).unwrap();
+    let left = tempfile::tempdir_in(directory.path()).unwrap();
+    for entry in fs::read_dir(checkpoints.join("0")).unwrap() {
+        let file = entry.unwrap().path();
+        fs::hard_link(&file, left.path().join(file.file_name().unwrap())).unwrap();
+    }
+    drop(checkpoint);
+    assert_eq!(fs::read_dir(&checkpoints).unwrap().count(), 0);
+    drop(kv);
+    fs::rename(left.keep(), checkpoints.join("0")).unwrap();
+    fs::create_dir(checkpoints.join("1.tmp")).unwrap();
+    let kv = DiskKv::open(directory.path(), OpenMode::Existing, &options()).unwrap();
+    assert!(!checkpoints.exists());
+    assert_eq!(kv.get(Table::Meta, b"a").unwrap().as_deref(), Some(&b"2"[..]));
+    verify(&kv).unwrap();
 }
 
 #[test]
@@ -193,8 +292,21 @@ fn an_existing_database_is_never_made() {
 #[test]
 fn a_database_serves_one_process() {
     let directory = tempfile::tempdir().unwrap();
-    let _open = open(directory.path());
+    let kv = open(directory.path());
+    put(&kv, "a", &[1; 3000], Durability::Synced).unwrap();
+    // To a second process a record that is being written looks torn. It is not its to cut.
+    let log = files(directory.path(), "log").pop().unwrap();
+    let length = fs::metadata(&log).unwrap().len() + 3;
+    OpenOptions::new().write(true).open(&log).unwrap().set_len(length).unwrap();
     assert!(refused(directory.path(), OpenMode::Existing).to_string().contains("in use by another process"));
+    assert_eq!(fs::metadata(&log).unwrap().len(), length);
+    let checkpoint = kv.checkpoint().unwrap();
+    assert!(refused(directory.path(), OpenMode::Existing).to_string().contains("in use by another process"));
+    assert_eq!(checkpoint.verify(Table::Meta, b"", 1 << 20).unwrap(), None);
+    drop(kv);
+    assert!(refused(directory.path(), OpenMode::Existing).to_string().contains("in use"), "its files are still read");
+    drop(checkpoint);
+    open(directory.path());
 }
 
 #[test]

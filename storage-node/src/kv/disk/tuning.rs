@@ -1,7 +1,7 @@
 //! How RocksDB is set up: for each table what its values are like, for each database how much it may take.
 //!
 //! Memory in the worst case, both databases of a node: block cache (shared, 64 MiB unless told), memtables 64 MiB for
-//! metadata and 16 MiB for the index of chunks, and some ten MiB for open files.
+//! metadata and 16 MiB for the index of chunks, and some ten MiB for open files, as much again while a checkpoint is read.
 
 use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options};
 
@@ -67,8 +67,22 @@ pub(super) fn database(options: &DiskOptions) -> Options {
     db
 }
 
-/// A table's column family.
-pub(super) fn column_family(table: Table, cache: &Cache) -> ColumnFamilyDescriptor {
+/// Files of a checkpoint that are open at the same time: it is read from one end to the other, a file of each level at a time.
+const CHECKPOINT_FILES_MAX: i32 = 32;
+
+/// Options to read a checkpoint with.
+pub(super) fn checkpoint(options: &DiskOptions, direct: bool) -> Options {
+    let mut db = database(options);
+    db.set_max_open_files(CHECKPOINT_FILES_MAX);
+    db.set_max_file_opening_threads(1);
+    db.set_use_direct_reads(direct);
+    // Its end of the log of writes was copied while it grew, and is not what a checkpoint is for.
+    db.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+    db
+}
+
+/// A table's column family. Without a cache it reads everything from its files.
+pub(super) fn column_family(table: Table, cache: Option<&Cache>) -> ColumnFamilyDescriptor {
     let mut cf = Options::default();
     let mut blocks = blocks(cache);
     cf.set_level_compaction_dynamic_level_bytes(true);
@@ -121,11 +135,15 @@ pub(super) fn name(table: Table) -> &'static str {
     }
 }
 
-/// Index and filter blocks live in the cache too, or memory would grow with the data.
-fn blocks(cache: &Cache) -> BlockBasedOptions {
+fn blocks(cache: Option<&Cache>) -> BlockBasedOptions {
     let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
     blocks.set_block_size(16 * KIB);
+    let Some(cache) = cache else {
+        blocks.disable_cache();
+        return blocks;
+    };
+    blocks.set_block_cache(cache);
+    // Index and filter blocks live in it too, or memory would grow with the data.
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use annulus_common::ids::NodeId;
 
 use super::{GROUP, Net, answered};
-use crate::kv::{Batch, Cursor, Durability, Kv, KvError, KvRead, Table};
+use crate::kv::{Batch, Checkpoint, Cursor, Durability, Kv, KvError, KvRead, Table};
 use crate::raft::{GroupSpec, Input, Limits, Outbox, RaftError, Worker, WorkerConfig};
 
 /// A disk whose next writes fail.
@@ -39,8 +39,8 @@ impl Kv for FailingKv {
         self.inner.disk_bytes(table, from, to)
     }
 
-    fn verify(&self, table: Table, from: &[u8], bytes_max: usize) -> Result<Option<Vec<u8>>, KvError> {
-        self.inner.verify(table, from, bytes_max)
+    fn checkpoint(&self) -> Result<Box<dyn Checkpoint>, KvError> {
+        self.inner.checkpoint()
     }
 }
 
