@@ -2,8 +2,9 @@
 //! here is fetched. Nothing is pushed: whoever lacks something finds it out by itself.
 //!
 //! One question per node brings the digests of all partitions in common; equal ones are done. Where they differ, the part of
-//! the ring is cut until it is small enough to list, and what the list has and this node has not is fetched. Partitions with
-//! the fewest good copies come first, and of each page the chunks that one node alone has. A turn is repeated from its beginning after a minute, so that the order stays right.
+//! the ring is cut until it is small enough to list, and what the list has and this node has not is fetched: of all partitions
+//! first the chunks that one node alone has, then the rest, partitions with the fewest good copies first. A turn is repeated from
+//! its beginning after a minute, so that the order stays right.
 //!
 //! What is deleted does not come back: only what its owner still refers to is fetched. An exception is a partition that
 //! moves, where what is being uploaded right now is taken along too, and an owner that does not answer: then a chunk too many
@@ -45,7 +46,7 @@ const TIME_SHARE: u32 = 100;
 /// The same while something is open.
 const TIME_SHARE_OPEN: u32 = 10;
 
-/// A turn that has fetched for so long begins anew.
+/// How long a turn fetches last copies, and then what else is lacking, before it begins anew.
 const TURN_MAX: Duration = Duration::from_secs(60);
 
 /// Parts that a stretch of the ring is cut into where two nodes differ: four halvings in one question.
@@ -75,6 +76,14 @@ struct Difference {
     other: NodeId,
     mine: Digest,
     theirs: Digest,
+}
+
+/// What of all that is lacking is fetched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wanted {
+    /// What the next failure would lose.
+    LastCopies,
+    Everything,
 }
 
 /// Why a partition is not level with another node now.
@@ -200,30 +209,67 @@ impl Comparison {
             }
         }
         survey.sort_by_danger(&mut differences);
-        let mut open = false;
         let mut failed = Vec::new();
+        self.rescue(survey, &differences, &mut failed).await;
+        let began_rest = self.clock.monotonic();
+        let mut open = false;
         for difference in differences {
             let Difference { partition, other, .. } = difference;
-            let in_time = self.clock.monotonic() <= *began + TURN_MAX;
-            let levelled = match in_time && !failed.contains(&other) {
-                true => self.level(map, partition, other).await,
-                false => Ok(difference.estimate()),
+            let in_time = self.clock.monotonic() <= began_rest + TURN_MAX;
+            let levelled = match in_time {
+                true => self.level_with(map, &difference, Wanted::Everything, &mut failed).await,
+                false => None,
             };
-            let lacking = levelled.unwrap_or_else(|error| {
-                tracing::info!(partition = partition.0, node = other.0, %error, "missing chunks are not fetched now");
-                if matches!(error, Interruption::Peer(_)) {
-                    failed.push(other);
-                }
-                difference.estimate()
-            });
+            let lacking = levelled.unwrap_or(difference.estimate());
             self.redundancy.found(map, partition, other, *began, lacking);
             open |= lacking != Lacking::NOTHING;
         }
         open
     }
 
+    /// Fetches the last copies of all partitions, before anything that can wait is fetched of any.
+    async fn rescue(&self, survey: &Survey, differences: &[Difference], failed: &mut Vec<NodeId>) {
+        let began = self.clock.monotonic();
+        for difference in differences.iter().filter(|difference| survey.may_have_last_copies(difference)) {
+            if self.clock.monotonic() > began + TURN_MAX {
+                return;
+            }
+            self.level_with(&survey.map, difference, Wanted::LastCopies, failed).await;
+        }
+    }
+
+    /// Fetches what is wanted from a node, unless it has failed in this turn. Returns what is still lacking, if it got that far.
+    async fn level_with(
+        &self,
+        map: &ClusterMap,
+        difference: &Difference,
+        wanted: Wanted,
+        failed: &mut Vec<NodeId>,
+    ) -> Option<Lacking> {
+        let Difference { partition, other, .. } = *difference;
+        if failed.contains(&other) {
+            return None;
+        }
+        match self.level(map, partition, other, wanted).await {
+            Ok(lacking) => Some(lacking),
+            Err(error) => {
+                tracing::info!(partition = partition.0, node = other.0, %error, "missing chunks are not fetched now");
+                if matches!(error, Interruption::Peer(_)) {
+                    failed.push(other);
+                }
+                None
+            }
+        }
+    }
+
     /// Fetches what `other` has of a partition and this node has not. Returns what is still lacking.
-    async fn level(&self, map: &ClusterMap, partition: PartitionId, other: NodeId) -> Result<Lacking, Interruption> {
+    async fn level(
+        &self,
+        map: &ClusterMap,
+        partition: PartitionId,
+        other: NodeId,
+        wanted: Wanted,
+    ) -> Result<Lacking, Interruption> {
         let mut lacking = Lacking::NOTHING;
         let mut stretches = vec![positions_of(partition, map.partitions())];
         while let Some(stretch) = stretches.pop() {
@@ -238,7 +284,7 @@ impl Comparison {
                 if worth_cutting && part.start() < part.end() {
                     stretches.push(part);
                 } else {
-                    lacking.merge(self.level_listed(map, partition, other, &part).await?);
+                    lacking.merge(self.level_listed(map, partition, other, &part, wanted).await?);
                 }
             }
         }
@@ -251,6 +297,7 @@ impl Comparison {
         partition: PartitionId,
         other: NodeId,
         part: &RangeInclusive<u64>,
+        wanted: Wanted,
     ) -> Result<Lacking, Interruption> {
         let mut lacking = Lacking::NOTHING;
         let mut after = None;
@@ -266,8 +313,11 @@ impl Comparison {
             let Some(last) = page.last() else { return Ok(lacking) };
             after = Some(last.id);
             let missing = self.missing(&page, &mut lacking).await?;
-            let wanted = self.wanted(map, partition, missing).await;
-            let urgent = self.by_urgency(map, partition, other, wanted).await;
+            let referenced = self.referenced(map, partition, missing).await;
+            let mut urgent = self.by_urgency(map, partition, other, referenced).await;
+            if wanted == Wanted::LastCopies {
+                urgent.retain(|(urgency, _)| *urgency == Urgency::LastCopy);
+            }
             lacking.merge(self.fetch_all(map, other, urgent).await?);
         }
     }
@@ -290,7 +340,12 @@ impl Comparison {
     }
 
     /// Leaves out what nothing refers to any more.
-    async fn wanted(&self, map: &ClusterMap, partition: PartitionId, missing: Vec<ListedChunk>) -> Vec<ListedChunk> {
+    async fn referenced(
+        &self,
+        map: &ClusterMap,
+        partition: PartitionId,
+        missing: Vec<ListedChunk>,
+    ) -> Vec<ListedChunk> {
         let moving = map.move_of(partition).is_some();
         if missing.is_empty() || moving {
             return missing;
@@ -307,16 +362,16 @@ impl Comparison {
         map: &ClusterMap,
         partition: PartitionId,
         other: NodeId,
-        wanted: Vec<ListedChunk>,
+        chunks: Vec<ListedChunk>,
     ) -> Vec<(Urgency, ListedChunk)> {
         let should_have: Vec<NodeId> = map.complete_holders(partition).filter(|node| *node != other).collect();
-        if should_have.is_empty() || wanted.is_empty() {
-            return wanted.into_iter().map(|chunk| (Urgency::Usual, chunk)).collect();
+        if should_have.is_empty() || chunks.is_empty() {
+            return chunks.into_iter().map(|chunk| (Urgency::Usual, chunk)).collect();
         }
-        let ids: Vec<ChunkId> = wanted.iter().map(|chunk| chunk.id).collect();
+        let ids: Vec<ChunkId> = chunks.iter().map(|chunk| chunk.id).collect();
         let asked = should_have.into_iter().filter(|node| *node != self.me);
         let answers = join_all(asked.map(|node| self.peers.has_chunks(map, node, &ids))).await;
-        by_copies(wanted, &answers.into_iter().flatten().collect::<Vec<_>>())
+        by_copies(chunks, &answers.into_iter().flatten().collect::<Vec<_>>())
     }
 
     /// Fetches chunks, a few at a time. Returns those that nobody could give.
@@ -374,6 +429,14 @@ impl Survey {
         differences.sort_by_key(|difference| {
             (self.good_copies(difference.partition), Reverse(difference.estimate().chunks), difference.partition)
         });
+    }
+
+    /// Whether the other node may have what nobody else has who should: not if another one has exactly the same.
+    fn may_have_last_copies(&self, difference: &Difference) -> bool {
+        let Difference { partition, other, theirs, .. } = *difference;
+        let mut answers = self.theirs.get(&partition).into_iter().flatten();
+        let somebody_should = self.map.complete_holders(partition).any(|node| node != other);
+        somebody_should && theirs.chunks > 0 && !answers.any(|(node, digest)| *node != other && *digest == theirs)
     }
 
     /// Holders that have as much as any: the others lack something.

@@ -574,6 +574,53 @@ async fn orphans_go_and_cannot_be_named_any_more_and_what_is_named_stays() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_alone_has_is_repaired_before_what_two_have() {
+    // Comparisons are made by who has just started, so that nobody else is quicker than the late one.
+    let once = Duration::from_secs(600);
+    let slow = RepairSettings { bandwidth_bytes_per_second: 2 << 20, compare_interval: once, ..quick() };
+    let mut site = Site::form_with(3, slow).await;
+    let [keeper, second, late] = [1, 2, 3].map(NodeId);
+    until(async || [keeper, second, late].into_iter().all(|node| site.is_complete(node))).await;
+    let place = site.place(late);
+    site.stop(place).await;
+    let map = site.map();
+    let (mut endangered, mut safer) = (Vec::new(), Vec::new());
+    for partition in 0..map.partitions() {
+        let mut parts = (0..u128::MAX).map(|id| small_part_of(PartId(id.to_be_bytes())));
+        let mut next = || {
+            let lies_here =
+                |part: &Part| part.chunks().all(|(id, _)| map.partition_of_chunk(id) == PartitionId(partition));
+            parts.find(lies_here).expect("every partition has its part of the ring")
+        };
+        safer.extend([next(), next()]);
+        endangered.push(next());
+    }
+    for (parts, nodes) in [(&endangered, &[keeper][..]), (&safer, &[keeper, second][..])] {
+        for part in parts {
+            for (id, _) in part.chunks() {
+                for node in nodes {
+                    site.put_chunk(*node, id, &bytes(part.id.0[15]), &[]).await;
+                }
+            }
+            site.name(&hex(&part.id.0), part).await;
+        }
+    }
+    site.start(place);
+    until(async || {
+        let safer_there = site.count(late, &safer).await;
+        let endangered_there = site.count(late, &endangered).await;
+        let in_order = safer_there == 0 || endangered_there == endangered.len();
+        assert!(in_order, "{safer_there} that two nodes have came before {endangered_there} that one has");
+        safer_there == safer.len()
+    })
+    .await;
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Changes a byte of the first chunk of every extent.
 fn rot(extents: &MemoryFiles) {
     for number in extents.numbers().unwrap() {
@@ -583,7 +630,12 @@ fn rot(extents: &MemoryFiles) {
 
 /// A part of one small chunk that lies in that partition.
 fn small_part(map: &ClusterMap, partition: u32) -> Part {
-    let (id, bytes) = (chunk_of(map, partition).part, u64::from(PIECE_BYTES) + 1_000);
+    small_part_of(chunk_of(map, partition).part)
+}
+
+/// A part of one small chunk.
+fn small_part_of(id: PartId) -> Part {
+    let bytes = u64::from(PIECE_BYTES) + 1_000;
     Part { id, number: 1, length: bytes, stored: bytes, md5: [1; 16], checksum: None }
 }
 

@@ -50,6 +50,28 @@ fn the_most_endangered_partition_comes_first() {
 }
 
 #[test]
+fn last_copies_are_looked_for_where_no_other_node_has_the_same() {
+    let map = Arc::new(map_of(3, &[&[1, 2, 3], &[1, 2, 3]]));
+    let answers = |of: [u64; 2]| vec![(NodeId(2), digest(of[0])), (NodeId(3), digest(of[1]))];
+    let survey = Survey {
+        map,
+        began: Duration::ZERO,
+        took: Duration::ZERO,
+        mine: BTreeMap::new(),
+        theirs: [(0, [5, 5]), (1, [5, 4])].map(|(at, of)| (PartitionId(at), answers(of))).into(),
+        incomplete: false,
+    };
+    let differences =
+        survey.pairs().map(|(partition, other, mine, theirs)| Difference { partition, other, mine, theirs });
+    let alone: Vec<bool> = differences.map(|difference| survey.may_have_last_copies(&difference)).collect();
+    assert_eq!(alone, [false, false, true, true]);
+    // Nobody else should have what the only holder has.
+    let single = Survey { map: Arc::new(map_of(2, &[&[2], &[2]])), ..survey };
+    let difference = Difference { partition: PartitionId(1), other: NodeId(2), mine: digest(0), theirs: digest(5) };
+    assert!(!single.may_have_last_copies(&difference));
+}
+
+#[test]
 fn what_nobody_else_has_comes_first_and_is_urgent() {
     let map = map_of(3, &[&[1, 2, 3], &[1, 2, 3], &[1, 2, 3]]);
     let chunks: Vec<ListedChunk> =
