@@ -1,7 +1,7 @@
 //! How much is left to move, and how fast it goes: what was left when somebody asked before, and what is left now. Asked for
 //! the first time, it looks twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
@@ -20,6 +20,9 @@ const LOOKS_APART_MIN: Duration = Duration::from_secs(1);
 /// Each look has the nodes sum up an index, which must not take more than this part of their time, however often somebody asks.
 const TIME_SHARE: u32 = 10;
 
+/// What a rate is measured over, once it has been looked for so long: chunks arrive whole, some seconds apart where little may move.
+const RATE_OVER: Duration = Duration::from_secs(10);
+
 /// A look that is older says nothing about now.
 const LOOKS_APART_MAX: Duration = Duration::from_secs(300);
 
@@ -32,9 +35,9 @@ struct Look {
     bytes_left: u64,
 }
 
-/// The last two looks.
+/// The last looks at the same moves, oldest first: two, or as many as a rate is measured over.
 #[derive(Default)]
-pub(super) struct Pace(Mutex<Option<(Look, Look)>>);
+pub(super) struct Pace(Mutex<VecDeque<Look>>);
 
 impl Admin {
     /// What is on its way to other nodes.
@@ -62,24 +65,32 @@ impl Admin {
     /// Two looks at the same moves, the later one as new as is good for the nodes.
     async fn looks(&self, map: &ClusterMap) -> (Look, Look) {
         let client = self.objects.client();
-        let known = *self.pace.0.lock();
-        let known = known.filter(|(_, last)| is_recent(last, map, self.clock.monotonic()));
-        if let Some((earlier, last)) = known
-            && self.clock.monotonic() < last.at + (last.took * TIME_SHARE).max(LOOKS_APART_MIN)
+        let now = self.clock.monotonic();
+        let mut looks = self.pace.0.lock().clone();
+        looks.retain(|look| is_recent(look, map, now));
+        if let (Some(earliest), Some(last)) = (looks.front(), looks.back())
+            && looks.len() > 1
+            && now < last.at + (last.took * TIME_SHARE).max(LOOKS_APART_MIN)
         {
-            return (earlier, last);
+            return (*earliest, *last);
         }
-        let earlier = match known {
-            Some((_, last)) => last,
-            None => {
-                let first = look(client, map, &self.clock).await;
-                tokio::time::sleep(LOOKS_APART_MIN).await;
-                first
-            }
-        };
-        let now = look(client, map, &self.clock).await;
-        *self.pace.0.lock() = Some((earlier, now));
-        (earlier, now)
+        if looks.is_empty() {
+            looks.push_back(look(client, map, &self.clock).await);
+            tokio::time::sleep(LOOKS_APART_MIN).await;
+        }
+        let last = look(client, map, &self.clock).await;
+        looks.push_back(last);
+        forget(&mut looks);
+        let earliest = looks[0];
+        *self.pace.0.lock() = looks;
+        (earliest, last)
+    }
+}
+
+/// Leaves out what is not needed to measure a rate over the time that it should be measured over.
+fn forget(looks: &mut VecDeque<Look>) {
+    while looks.len() > 2 && looks[1].at + RATE_OVER <= looks[looks.len() - 1].at {
+        looks.pop_front();
     }
 }
 
@@ -130,7 +141,7 @@ mod tests {
     use annulus_common::map::Move;
     use annulus_common::protocol::PartitionUsage;
 
-    use super::{Look, bytes_left, is_recent, rate};
+    use super::{Look, bytes_left, forget, is_recent, rate};
     use crate::client::testing::map_of;
 
     const P: PartitionId = PartitionId(0);
@@ -152,12 +163,26 @@ mod tests {
         assert_eq!(left(&[1, 2, 3]), 0);
     }
 
+    fn look(at: u64, bytes_left: u64) -> Look {
+        Look { epoch: Epoch(1), at: Duration::from_millis(at), took: Duration::ZERO, bytes_left }
+    }
+
+    #[test]
+    fn a_rate_is_measured_over_some_time_whoever_looks_how_often() {
+        let kept = |times: &[u64]| {
+            let mut looks = times.iter().map(|at| look(*at, 0)).collect();
+            forget(&mut looks);
+            looks.iter().map(|look| look.at.as_millis() as u64).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&[0, 1_000]), [0, 1_000]);
+        assert_eq!(kept(&[0, 1_000, 2_000, 10_000]), [0, 1_000, 2_000, 10_000]);
+        assert_eq!(kept(&[0, 1_000, 2_000, 11_500]), [1_000, 2_000, 11_500]);
+        assert_eq!(kept(&[0, 1_000, 60_000]), [1_000, 60_000]);
+        assert_eq!(kept(&[0, 60_000]), [0, 60_000]);
+    }
+
     #[test]
     fn a_rate_is_made_of_two_looks_at_the_same_moves() {
-        let look = |at, bytes_left| {
-            let (at, took) = (Duration::from_millis(at), Duration::ZERO);
-            Look { epoch: Epoch(1), at, took, bytes_left }
-        };
         assert_eq!(rate(&look(0, 5_000), &look(2_000, 1_000)), 2_000);
         assert_eq!(rate(&look(0, 1_000), &look(2_000, 5_000)), 0);
         let map = map_of(3, 3);
