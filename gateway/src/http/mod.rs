@@ -17,6 +17,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 mod website;
+mod xml;
 
 use std::sync::Arc;
 use std::time::Duration;

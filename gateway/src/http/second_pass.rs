@@ -2,13 +2,15 @@
 //! the client sent; then the request is mended, its signature taken off, and sent through again as that of the key that
 //! was verified.
 //!
-//! That is the way of XML bodies, which s3s does not compare with what the client promised of them and cannot read when
-//! they come `aws-chunked`; and of `Range` and `If-Modified-Since` headers that S3 ignores and s3s refuses. All other
+//! That is the way of XML bodies, which s3s does not compare with what the client promised of them, of which it passes over
+//! what it does not know, and which it cannot read when they come `aws-chunked`; and of `Range` and `If-Modified-Since` headers that S3 ignores and s3s refuses. All other
 //! requests, those with large bodies above all, take one pass.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
+use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Uri};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::dto::{Range, Timestamp, TimestampFormat};
@@ -18,6 +20,7 @@ use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 
 use super::GatewayHttpConfig;
 use super::addressing::{Addressing, Target};
+use super::xml;
 use crate::auth::access::Gatekeeper;
 use crate::auth::{Accounts, Signature};
 use crate::events::Webhooks;
@@ -26,6 +29,15 @@ use crate::s3::{BucketNames, Gateway, body, check_named};
 
 /// The largest XML body: `DeleteObjects` of 1,000 keys of 1,024 bytes, all of them escaped, stays below.
 const XML_BYTES_MAX: usize = 8 << 20;
+
+/// The largest XML body of who did not sign: nobody has asked yet whether they may, and what they may is small.
+const ANONYMOUS_XML_BYTES_MAX: usize = 1 << 20;
+
+/// How long such a body may take. S3 closes connections that are slower.
+const ANONYMOUS_XML_WAIT: Duration = Duration::from_secs(60);
+
+/// What s3s takes for malformed XML in every operation.
+const MALFORMED: &[u8] = b"<";
 
 /// The largest chunk of a signed `aws-chunked` body, which s3s holds in memory until its signature is verified. SDKs
 /// send 64 KiB to 1 MiB.
@@ -36,6 +48,9 @@ const PRESIGNED_SECONDS_MAX: u32 = 7 * 24 * 3600;
 
 /// What every parameter of a presigned URL begins with.
 const AMZ_QUERY_PREFIX: &str = "x-amz-";
+
+/// The query keys of documents that are put to a key.
+const OBJECT_DOCUMENTS: &[&str] = &["acl", "legal-hold", "retention", "tagging"];
 
 /// S3 over the operations.
 pub(super) fn s3_service(
@@ -100,12 +115,21 @@ impl S3Route for SecondPass {
     }
 
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
-        if let Some(credentials) = request.credentials.take() {
+        let credentials = request.credentials.take();
+        let target = self.addressing.target(&request.headers, &request.uri);
+        if has_xml_body(&request.method, &request.uri, &target) {
+            let body = std::mem::take(&mut request.input);
+            let bytes = match credentials {
+                Some(_) => body::read_whole(body, XML_BYTES_MAX).await?,
+                None => {
+                    let read = body::read_whole(body, ANONYMOUS_XML_BYTES_MAX);
+                    tokio::time::timeout(ANONYMOUS_XML_WAIT, read).await.map_err(|_| s3_error!(RequestTimeout))??
+                }
+            };
+            take_xml(&mut request, bytes)?;
+        }
+        if let Some(credentials) = credentials {
             request.extensions.insert(Signature::of_request(&credentials.access_key, &request.uri, &request.headers));
-            let target = self.addressing.target(&request.headers, &request.uri);
-            if has_xml_body(&request.method, &request.uri, &target) {
-                take_xml(&mut request).await?;
-            }
         }
         let dropped: Vec<_> = headers_to_drop(&request.method, &request.headers).collect();
         for name in dropped {
@@ -117,14 +141,14 @@ impl S3Route for SecondPass {
     }
 }
 
-/// Whether the operation's body is XML that is built: `DeleteObjects`, `CompleteMultipartUpload`, `CreateBucket`,
-/// `PutBucketAcl`, `PutObjectAcl`, `PutObjectTagging`, `PutObjectRetention`, `PutObjectLegalHold`.
+/// Whether the operation's body is a document: of all that is put to a bucket (its policy, which is JSON, goes the same
+/// way), of [`OBJECT_DOCUMENTS`], `DeleteObjects` and `CompleteMultipartUpload`. Bodies of objects are put and posted to
+/// keys otherwise, and those of forms never come here.
 fn has_xml_body(method: &Method, uri: &Uri, target: &Target) -> bool {
     let is_bucket = target.bucket.is_some() && target.key.is_empty();
-    let asks = |wanted: &str| query_pairs(uri).any(|pair| pair.split('=').next() == Some(wanted));
     match *method {
-        Method::POST => asks("delete") || asks("uploadId"),
-        Method::PUT => is_bucket || ["acl", "tagging", "retention", "legal-hold"].into_iter().any(asks),
+        Method::POST => asks(uri, "delete") || asks(uri, "uploadId"),
+        Method::PUT => is_bucket || OBJECT_DOCUMENTS.iter().any(|key| asks(uri, key)),
         _ => false,
     }
 }
@@ -143,21 +167,33 @@ fn headers_to_drop<'a>(method: &Method, headers: &'a HeaderMap) -> impl Iterator
     [range, modified, unmodified].into_iter().flatten().filter(move |_| is_read)
 }
 
-/// Reads the body and compares it with everything that the client promised of it.
-async fn take_xml(request: &mut S3Request<Body>) -> S3Result<()> {
-    let bytes = body::read_whole(std::mem::take(&mut request.input), XML_BYTES_MAX).await?;
+/// Compares the body with everything that the client promised of it, and makes it one that s3s reads to its end.
+fn take_xml(request: &mut S3Request<Body>, bytes: Bytes) -> S3Result<()> {
     // The checksums in the head of CompleteMultipartUpload are the object's.
-    let in_head = !query_pairs(&request.uri).any(|pair| pair.starts_with("uploadId"));
+    let in_head = !asks(&request.uri, "uploadId");
     let trailers = request.trailing_headers.take().and_then(|trailers| trailers.take());
     if in_head {
         check_named(&request.headers, trailers.as_ref())?;
     }
     body::check_whole(&bytes, in_head.then_some(&request.headers), trailers.as_ref())?;
     body::check_content_md5(&bytes, &request.headers)?;
+    // Policies are JSON.
+    let bytes = if bytes.is_empty() || asks(&request.uri, "policy") { bytes } else { plain(&bytes) };
     request.headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     request.headers.remove(http::header::TRANSFER_ENCODING);
     request.input = Body::from(bytes);
     Ok(())
+}
+
+/// The document, or one that is refused in its turn: S3 says that a document is malformed to those who may send it, and of
+/// a bucket that is there.
+fn plain(document: &[u8]) -> Bytes {
+    xml::plain(document).map_or(Bytes::from_static(MALFORMED), Bytes::from)
+}
+
+/// Whether the request's query has that key.
+fn asks(uri: &Uri, wanted: &str) -> bool {
+    query_pairs(uri).any(|pair| pair.split('=').next() == Some(wanted))
 }
 
 /// The request without its signature, so that s3s does not look for one over what has changed.

@@ -52,6 +52,7 @@ mod usage;
 mod versions;
 mod virtual_hosts;
 mod website;
+mod xml_bodies;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

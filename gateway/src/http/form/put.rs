@@ -18,6 +18,7 @@ use s3s::xml::{Deserialize, Deserializer};
 
 use super::error::FormError;
 use super::fields::{Fields, Form};
+use crate::http::xml;
 use crate::object::BodyError;
 
 /// What a path leaves as it is.
@@ -91,13 +92,8 @@ fn headers(fields: &Fields) -> Result<HeaderMap, FormError> {
 
 /// The tags of a form, which writes them in XML, as a put's header writes them.
 fn tagging_query(xml: &str) -> Option<String> {
-    // The reader takes text that follows the element for nothing.
-    if !xml.trim_end().ends_with('>') {
-        return None;
-    }
-    let mut xml = Deserializer::new(xml.as_bytes());
-    let tagging = Tagging::deserialize(&mut xml).ok()?;
-    xml.expect_eof().ok()?;
+    let xml = xml::plain(xml.as_bytes()).ok()?;
+    let tagging = Tagging::deserialize(&mut Deserializer::new(xml.as_bytes())).ok()?;
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let pairs = tagging
         .tag_set
@@ -182,6 +178,9 @@ mod tests {
         let two = "<Tag><Key>a&amp;b</Key><Value>é</Value></Tag><Tag><Key>c</Key><Value></Value></Tag>";
         assert_eq!(tagging_query(&tag(two)).as_deref(), Some("a%26b=%C3%A9&c="));
         assert_eq!(tagging_query(&tag("")).as_deref(), Some(""));
+        let cdata = "<Tag><Key><![CDATA[a&b]]></Key><Value>&#x1F600;</Value></Tag>";
+        assert_eq!(tagging_query(&tag(cdata)).as_deref(), Some("a%26b=%F0%9F%98%80"));
+        assert_eq!(tagging_query(&tag("<Tags><Key>a</Key><Value>1</Value></Tags>")), None);
         assert_eq!(tagging_query(&tag("<Tag><Value>1</Value></Tag>")), None);
         assert_eq!(tagging_query("team=storage"), None);
         assert_eq!(tagging_query(&format!("{}x", tag(""))), None);
