@@ -90,6 +90,11 @@ impl Caller {
         }
     }
 
+    /// Whether the policies that its session was opened with allow it; without any there is nothing to go beyond.
+    pub(crate) fn session_allows(&self, question: &Question<'_>) -> bool {
+        Rights::judge(self.rights.session.as_deref(), question).is_none_or(Verdict::allows)
+    }
+
     /// What conditions can ask of a request that is not S3's.
     pub(crate) fn context(&self, request: &Parts, region: &str, now_ms: u64) -> Context {
         let peer = request.extensions.get::<Peer>().copied();

@@ -7,11 +7,12 @@ use annulus_common::map::ClusterMap;
 use annulus_common::map::change::MapChange;
 use annulus_common::object::UserId;
 use annulus_common::policy::{Context, Principal};
+use annulus_common::tags::Tags;
 
-use super::IamApi;
 use super::error::IamError;
 use super::params::{LONG_NAME_CHARS_MAX, NAME_CHARS_MAX, Params};
 use super::random::entity_id;
+use super::{IamApi, facts};
 use crate::auth::{Caller, SessionOf};
 
 /// A call.
@@ -52,13 +53,19 @@ impl<'a> Call<'a> {
 
     /// Refuses what the caller's policies do not allow. An account itself may do everything in it.
     pub(super) fn permit(&self, action: &str, resource: &str) -> Result<(), IamError> {
-        let action = format!("iam:{action}");
-        if self.caller.may(&action, resource, &self.context) { Ok(()) } else { Err(self.denied(&action, resource)) }
+        let policy = self.known().policy(self.account, resource);
+        self.permit_tagged(action, resource, policy.map(|policy| &policy.tags))
     }
 
     /// The same, about something that has a name.
     pub(super) fn permit_of(&self, action: &str, of: &Holder) -> Result<(), IamError> {
-        self.permit(action, &self.arn_of(of))
+        self.permit_tagged(action, &self.arn_of(of), self.tags_of(of).ok())
+    }
+
+    fn permit_tagged(&self, action: &str, resource: &str, tags: Option<&Tags>) -> Result<(), IamError> {
+        let context = self.context.with(facts::of_call(action, &self.params).into_iter().chain(facts::of_tagged(tags)));
+        let action = format!("iam:{action}");
+        if self.caller.may(&action, resource, &context) { Ok(()) } else { Err(self.denied(&action, resource)) }
     }
 
     /// The caller may not.

@@ -9,6 +9,7 @@ mod attached;
 mod call;
 mod document;
 mod error;
+mod facts;
 mod groups;
 mod inline;
 mod keys;

@@ -9,6 +9,7 @@ use annulus_common::policy::{IdentityPolicy, Principal, Question, Verdict};
 
 use super::call::{Call, no_such_action};
 use super::error::IamError;
+use super::facts;
 use super::xml::Xml;
 use crate::auth::{Session, SessionOf, session_arn};
 
@@ -110,14 +111,16 @@ impl Call<'_> {
     fn may_assume(&self, arn: &str, role: &Role, session: &str) -> bool {
         let mut more = vec![("sts:RoleSessionName".to_owned(), session.to_owned())];
         more.extend(self.params.get("ExternalId").map(|id| ("sts:ExternalId".to_owned(), id.to_owned())));
-        let context = self.context.with(more);
+        let context = self.context.with(more.into_iter().chain(facts::of_tagged(Some(&role.tags))));
         let question =
             Question { principal: &self.caller.principal, action: "sts:AssumeRole", resource: arn, context: &context };
         let own = self.caller.judge(&question);
         match role.trust.judge(&question) {
             Verdict::Deny | Verdict::Silent => false,
             Verdict::AllowAccount => own.is_none_or(Verdict::allows),
-            Verdict::Allow | Verdict::AllowSession => own != Some(Verdict::Deny),
+            // Only who is named as that very session goes beyond what it was opened with.
+            Verdict::Allow => own != Some(Verdict::Deny) && self.caller.session_allows(&question),
+            Verdict::AllowSession => own != Some(Verdict::Deny),
         }
     }
 

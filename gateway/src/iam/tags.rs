@@ -39,7 +39,7 @@ impl Call<'_> {
         Ok(Holder::new(Kind::Policy, &self.own_policy(arn)?.profile.name))
     }
 
-    fn tags_of(&self, of: &Holder) -> Result<&Tags, IamError> {
+    pub(super) fn tags_of(&self, of: &Holder) -> Result<&Tags, IamError> {
         let (iam, account, name) = (self.known(), self.account, of.name.as_str());
         let tags = match of.kind {
             Kind::User => iam.user(account, name).map(|user| &user.tags),

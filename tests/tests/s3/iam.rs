@@ -270,3 +270,58 @@ async fn mistakes_are_named() {
     account.action("s3", "ListUsers", &[]).refused(403, "SignatureDoesNotMatch").await;
     account.post("/").refused(405, "MethodNotAllowed").await;
 }
+
+#[tokio::test]
+async fn conditions_ask_what_a_call_is_about() {
+    let cluster = shared().await;
+    let account = cluster.s3(0);
+    let (name, user) = new_user(cluster, &account, 0).await;
+    let (other, _) = new_user(cluster, &account, 0).await;
+    let (admin, read) =
+        ("arn:aws:iam::aws:policy/AdministratorAccess", "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess");
+    let tagged = fresh_name("user");
+    iam(
+        &account,
+        "CreateUser",
+        &[("UserName", &tagged), ("Tags.member.1.Key", "team"), ("Tags.member.1.Value", "red")],
+    )
+    .await;
+    let made = fresh_name("user");
+    let tag = |team| [("UserName", other.as_str()), ("Tags.member.1.Key", "team"), ("Tags.member.1.Value", team)];
+    let make = |team| [("UserName", made.as_str()), ("Tags.member.1.Key", "team"), ("Tags.member.1.Value", team)];
+    let attach = |arn| [("UserName", other.as_str()), ("PolicyArn", arn)];
+    let admin_arn = format!(r#""ArnEquals": {{"iam:PolicyARN": "{admin}"}}"#);
+    let red = r#""StringEquals": {"aws:RequestTag/team": "red"}"#;
+    let locked = r#""ForAnyValue:StringEquals": {"aws:TagKeys": "locked"}"#;
+    let of_red = r#""StringEquals": {"aws:ResourceTag/team": "red"}"#;
+    let of_red_too = r#""StringEquals": {"iam:ResourceTag/team": "red"}"#;
+    type Asked<'a> = (&'a str, Vec<(&'a str, &'a str)>);
+    let cases: Vec<(&str, Asked<'_>, Asked<'_>)> = vec![
+        (&admin_arn, ("AttachUserPolicy", attach(admin).into()), ("AttachUserPolicy", attach(read).into())),
+        (&admin_arn, ("DetachUserPolicy", attach(admin).into()), ("DetachUserPolicy", attach(read).into())),
+        (red, ("TagUser", tag("red").into()), ("TagUser", tag("blue").into())),
+        (red, ("CreateUser", make("red").into()), ("CreateUser", make("blue").into())),
+        (
+            locked,
+            ("UntagUser", vec![("UserName", &other), ("TagKeys.member.1", "a"), ("TagKeys.member.2", "locked")]),
+            ("UntagUser", vec![("UserName", &other), ("TagKeys.member.1", "a")]),
+        ),
+        (of_red, ("GetUser", vec![("UserName", &tagged)]), ("GetUser", vec![("UserName", &name)])),
+        (
+            of_red_too,
+            ("ListUserPolicies", vec![("UserName", &tagged)]),
+            ("ListUserPolicies", vec![("UserName", &name)]),
+        ),
+    ];
+    for (condition, (denied, denied_with), (allowed, allowed_with)) in &cases {
+        let document = format!(
+            r#"{{"Statement": [{{"Effect": "Allow", "Action": "iam:*", "Resource": "*"}},
+                {{"Effect": "Deny", "Action": "iam:*", "Resource": "*", "Condition": {{{condition}}}}}]}}"#
+        );
+        iam(&account, "PutUserPolicy", &[("UserName", &name), ("PolicyName", "p"), ("PolicyDocument", &document)])
+            .await;
+        iam_refused(&user, denied, denied_with, 403, "AccessDenied").await;
+        let reply = user.action("iam", allowed, allowed_with).send().await;
+        assert!(reply.status.is_success(), "{allowed} {condition}: {}", reply.text());
+    }
+}

@@ -124,6 +124,38 @@ async fn a_session_may_nothing_beyond_its_policy() {
 }
 
 #[tokio::test]
+async fn a_session_assumes_no_role_beyond_its_policy() {
+    let cluster = shared().await;
+    let account = cluster.s3(0);
+    let (first, first_arn) = new_role(&account, &trust("*", "")).await;
+    let session_arn = format!("arn:aws:sts::{}:assumed-role/{first}/s1", number_of(&account).await);
+    let open = async |policy: Option<&str>| {
+        let mut assume = vec![("RoleArn", first_arn.as_str()), ("RoleSessionName", "s1")];
+        assume.extend(policy.map(|policy| ("Policy", policy)));
+        session_of(cluster, 0, &account.action("sts", "AssumeRole", &assume).ok().await)
+    };
+    let may = r#"{"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}"#;
+    let may_not = r#"{"Statement": [{"Effect": "Deny", "Action": "sts:AssumeRole", "Resource": "*"}]}"#;
+    for (trusted, policy, allowed) in [
+        (first_arn.as_str(), None, true),
+        (first_arn.as_str(), Some(READ_ONLY), false),
+        (first_arn.as_str(), Some(may), true),
+        ("*", Some(READ_ONLY), false),
+        ("*", Some(may), true),
+        // Who names the very session lets it do what it was not opened for, unless that forbids it.
+        (session_arn.as_str(), Some(READ_ONLY), true),
+        (session_arn.as_str(), Some(may_not), false),
+    ] {
+        let (_, second) = new_role(&account, &trust(trusted, "")).await;
+        let assume = [("RoleArn", second.as_str()), ("RoleSessionName", "s2")];
+        let session = open(policy).await;
+        let reply = session.action("sts", "AssumeRole", &assume).send().await;
+        let expected = if allowed { (200, None) } else { (403, Some("AccessDenied")) };
+        assert_eq!((reply.status.as_u16(), reply.code().as_deref()), expected, "{trusted} {policy:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_session_of_its_own_may_what_the_caller_may() {
     let cluster = shared().await;
     let account = cluster.s3(0);
