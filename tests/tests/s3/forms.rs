@@ -352,3 +352,22 @@ async fn a_large_file_is_stored_as_it_arrives() {
     assert_eq!(post(&bucket, whole).await.status, 204);
     assert_eq!(s3.get(&format!("{bucket}/user/large")).ok().await.body, file);
 }
+
+#[tokio::test]
+async fn the_bucket_of_a_form_is_a_bucket() {
+    let s3 = shared().await.s3(0);
+    let (bucket, other) = (open_bucket(&s3).await, open_bucket(&s3).await);
+    let name = &other[1..];
+    let form = Form::new().field("key", "user/k");
+    for path in
+        [format!("{bucket}%2F{name}%3F"), format!("{bucket}%3Facl&"), format!("{bucket}%23"), "/%2E%2E".to_owned()]
+    {
+        let reply = form.send(&path, b"hello").await;
+        assert!(reply.status.is_client_error(), "{path}: {} {}", reply.status, reply.text());
+        assert_ne!(reply.code().as_deref(), Some("MalformedXML"), "{path} is no other operation: {}", reply.text());
+    }
+    form.refused(&format!("{bucket}%3Facl&"), 400, "InvalidBucketName").await;
+    for bucket in [bucket, other] {
+        assert!(s3.get(&bucket).ok().await.elements("Key").is_empty());
+    }
+}

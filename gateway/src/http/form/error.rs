@@ -11,6 +11,9 @@ use crate::auth::form_signature::{FormSignature, FormSignatureError};
 /// Why a form is refused before anything is put.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum FormError {
+    /// No bucket can be called so.
+    #[error("no bucket can be called so")]
+    InvalidBucketName,
     /// The body is no form, or says the same field twice.
     #[error("the form is malformed")]
     Malformed,
@@ -104,6 +107,7 @@ impl FormError {
 
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
+            Self::InvalidBucketName => (StatusCode::BAD_REQUEST, "InvalidBucketName"),
             Self::Malformed => (StatusCode::BAD_REQUEST, "MalformedPOSTRequest"),
             Self::FieldsTooLarge => (StatusCode::BAD_REQUEST, "MaxPostPreDataLengthExceededError"),
             Self::TimedOut => (StatusCode::BAD_REQUEST, "RequestTimeout"),
@@ -127,6 +131,7 @@ impl FormError {
 
     fn message(&self) -> String {
         match self {
+            Self::InvalidBucketName => "The specified bucket is not valid.".to_owned(),
             Self::Malformed => "The body of your POST request is not well-formed multipart/form-data.".to_owned(),
             Self::FieldsTooLarge => {
                 "Your POST request fields preceding the upload file were too large.".to_owned()

@@ -28,6 +28,7 @@ use super::reply::{Content, HostId, RequestId};
 use crate::auth::form_signature::{FormSignature, FormSignatureError};
 use crate::auth::{Accounts, Carried, Operation, Signature};
 use crate::object::BODY_BYTES_MAX;
+use crate::s3::is_bucket_name;
 
 /// What the operation is called where requests are counted, and by whoever asks whether a put was a form.
 pub(crate) const OPERATION: &str = "PostObject";
@@ -69,6 +70,10 @@ impl Forms {
         let (head, body) = request.into_parts();
         let operation = head.extensions.get::<Operation>().cloned().unwrap_or_default();
         operation.name_it(OPERATION);
+        // The put is asked for by a URL that names the bucket: what is no name could make it ask for something else.
+        if !is_bucket_name(bucket) {
+            return Err(FormError::InvalidBucketName);
+        }
         let mut form = Form::read(&head.headers, body).await?;
         form.fields.settle(bucket, &form.file.name);
         let key = form.fields.key()?.to_owned();
