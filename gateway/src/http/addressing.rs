@@ -41,7 +41,7 @@ impl Addressing {
         if let Some(bucket) = host(headers, uri).and_then(|host| self.bucket(host)) {
             return Target { bucket: Some(bucket), key: path.to_owned(), by_host: true };
         }
-        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+        let (bucket, key) = split_bucket(path);
         let bucket = percent_decode_str(bucket).decode_utf8_lossy().into_owned();
         Target { bucket: Some(bucket).filter(|bucket| !bucket.is_empty()), key: key.to_owned(), by_host: false }
     }
@@ -64,6 +64,19 @@ impl S3Host for Addressing {
             Some(bucket) => all.with_bucket(bucket),
             None => all,
         })
+    }
+}
+
+/// A path's bucket and its key, both encoded. s3s decodes a path before it looks for the slash between them, so one that is
+/// written `%2F` divides them, too.
+fn split_bucket(path: &str) -> (&str, &str) {
+    let bytes = path.as_bytes();
+    let encoded = bytes.windows(3).position(|at| at.eq_ignore_ascii_case(b"%2F"));
+    let plain = bytes.iter().position(|byte| *byte == b'/');
+    match (plain, encoded) {
+        (plain, Some(at)) if plain.is_none_or(|plain| at < plain) => (&path[..at], &path[at + 3..]),
+        (Some(at), _) => (&path[..at], &path[at + 1..]),
+        _ => (path, ""),
     }
 }
 
@@ -128,6 +141,20 @@ mod tests {
         assert_eq!(target("s3.example.org", "/"), by_path("", ""));
         assert_eq!(target("s3.example.org", "/photos"), by_path("photos", ""));
         assert_eq!(target("s3.example.org", "/photos/"), by_path("photos", ""));
+    }
+
+    #[test]
+    fn an_encoded_slash_divides_bucket_and_key_as_well() {
+        for (path, bucket, key) in [
+            ("/b%2Fk/x", "b", "k/x"),
+            ("/b%2fk%2Fx", "b", "k%2Fx"),
+            ("/b/k%2Fx", "b", "k%2Fx"),
+            ("/%62%2F", "b", ""),
+            ("/b%252Fk", "b%2Fk", ""),
+            ("/b%2", "b%2", ""),
+        ] {
+            assert_eq!(target("s3.example.org", path), by_path(bucket, key), "{path}");
+        }
     }
 
     #[test]

@@ -189,3 +189,16 @@ async fn answers_say_what_a_page_may_see_and_so_do_errors() {
     let reply = from_page(s3.get(&plain), page).ok().await;
     assert_eq!((allowed(&reply), reply.header("vary")), ((None, None), None), "a bucket without rules says nothing");
 }
+
+#[tokio::test]
+async fn a_slash_that_is_encoded_hides_no_bucket() {
+    let cluster = shared().await;
+    let s3 = cluster.s3(0);
+    let bucket = bucket_with_rules(&s3).await;
+    s3.put(&format!("{bucket}/k")).header("x-amz-acl", "public-read").body("hello").ok().await;
+    let anonymous = cluster.anonymous();
+    for slash in ["/", "%2F", "%2f"] {
+        let reply = from_page(anonymous.get(&format!("{bucket}{slash}k")), "https://www.example.org").ok().await;
+        assert_eq!((reply.text().as_str(), allowed(&reply).0), ("hello", Some("https://www.example.org")), "{slash}");
+    }
+}
