@@ -28,7 +28,7 @@ pub(super) async fn get_object(
     let bytes = gateway.objects.read(version, selection.range.clone(), &key).await.map_err(s3_error)?;
     let mut output = GetObjectOutput { version_id: found.version_id.clone(), ..Default::default() };
     fill!(output, input.checksum_mode.as_ref(), version, selection);
-    output.expiration = found.expiration(&input.key, output.version_id.as_deref());
+    output.expiration = found.expiration(&input.key, input.version_id.as_deref());
     output.body = Some(StreamingBlob::wrap(bytes));
     Ok(with_headers(output, found.headers()))
 }

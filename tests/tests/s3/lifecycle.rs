@@ -109,6 +109,15 @@ async fn headers_tell_when_something_expires() {
         assert_eq!(call.ok().await.header("x-amz-expiration"), Some(told.as_str()));
     }
     assert_eq!(s3.put(&format!("{bucket}/y")).body("x").ok().await.header("x-amz-expiration"), None);
+    let enable = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    s3.put(&format!("{bucket}?versioning")).body(enable).ok().await;
+    let written = s3.put(&target).body("x").ok().await;
+    let told = written.header("x-amz-expiration").expect("a rule means the current version").to_owned();
+    for call in [s3.get(&target), s3.head(&target)] {
+        assert_eq!(call.ok().await.header("x-amz-expiration"), Some(told.as_str()));
+    }
+    let of_version = format!("{target}?versionId={}", written.header("x-amz-version-id").expect("a version"));
+    assert_eq!(s3.get(&of_version).ok().await.header("x-amz-expiration"), None);
     let upload = s3.post(&format!("{target}?uploads")).ok().await;
     assert_eq!(upload.header("x-amz-abort-rule-id"), Some("abort"));
     assert!(upload.header("x-amz-abort-date").is_some());
