@@ -6,16 +6,16 @@ use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::UserId;
 use annulus_common::policy::Principal;
 use http::request::Parts;
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, Uri};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{CopyObjectInput, CopySource, UploadPartCopyInput};
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 
-use super::action::{Action, Judged, Rule, accompanying, rule};
+use super::action::{Action, Judged, Rule, accompanying, accompanying_creation, rule};
 use super::facts::{self, Head};
 use super::promise::{self, NotBuilt};
 use super::subresource::{self, Misplaced};
-use super::{Access, Accounts, Caller, Operation, Resource, Signature, session_token};
+use super::{Access, Accounts, Caller, Operation, Resource, Signature, bucket_arn, session_token};
 use crate::http::Peer;
 use crate::s3::{copy_source, detailed};
 
@@ -52,13 +52,13 @@ impl S3Access for Gatekeeper {
             is_expected_owner(cx.headers(), "x-amz-expected-bucket-owner", bucket)?;
         }
         if let Some((_, bucket)) = bucket.filter(|(_, bucket)| must_pay(bucket, access.user())) {
-            agrees_to_pay(bucket, access.user(), cx.headers(), cx.uri().query())?;
+            agrees_to_pay(bucket, access.user(), cx.headers(), Some(cx.uri()))?;
             if let Some(operation) = cx.extensions_mut().get::<Operation>() {
                 operation.charge();
             }
         }
         if access.user() == UserId::ANONYMOUS {
-            check_anonymous(cx.headers(), cx.uri().query())?;
+            check_anonymous(cx.headers(), cx.uri())?;
         }
         let built = built.ok_or_else(|| s3_error!(NotImplemented))?;
         subresource::check(cx.uri().query(), built.taken).map_err(misplaced)?;
@@ -177,20 +177,17 @@ fn judge(access: &Access, rule: Rule, bucket: Option<(&str, &Bucket)>, cx: &S3Ac
     };
     let of_version = facts::query(cx.uri()).any(|(name, _)| name == "versionId");
     access.check(rule.action, &Resource::key(name, bucket, key).of_version(of_version))?;
-    let made = Resource::made(name, bucket, key, access.user());
+    let made = Resource::made(name, bucket, key, bucket.object_owner(access.user()));
     accompanying(cx.s3_op().name(), cx.headers()).into_iter().try_for_each(|action| access.check(action, &made))
 }
 
 /// Judges what is about no bucket that is there.
 fn judge_in_account(access: &Access, rule: Rule, cx: &S3AccessContext<'_>) -> S3Result {
     let made = cx.s3_path().get_bucket_name();
-    let arn = format!("arn:aws:s3:::{}", made.unwrap_or("*"));
-    access.check_in_account(rule.action.name, &arn)?;
-    let is_grant = |name: &http::HeaderName| name == "x-amz-acl" || name.as_str().starts_with("x-amz-grant-");
-    if made.is_some() && cx.headers().keys().any(is_grant) {
-        access.check_in_account("s3:PutBucketAcl", &arn)?;
-    }
-    Ok(())
+    let arn = bucket_arn(made.unwrap_or("*"));
+    let more = if made.is_some() { accompanying_creation(cx.headers()) } else { Vec::new() };
+    let own = (rule.judged != Judged::FoundSigned).then_some(rule.action.name);
+    own.into_iter().chain(more).try_for_each(|action| access.check_in_account(action, &arn, Vec::new()))
 }
 
 /// The bucket that the request is about, but for the one that it makes.
@@ -199,7 +196,7 @@ fn existing_bucket<'a>(cx: &'a S3AccessContext<'_>) -> Option<&'a str> {
 }
 
 /// What s3s does only for those who sign, and what S3 does only for them.
-fn check_anonymous(headers: &HeaderMap, query: Option<&str>) -> S3Result<()> {
+fn check_anonymous(headers: &HeaderMap, uri: &Uri) -> S3Result<()> {
     let value = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes).unwrap_or_default();
     let framed = value("x-amz-content-sha256").starts_with(b"STREAMING-")
         || value("content-encoding").split(|byte| *byte == b',').any(is_framing);
@@ -207,7 +204,7 @@ fn check_anonymous(headers: &HeaderMap, query: Option<&str>) -> S3Result<()> {
         // The body would be stored with its framing.
         return Err(s3_error!(NotImplemented, "Bodies in aws-chunked encoding must be signed"));
     }
-    if query.unwrap_or_default().split('&').any(|pair| pair.starts_with("response-")) {
+    if facts::query(uri).any(|(name, _)| name.starts_with("response-")) {
         return Err(s3_error!(
             InvalidRequest,
             "Request specific response headers cannot be used for anonymous GET requests."
@@ -234,12 +231,11 @@ fn must_pay(bucket: &Bucket, caller: UserId) -> bool {
 }
 
 /// Whoever pays must say so, and be known. See "Using Requester Pays general purpose buckets" in the S3 user guide.
-fn agrees_to_pay(bucket: &Bucket, caller: UserId, headers: &HeaderMap, query: Option<&str>) -> S3Result<()> {
+fn agrees_to_pay(bucket: &Bucket, caller: UserId, headers: &HeaderMap, uri: Option<&Uri>) -> S3Result<()> {
     let in_header = headers.get("x-amz-request-payer").is_some_and(|payer| payer.as_bytes() == b"requester");
-    let in_query = query.unwrap_or_default().split('&').any(|pair| {
-        pair.split_once('=')
-            .is_some_and(|(key, payer)| key.eq_ignore_ascii_case("x-amz-request-payer") && payer == "requester")
-    });
+    let says_so =
+        |(name, payer): (String, String)| name.eq_ignore_ascii_case("x-amz-request-payer") && payer == "requester";
+    let in_query = uri.is_some_and(|uri| facts::query(uri).any(says_so));
     let agrees = caller != UserId::ANONYMOUS && (in_header || in_query);
     if agrees || !must_pay(bucket, caller) { Ok(()) } else { Err(s3_error!(AccessDenied)) }
 }

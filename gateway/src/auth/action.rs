@@ -33,7 +33,7 @@ pub(super) enum Judged {
     BeforeSigned,
     /// By the operation, which finds the object or the upload, with its owner, list and tags.
     Found,
-    /// By the operation, for each of many keys, and only for those who sign: their XML is taken into memory.
+    /// By the operation, and only for those who sign: their XML, which says what it is about, is taken into memory.
     FoundSigned,
 }
 
@@ -90,6 +90,9 @@ pub const LIST_BUCKET: Action = action("s3:ListBucket", "s3:ListBucket", Some(Pe
 /// `s3:PutBucketPolicy`
 pub const PUT_BUCKET_POLICY: Action = action("s3:PutBucketPolicy", "s3:PutBucketPolicy", None);
 
+/// `s3:PutBucketOwnershipControls`
+const PUT_BUCKET_OWNERSHIP_CONTROLS: &str = "s3:PutBucketOwnershipControls";
+
 /// Whether the owner of a bucket may do it to what others have put there: S3 says so of tags.
 pub(super) fn is_bucket_owners(action: Action) -> bool {
     [GET_OBJECT_TAGGING, PUT_OBJECT_TAGGING, DELETE_OBJECT_TAGGING].contains(&action)
@@ -136,7 +139,7 @@ fn bucket_rule(operation: &str) -> Option<Rule> {
     let plain = |name, granted_by| action(name, name, granted_by);
     let (action, judged) = match operation {
         "ListBuckets" => (plain("s3:ListAllMyBuckets", None), Judged::BeforeSigned),
-        "CreateBucket" => (plain("s3:CreateBucket", None), Judged::BeforeSigned),
+        "CreateBucket" => (plain("s3:CreateBucket", None), Judged::FoundSigned),
         "HeadBucket" | "ListObjects" | "ListObjectsV2" => (LIST_BUCKET, Judged::Before),
         "ListObjectVersions" => (plain("s3:ListBucketVersions", Some(Permission::Read)), Judged::Before),
         "ListMultipartUploads" => (plain("s3:ListBucketMultipartUploads", Some(Permission::Read)), Judged::Before),
@@ -159,7 +162,7 @@ fn configuration_rule(operation: &str) -> Option<Rule> {
         "GetPublicAccessBlock" => "s3:GetBucketPublicAccessBlock",
         "PutPublicAccessBlock" | "DeletePublicAccessBlock" => "s3:PutBucketPublicAccessBlock",
         "GetBucketOwnershipControls" => "s3:GetBucketOwnershipControls",
-        "PutBucketOwnershipControls" | "DeleteBucketOwnershipControls" => "s3:PutBucketOwnershipControls",
+        "PutBucketOwnershipControls" | "DeleteBucketOwnershipControls" => PUT_BUCKET_OWNERSHIP_CONTROLS,
         "GetBucketCors" => "s3:GetBucketCORS",
         "PutBucketCors" | "DeleteBucketCors" => "s3:PutBucketCORS",
         "GetBucketWebsite" => "s3:GetBucketWebsite",
@@ -199,7 +202,9 @@ fn configuration_rule(operation: &str) -> Option<Rule> {
         }
         _ => return None,
     };
-    Some(Rule { action: action(name, name, None), judged: Judged::Before })
+    // Conditions can ask what its document says.
+    let judged = if operation == "PutBucketOwnershipControls" { Judged::FoundSigned } else { Judged::Before };
+    Some(Rule { action: action(name, name, None), judged })
 }
 
 /// What else a request does that makes an object, by its headers.
@@ -223,6 +228,22 @@ pub(super) fn accompanying(operation: &str, headers: &HeaderMap) -> Vec<Action> 
     }
     if has(|name| name == "x-amz-object-lock-legal-hold") {
         actions.push(PUT_OBJECT_LEGAL_HOLD);
+    }
+    actions
+}
+
+/// What else a request does that makes a bucket, by its headers. See "CreateBucket" in the S3 API reference.
+pub(super) fn accompanying_creation(headers: &HeaderMap) -> Vec<&'static str> {
+    let mut actions = Vec::new();
+    if headers.keys().any(|name| name == "x-amz-acl" || name.as_str().starts_with("x-amz-grant-")) {
+        actions.push("s3:PutBucketAcl");
+    }
+    if headers.contains_key("x-amz-object-ownership") {
+        actions.push(PUT_BUCKET_OWNERSHIP_CONTROLS);
+    }
+    let locks = headers.get("x-amz-bucket-object-lock-enabled");
+    if locks.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"false")) {
+        actions.extend(["s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning"]);
     }
     actions
 }

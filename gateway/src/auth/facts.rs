@@ -3,7 +3,7 @@
 //!
 //! What only an operation can know (the tags of the object that it finds, those in a body) it adds itself.
 
-use annulus_common::object::UserId;
+use annulus_common::object::{Retention, UserId};
 use annulus_common::policy::{Context, Principal};
 use annulus_common::tags::Tags;
 use http::{HeaderMap, Uri};
@@ -13,32 +13,54 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Caller, Carried, Signature};
 use crate::http::Peer;
+use crate::s3::condition;
 use crate::s3::copy_source::with_spaces;
 
-/// Headers whose values are keys of S3's by the same name.
-const HEADERS: &[(&str, &str)] = &[
-    ("x-amz-acl", "s3:x-amz-acl"),
-    ("x-amz-content-sha256", "s3:x-amz-content-sha256"),
-    ("x-amz-grant-full-control", "s3:x-amz-grant-full-control"),
-    ("x-amz-grant-read", "s3:x-amz-grant-read"),
-    ("x-amz-grant-read-acp", "s3:x-amz-grant-read-acp"),
-    ("x-amz-grant-write", "s3:x-amz-grant-write"),
-    ("x-amz-grant-write-acp", "s3:x-amz-grant-write-acp"),
-    ("x-amz-metadata-directive", "s3:x-amz-metadata-directive"),
-    ("x-amz-object-ownership", "s3:x-amz-object-ownership"),
-    ("x-amz-server-side-encryption", "s3:x-amz-server-side-encryption"),
-    ("x-amz-server-side-encryption-aws-kms-key-id", "s3:x-amz-server-side-encryption-aws-kms-key-id"),
-    ("x-amz-server-side-encryption-customer-algorithm", "s3:x-amz-server-side-encryption-customer-algorithm"),
-    ("x-amz-storage-class", "s3:x-amz-storage-class"),
-    ("x-amz-website-redirect-location", "s3:x-amz-website-redirect-location"),
-    ("x-amz-object-lock-mode", "s3:object-lock-mode"),
-    ("x-amz-object-lock-retain-until-date", "s3:object-lock-retain-until-date"),
-    ("x-amz-object-lock-legal-hold", "s3:object-lock-legal-hold"),
-    ("if-match", "s3:if-match"),
-    ("if-none-match", "s3:if-none-match"),
-    ("referer", "aws:Referer"),
-    ("user-agent", "aws:UserAgent"),
+/// Headers of every request whose values are keys.
+const HEADERS: &[(&str, &str)] =
+    &[("x-amz-content-sha256", "s3:x-amz-content-sha256"), ("referer", "aws:Referer"), ("user-agent", "aws:UserAgent")];
+
+/// What makes an object. Parts of uploads, too: what their headers say was decided when the upload began, and policies about
+/// `s3:PutObject` ask them all the same.
+const MAKING: &[&str] =
+    &["CompleteMultipartUpload", "CopyObject", "CreateMultipartUpload", "PutObject", "UploadPart", "UploadPartCopy"];
+
+/// The same, and what sets an access control list.
+const WITH_ACL: &[&str] = &[
+    "CompleteMultipartUpload",
+    "CopyObject",
+    "CreateBucket",
+    "CreateMultipartUpload",
+    "PutBucketAcl",
+    "PutObject",
+    "PutObjectAcl",
+    "UploadPart",
+    "UploadPartCopy",
 ];
+
+/// Headers whose values are keys of S3's, with the operations that obey them. Of any other operation they are no facts:
+/// whoever sends them would meet a condition and do nothing for it.
+const HEADERS_OF_OPERATIONS: &[(&str, &str, &[&str])] = &[
+    ("x-amz-acl", "s3:x-amz-acl", WITH_ACL),
+    ("x-amz-grant-full-control", "s3:x-amz-grant-full-control", WITH_ACL),
+    ("x-amz-grant-read", "s3:x-amz-grant-read", WITH_ACL),
+    ("x-amz-grant-read-acp", "s3:x-amz-grant-read-acp", WITH_ACL),
+    ("x-amz-grant-write", "s3:x-amz-grant-write", WITH_ACL),
+    ("x-amz-grant-write-acp", "s3:x-amz-grant-write-acp", WITH_ACL),
+    ("x-amz-metadata-directive", "s3:x-amz-metadata-directive", &["CopyObject"]),
+    ("x-amz-object-ownership", "s3:x-amz-object-ownership", &["CreateBucket"]),
+    ("x-amz-server-side-encryption", "s3:x-amz-server-side-encryption", MAKING),
+    ("x-amz-server-side-encryption-aws-kms-key-id", "s3:x-amz-server-side-encryption-aws-kms-key-id", MAKING),
+    ("x-amz-server-side-encryption-customer-algorithm", "s3:x-amz-server-side-encryption-customer-algorithm", MAKING),
+    ("x-amz-storage-class", "s3:x-amz-storage-class", MAKING),
+    ("x-amz-website-redirect-location", "s3:x-amz-website-redirect-location", MAKING),
+    ("x-amz-object-lock-mode", "s3:object-lock-mode", MAKING),
+    ("x-amz-object-lock-retain-until-date", "s3:object-lock-retain-until-date", MAKING),
+    ("x-amz-object-lock-legal-hold", "s3:object-lock-legal-hold", MAKING),
+];
+
+/// What makes an object at once, under the conditions of its headers; RenameObject puts one at another key.
+const CREATING: &[&str] = &["CompleteMultipartUpload", "CopyObject", "PutObject", "RenameObject"];
 
 /// Parameters of listings.
 const LISTING: &[(&str, &str)] = &[("prefix", "s3:prefix"), ("delimiter", "s3:delimiter"), ("max-keys", "s3:max-keys")];
@@ -59,16 +81,45 @@ pub(super) fn facts(caller: &Caller, head: &Head<'_>) -> Context {
     let mut context = Context::default();
     add_caller(&mut context, caller);
     add_circumstances(&mut context, head);
-    for (header, key) in HEADERS {
-        for value in head.headers.get_all(*header) {
-            context.add(*key, String::from_utf8_lossy(value.as_bytes()));
+    add_headers(&mut context, head);
+    add_conditions(&mut context, head);
+    add_query(&mut context, head);
+    add_source(&mut context, head);
+    if MAKING.contains(&head.operation) {
+        add_tags(&mut context, head.headers);
+        add_retention(&mut context, head);
+    }
+    context
+}
+
+fn add_headers(context: &mut Context, head: &Head<'_>) {
+    let of_operation = HEADERS_OF_OPERATIONS.iter().filter(|(.., operations)| operations.contains(&head.operation));
+    let all = HEADERS.iter().copied().chain(of_operation.map(|(header, key, _)| (*header, *key)));
+    for (header, key) in all {
+        for value in head.headers.get_all(header) {
+            context.add(key, String::from_utf8_lossy(value.as_bytes()));
         }
     }
-    add_query(&mut context, head);
-    add_source(&mut context, head.headers);
-    add_tags(&mut context, head.headers);
-    add_retention(&mut context, head);
-    context
+}
+
+/// Conditions of writes, where they are conditions: an empty list of entity tags is none, and that there be no such object is
+/// said by `*` alone. See "Enforce conditional writes on Amazon S3 buckets" in the S3 user guide.
+fn add_conditions(context: &mut Context, head: &Head<'_>) {
+    let creates = CREATING.contains(&head.operation);
+    let text = |name| head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    if creates || head.operation == "DeleteObject" {
+        for value in text(http::header::IF_MATCH).filter(|value| condition::names_tags(value)) {
+            context.add("s3:if-match", value);
+        }
+    }
+    if creates && text(http::header::IF_NONE_MATCH).any(|value| value.trim() == "*") {
+        context.add("s3:if-none-match", "*");
+    }
+    if creates {
+        context.add("s3:ObjectCreationOperation", "true");
+    } else if MAKING.contains(&head.operation) {
+        context.add("s3:ObjectCreationOperation", "false");
+    }
 }
 
 fn add_caller(context: &mut Context, caller: &Caller) {
@@ -126,11 +177,6 @@ fn add_circumstances(context: &mut Context, head: &Head<'_>) {
             context.add("s3:signatureAge", head.now_ms.saturating_sub(signed_ms).to_string());
         }
     }
-    match head.operation {
-        "UploadPart" | "UploadPartCopy" => context.add("s3:ObjectCreationOperation", "false"),
-        "PutObject" | "CopyObject" | "CompleteMultipartUpload" => context.add("s3:ObjectCreationOperation", "true"),
-        _ => {}
-    }
 }
 
 /// A time as conditions compare it, in whole seconds.
@@ -153,8 +199,11 @@ fn add_query(context: &mut Context, head: &Head<'_>) {
 
 /// The source of a copy as `bucket/key`, however the client wrote it: decoded, without a slash in front, and without a
 /// version.
-fn add_source(context: &mut Context, headers: &HeaderMap) {
-    let Some(source) = headers.get("x-amz-copy-source").and_then(|source| source.to_str().ok()) else { return };
+fn add_source(context: &mut Context, head: &Head<'_>) {
+    if !matches!(head.operation, "CopyObject" | "UploadPartCopy") {
+        return;
+    }
+    let Some(source) = head.headers.get("x-amz-copy-source").and_then(|source| source.to_str().ok()) else { return };
     let source = with_spaces(source.split_once('?').map_or(source, |(path, _)| path));
     let source = percent_decode_str(&source).decode_utf8_lossy();
     context.add("s3:x-amz-copy-source", source.strip_prefix('/').unwrap_or(&source));
@@ -180,9 +229,24 @@ fn tag_facts(key: &str, value: &str) -> [(String, String); 2] {
 fn add_retention(context: &mut Context, head: &Head<'_>) {
     let until = head.headers.get("x-amz-object-lock-retain-until-date").and_then(|until| until.to_str().ok());
     let Some(until) = until.and_then(|until| OffsetDateTime::parse(until, &Rfc3339).ok()) else { return };
-    let now = i64::try_from(head.now_ms / 1000).unwrap_or(i64::MAX);
-    let days = until.unix_timestamp().saturating_sub(now).max(0) / (24 * 3600);
-    context.add("s3:object-lock-remaining-retention-days", days.to_string());
+    context.add("s3:object-lock-remaining-retention-days", remaining_days(until.unix_timestamp(), head.now_ms));
+}
+
+/// What conditions can ask of the retention that a body says.
+pub(crate) fn of_retention(retention: Retention, now_ms: u64) -> Vec<(String, String)> {
+    let until_seconds = i64::try_from(retention.until_ms / 1000).unwrap_or(i64::MAX);
+    let facts = [
+        ("s3:object-lock-mode", retention.mode.name().to_owned()),
+        ("s3:object-lock-retain-until-date", time_text(retention.until_ms)),
+        ("s3:object-lock-remaining-retention-days", remaining_days(until_seconds, now_ms)),
+    ];
+    facts.map(|(key, value)| (key.to_owned(), value)).into()
+}
+
+/// Whole days.
+fn remaining_days(until_seconds: i64, now_ms: u64) -> String {
+    let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
+    (until_seconds.saturating_sub(now).max(0) / (24 * 3600)).to_string()
 }
 
 /// The parameters of a request, decoded.
@@ -296,6 +360,45 @@ mod tests {
         assert_eq!(one(&context, "s3:object-lock-remaining-retention-days").as_deref(), Some("3"));
         assert_eq!(one(&context, "s3:if-none-match").as_deref(), Some("*"));
         assert_eq!(one(&context, "s3:ObjectCreationOperation").as_deref(), Some("true"));
-        assert_eq!(one(&of("UploadPart", "/b/k", &[]), "s3:ObjectCreationOperation").as_deref(), Some("false"));
+        for (operation, creates) in [
+            ("CopyObject", Some("true")),
+            ("CompleteMultipartUpload", Some("true")),
+            ("RenameObject", Some("true")),
+            ("CreateMultipartUpload", Some("false")),
+            ("UploadPart", Some("false")),
+            ("DeleteObject", None),
+        ] {
+            let context = of(operation, "/b/k", &[]);
+            assert_eq!(one(&context, "s3:ObjectCreationOperation").as_deref(), creates, "{operation}");
+        }
+    }
+
+    #[test]
+    fn a_header_is_a_fact_of_what_obeys_it() {
+        let said = |operation, header, value, key| {
+            let context = of(operation, "/b/k", &[(header, value)]);
+            context.values(key).next().map(str::to_owned)
+        };
+        for (operation, header, value, key, is_fact) in [
+            ("PutObject", "if-none-match", "*", "s3:if-none-match", true),
+            ("PutObject", "if-none-match", "\"x\"", "s3:if-none-match", false),
+            ("CreateMultipartUpload", "if-none-match", "*", "s3:if-none-match", false),
+            ("PutObject", "if-match", "\"x\"", "s3:if-match", true),
+            ("PutObject", "if-match", "", "s3:if-match", false),
+            ("PutObject", "if-match", " , \"\"", "s3:if-match", false),
+            ("DeleteObject", "if-match", "*", "s3:if-match", true),
+            ("DeleteObjects", "if-match", "x", "s3:if-match", false),
+            ("UploadPart", "if-match", "x", "s3:if-match", false),
+            ("PutObject", "x-amz-server-side-encryption", "AES256", "s3:x-amz-server-side-encryption", true),
+            ("RenameObject", "x-amz-server-side-encryption", "AES256", "s3:x-amz-server-side-encryption", false),
+            ("RenameObject", "x-amz-copy-source", "b/k", "s3:x-amz-copy-source", false),
+            ("PutObjectRetention", "x-amz-object-lock-mode", "GOVERNANCE", "s3:object-lock-mode", false),
+            ("PutObjectTagging", "x-amz-tagging", "a=b", "s3:RequestObjectTagKeys", false),
+            ("PutBucketOwnershipControls", "x-amz-object-ownership", "x", "s3:x-amz-object-ownership", false),
+            ("CreateBucket", "x-amz-object-ownership", "x", "s3:x-amz-object-ownership", true),
+            ("GetObject", "referer", "x", "aws:Referer", true),
+        ] {
+            assert_eq!(said(operation, header, value, key).is_some(), is_fact, "{operation} {header}: {value}");
+        }
     }
 }

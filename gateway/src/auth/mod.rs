@@ -38,11 +38,12 @@ use parking_lot::Mutex;
 use crate::kms::MasterKeys;
 
 pub(crate) use caller::{Caller, Unrecognised, session_arn};
-pub(crate) use facts::of_tags as facts_of_tags;
+pub(crate) use facts::{of_retention as facts_of_retention, of_tags as facts_of_tags};
 pub(crate) use log_delivery::{LogTarget, may_deliver_logs};
 pub(crate) use pipeline::ANONYMOUS;
 pub use pipeline::Access;
 pub use resource::Resource;
+pub(crate) use resource::bucket_arn;
 pub use sessions::Sessions;
 pub(crate) use sessions::{NoRandomness, Session, SessionOf};
 
@@ -170,10 +171,14 @@ pub(crate) enum Carried {
 impl Signature {
     /// The signature of a request for `uri`, by that key.
     pub(crate) fn of_request(access_key: &str, uri: &http::Uri, headers: &http::HeaderMap) -> Self {
-        let signed_at = facts::query(uri).find(|(name, _)| name.eq_ignore_ascii_case("x-amz-date"));
+        // As s3s tells them apart: others of that name, in another case, mean nothing.
+        let parameter = |wanted: &str| facts::query(uri).find(|(name, _)| name == wanted).map(|(_, value)| value);
         let token = session_token(uri, headers);
-        let carried = match signed_at.and_then(|(_, date)| sigv4::parse_date(&date)) {
-            Some(seconds) => Carried::Url { signed_ms: seconds * 1000 },
+        let carried = match parameter("X-Amz-Signature") {
+            Some(_) => {
+                let signed_at = parameter("X-Amz-Date").and_then(|date| sigv4::parse_date(&date));
+                Carried::Url { signed_ms: signed_at.unwrap_or_default() * 1000 }
+            }
             None => Carried::Header,
         };
         Self { access_key: access_key.to_owned(), token, carried }

@@ -107,6 +107,11 @@ impl Access {
         self.may_in(action, resource, &self.request.context.with(more))
     }
 
+    /// Refuses what may not be done, where the operation knows more.
+    pub fn check_with(&self, action: Action, resource: &Resource<'_>, more: Vec<(String, String)>) -> S3Result {
+        if self.may_with(action, resource, more) { Ok(()) } else { Err(s3_error!(AccessDenied)) }
+    }
+
     /// Whether one who asks for a key may learn that it is not there: who may list it may.
     pub fn may_know_of(&self, resource: &Resource<'_>) -> bool {
         let prefix = ("s3:prefix".to_owned(), resource.key.unwrap_or_default().to_owned());
@@ -119,10 +124,9 @@ impl Access {
     }
 
     /// Refuses what the caller's own account has not given it: what is about no bucket of another's.
-    pub(super) fn check_in_account(&self, action: &str, arn: &str) -> S3Result {
-        let request = &*self.request;
-        let question =
-            Question { principal: &request.caller.principal, action, resource: arn, context: &request.context };
+    pub(crate) fn check_in_account(&self, action: &str, arn: &str, more: Vec<(String, String)>) -> S3Result {
+        let (request, context) = (&*self.request, self.request.context.with(more));
+        let question = Question { principal: &request.caller.principal, action, resource: arn, context: &context };
         if request.caller.rights.allow(&question) { Ok(()) } else { Err(s3_error!(AccessDenied)) }
     }
 

@@ -64,7 +64,7 @@ impl<'a> Resource<'a> {
     pub(super) fn arn(&self) -> String {
         match self.key {
             Some(key) => format!("arn:aws:s3:::{}/{key}", self.name),
-            None => format!("arn:aws:s3:::{}", self.name),
+            None => bucket_arn(self.name),
         }
     }
 
@@ -116,4 +116,9 @@ impl<'a> Resource<'a> {
     fn block(&self) -> PublicAccessBlock {
         self.bucket.config.public_access_block.unwrap_or_default()
     }
+}
+
+/// A bucket's name in policies, whether there is such a bucket or not.
+pub(crate) fn bucket_arn(name: &str) -> String {
+    format!("arn:aws:s3:::{name}")
 }

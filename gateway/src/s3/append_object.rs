@@ -13,8 +13,9 @@ use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use super::checksum::{dto_type, expected, set_checksum};
 use super::encryption::customer_of;
 use super::error::{s3_error, with_status};
+use super::find_object::{Place, check_compares};
 use super::put_object::put_whole;
-use super::{Gateway, body, condition, dto_etag, dto_size, encryption, expiry, headers, with_headers};
+use super::{Gateway, access, body, condition, dto_etag, dto_size, encryption, expiry, headers, with_headers};
 use crate::object::{AppendObject, Encrypt, ObjectError};
 
 /// Headers that say what an object is to be: of one that is there they change nothing.
@@ -68,6 +69,8 @@ async fn add(
     check_mode(encrypt.as_ref(), found)?;
     let customer = customer_of(encrypt.as_ref());
     let conditions = condition::of_write(&req.headers)?;
+    let place = Place::current(&req.input.bucket, &req.input.key);
+    check_compares(gateway, access(&req.extensions)?, place, &conditions).await?;
     let digest = expected(&req.headers, req.trailing_headers)?;
     let content_length = req.input.content_length.and_then(|length| u64::try_from(length).ok());
     let key = &req.input.key;

@@ -17,10 +17,10 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{checksum_type, dto_type, given, set_checksum, value_of};
 use super::error::s3_error;
-use super::find_object::check_upload;
+use super::find_object::{Place, check_compares, check_upload};
 use super::listing::xml_text;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, NamedByHost, caller, condition, dto_etag, encryption, expiry, version, with_headers};
+use super::{Gateway, NamedByHost, access, condition, dto_etag, encryption, expiry, version, with_headers};
 use crate::kms::CustomerKey;
 use crate::object::{ChecksumValue, CompletePart, CompleteUpload, Objects, UploadPath, Written};
 
@@ -31,17 +31,19 @@ pub(super) async fn complete_multipart_upload(
     gateway: &Gateway,
     req: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-    let caller = caller(&req.extensions)?;
+    let access = access(&req.extensions)?;
     let input = req.input;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let upload = upload_id(&input.upload_id)?;
-    check_upload(gateway, caller, UploadPath { bucket: &bucket, key: &input.key, upload }).await?;
+    check_upload(gateway, access.user(), UploadPath { bucket: &bucket, key: &input.key, upload }).await?;
+    let conditions = condition::of_write(&req.headers)?;
+    check_compares(gateway, access, Place::current(&input.bucket, &input.key), &conditions).await?;
     let completion = Completion {
         objects: gateway.telling(&req.extensions, &bucket, Means::CompleteUpload),
         bucket,
         upload,
         parts: parts(input.multipart_upload)?,
-        conditions: condition::of_write(&req.headers)?,
+        conditions,
         checksum: given(&req.headers)?,
         checksum_type: input.checksum_type.as_ref().map(|kind| checksum_type(kind.as_str())).transpose()?,
         size: input.mpu_object_size.map(super::delete_object::size).transpose()?,

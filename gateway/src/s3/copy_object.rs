@@ -1,5 +1,6 @@
 //! CopyObject.
 
+use annulus_common::map::Bucket;
 use annulus_common::notification::Means;
 use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion};
 use annulus_common::tags::Tags;
@@ -9,13 +10,13 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{self, dto_type, set_checksum};
 use super::error::{invalid_argument, s3_error};
-use super::find_object::{Place, find_source};
+use super::find_object::{Place, check_compares, find_source, version_fact};
 use super::headers::timestamp;
 use super::{
     Gateway, access, attributes, condition, dto_etag, encryption, expiry, headers, tags, version, with_headers,
 };
-use crate::auth::Resource;
-use crate::auth::action::GET_OBJECT_TAGGING;
+use crate::auth::action::{GET_OBJECT_TAGGING, PUT_OBJECT_TAGGING};
+use crate::auth::{Access, Resource, facts_of_tags};
 use crate::object::{BODY_BYTES_MAX, CopyObject, Written};
 
 pub(super) async fn copy_object(
@@ -39,7 +40,7 @@ pub(super) async fn copy_object(
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
         ));
     }
-    let conditions = condition::of_source(
+    let source_conditions = condition::of_source(
         &req.headers,
         input.copy_source_if_modified_since.as_ref(),
         input.copy_source_if_unmodified_since.as_ref(),
@@ -49,12 +50,12 @@ pub(super) async fn copy_object(
     let customer = encryption::customer_of(encrypt.as_ref()).cloned();
     let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, access.user()).await?;
     let (held_by, source) = find_source(gateway, access, place).await?;
-    condition::judge_source(&conditions, &source, "x-amz-copy-source")?;
+    condition::judge_source(&source_conditions, &source, "x-amz-copy-source")?;
     if tags.is_none() && !source.object.attributes.tags.is_empty() {
-        // Whoever copies tags reads them.
-        let read = Resource::object(place.bucket, &held_by, place.key, &source);
-        access.check(GET_OBJECT_TAGGING, &read.of_version(place.version_id.is_some()))?;
+        check_tags(access, (place, &held_by, &source), (&input.bucket, &bucket, &input.key))?;
     }
+    let conditions = condition::of_write(&req.headers)?;
+    check_compares(gateway, access, Place::current(&input.bucket, &input.key), &conditions).await?;
     if source.object.size > BODY_BYTES_MAX {
         return Err(s3_error!(
             InvalidRequest,
@@ -74,7 +75,7 @@ pub(super) async fn copy_object(
             tags: tags.unwrap_or_else(|| source.object.attributes.tags.clone()),
             ..attributes
         },
-        conditions: condition::of_write(&req.headers)?,
+        conditions,
         checksum: algorithm,
         encrypt,
         request: None,
@@ -91,6 +92,18 @@ pub(super) async fn copy_object(
         ..Default::default()
     };
     Ok(with_headers(output, encryption::answer_written(written.encryption.as_ref(), customer.as_ref())))
+}
+
+/// Whoever copies tags reads them there and writes them here.
+fn check_tags(
+    access: &Access,
+    (place, held_by, source): (Place<'_>, &Bucket, &ObjectVersion),
+    (name, bucket, key): (&str, &Bucket, &str),
+) -> S3Result {
+    let read = Resource::object(place.bucket, held_by, place.key, source).of_version(place.version_id.is_some());
+    access.check_with(GET_OBJECT_TAGGING, &read, place.version_id.map(version_fact).into_iter().collect())?;
+    let made = Resource::made(name, bucket, key, bucket.object_owner(access.user()));
+    access.check_with(PUT_OBJECT_TAGGING, &made, facts_of_tags(&source.object.attributes.tags))
 }
 
 /// Where a source is.

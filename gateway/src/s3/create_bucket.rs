@@ -9,7 +9,8 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 use super::error::{invalid_argument, s3_error};
 use super::names::is_bucket_name;
 use super::put_bucket_ownership_controls::check_without_acls;
-use super::{Gateway, caller, grants};
+use super::{Gateway, access, grants};
+use crate::auth::bucket_arn;
 use crate::object::ObjectError;
 
 /// The region whose buckets have no location constraint.
@@ -19,8 +20,12 @@ pub(super) async fn create_bucket(
     gateway: &Gateway,
     req: S3Request<CreateBucketInput>,
 ) -> S3Result<S3Response<CreateBucketOutput>> {
-    let owner = caller(&req.extensions)?;
-    let name = req.input.bucket;
+    let access = access(&req.extensions)?;
+    let (owner, name) = (access.user(), req.input.bucket);
+    let constraint = location(req.input.create_bucket_configuration.as_ref());
+    // Policies may have conditions on the place.
+    let facts = constraint.map(|place| ("s3:LocationConstraint".to_owned(), place.to_owned()));
+    access.check_in_account(access.action().name, &bucket_arn(&name), facts.into_iter().collect())?;
     if !is_bucket_name(&name) {
         return Err(s3_error!(InvalidBucketName));
     }
@@ -71,14 +76,20 @@ fn ownership(name: &str) -> S3Result<ObjectOwnership> {
     })
 }
 
+/// Where it is asked for, if the request says so.
+fn location(configuration: Option<&CreateBucketConfiguration>) -> Option<&str> {
+    let constraint = configuration?.location_constraint.as_ref()?.as_str();
+    (!constraint.is_empty()).then_some(constraint)
+}
+
 /// A bucket is made where it is asked for, and that must be here.
 fn check_configuration(configuration: Option<&CreateBucketConfiguration>, region: &str) -> S3Result {
     let Some(configuration) = configuration else { return Ok(()) };
     if configuration.bucket.is_some() || configuration.location.is_some() || configuration.tags.is_some() {
         return Err(s3_error!(NotImplemented));
     }
-    match configuration.location_constraint.as_ref().map(|constraint| constraint.as_str()) {
-        None | Some("") => Ok(()),
+    match location(Some(configuration)) {
+        None => Ok(()),
         Some(constraint) if constraint == region => Ok(()),
         Some(constraint) => Err(s3_error!(
             IllegalLocationConstraintException,

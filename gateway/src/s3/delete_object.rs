@@ -8,6 +8,7 @@ use s3s::dto::{DeleteObjectInput, DeleteObjectOutput};
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::error::{invalid_argument, s3_error};
+use super::find_object::{Place, check_compares};
 use super::version::asked;
 use super::{Gateway, access, condition};
 use crate::auth::action::BYPASS_GOVERNANCE_RETENTION;
@@ -26,10 +27,13 @@ pub(super) async fn delete_object(
         if_match_modified: input.if_match_last_modified_time.as_ref().map(condition::unix_seconds),
         ..condition::of_write(&req.headers)?
     };
+    let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
+    check_compares(gateway, access, place, &conditions).await?;
+    let asks = input.bypass_governance_retention;
     let deletion = Deletion {
-        version: asked(input.version_id.as_deref())?,
+        version: asked(place.version_id)?,
         conditions,
-        bypass_governance: bypasses(access, (&input.bucket, &bucket, &input.key), input.bypass_governance_retention),
+        bypass_governance: bypasses(access, (&input.bucket, &bucket, &input.key), asks, Vec::new()),
         key: input.key,
         sequence: None,
     };
@@ -49,8 +53,13 @@ fn output(deleted: Deleted, version_id: Option<String>) -> DeleteObjectOutput {
 }
 
 /// Whether the caller wants to bypass governance, and may. Who may not is told so where something is locked, as others are.
-pub(super) fn bypasses(access: &Access, (name, bucket, key): (&str, &Bucket, &str), asked: Option<bool>) -> bool {
-    asked == Some(true) && access.may(BYPASS_GOVERNANCE_RETENTION, &Resource::key(name, bucket, key))
+pub(super) fn bypasses(
+    access: &Access,
+    (name, bucket, key): (&str, &Bucket, &str),
+    asked: Option<bool>,
+    facts: Vec<(String, String)>,
+) -> bool {
+    asked == Some(true) && access.may_with(BYPASS_GOVERNANCE_RETENTION, &Resource::key(name, bucket, key), facts)
 }
 
 /// `x-amz-if-match-size`.

@@ -4,11 +4,13 @@ use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::map::Bucket;
 use annulus_common::notification::Means;
 use annulus_common::protocol::metadata::{DELETE_KEYS_MAX, Deletion};
+use futures::stream::{self, StreamExt};
 use s3s::dto::{self, DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ObjectIdentifier};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::delete_object::{bypasses, size};
 use super::error::s3_error;
+use super::find_object::{Place, check_compares, version_fact};
 use super::listing::xml_text;
 use super::version::asked;
 use super::{Gateway, access, condition};
@@ -16,8 +18,12 @@ use crate::auth::action::DELETE_OBJECT;
 use crate::auth::{Access, DeletedKey, Operation, Resource};
 use crate::object::{DeleteObjects, Deleted};
 
+/// How many of its keys a deletion judges at a time: those with an entity tag are looked for, each in its partition.
+const PLANNED_AT_ONCE: usize = 16;
+
 /// What is asked, of whom, by whom.
 struct Asked<'a> {
+    gateway: &'a Gateway,
     access: &'a Access,
     name: &'a str,
     bucket: &'a Bucket,
@@ -35,8 +41,9 @@ pub(super) async fn delete_objects(
     }
     let bucket = gateway.objects.bucket(&req.input.bucket).await.map_err(s3_error)?;
     let bypass_governance = req.input.bypass_governance_retention;
-    let asked = Asked { access, name: &req.input.bucket, bucket: &bucket, bypass_governance };
-    let plans: Vec<S3Result<Deletion>> = objects.iter().map(|object| asked.plan(object)).collect();
+    let asked = Asked { gateway, access, name: &req.input.bucket, bucket: &bucket, bypass_governance };
+    let plans: Vec<_> = objects.iter().map(|object| asked.plan(object)).collect();
+    let plans: Vec<S3Result<Deletion>> = stream::iter(plans).buffered(PLANNED_AT_ONCE).collect().await;
     let deletions = plans.iter().filter_map(|plan| plan.as_ref().ok().cloned()).collect();
     let delete = DeleteObjects { bucket: &bucket, owner: access.user(), deletions };
     let telling = gateway.telling(&req.extensions, &bucket, Means::Put);
@@ -64,9 +71,10 @@ pub(super) async fn delete_objects(
 
 impl Asked<'_> {
     /// What is to be done with a key, which is judged for itself.
-    fn plan(&self, object: &ObjectIdentifier) -> S3Result<Deletion> {
+    async fn plan(&self, object: &ObjectIdentifier) -> S3Result<Deletion> {
         let key = Resource::key(self.name, self.bucket, &object.key).of_version(object.version_id.is_some());
-        if !self.access.may(DELETE_OBJECT, &key) {
+        let facts = facts(object);
+        if !self.access.may_with(DELETE_OBJECT, &key, facts.clone()) {
             return Err(s3_error!(AccessDenied, "Access Denied"));
         }
         let version = asked(object.version_id.as_deref())?;
@@ -76,10 +84,18 @@ impl Asked<'_> {
             1..=1024 => {}
             _ => return Err(s3_error!(KeyTooLongError)),
         }
-        let place = (self.name, self.bucket, object.key.as_str());
-        let bypass_governance = bypasses(self.access, place, self.bypass_governance);
+        let place = Place { bucket: self.name, key: &object.key, version_id: object.version_id.as_deref() };
+        check_compares(self.gateway, self.access, place, &conditions).await?;
+        let bypass_governance =
+            bypasses(self.access, (self.name, self.bucket, &object.key), self.bypass_governance, facts);
         Ok(Deletion { key: object.key.clone(), version, conditions, bypass_governance, sequence: None })
     }
+}
+
+/// What conditions of policies can ask of one object of a deletion: what a deletion of it alone says in its head.
+fn facts(object: &ObjectIdentifier) -> Vec<(String, String)> {
+    let etag = object.e_tag.as_ref().map(|etag| ("s3:if-match".to_owned(), etag.value().to_owned()));
+    etag.into_iter().chain(object.version_id.as_deref().map(version_fact)).collect()
 }
 
 fn conditions(object: &ObjectIdentifier) -> S3Result<Conditions> {

@@ -1,5 +1,6 @@
 //! Finding what an operation is about and whether the caller may: objects and uploads have owners of their own.
 
+use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::map::Bucket;
 use annulus_common::object::{ObjectVersion, UserId};
 use s3s::{S3ErrorCode, S3Result, s3_error};
@@ -17,6 +18,13 @@ pub(super) struct Place<'a> {
     pub(super) key: &'a str,
     /// The version that it names.
     pub(super) version_id: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    /// The object that is at a key now.
+    pub(super) fn current(bucket: &'a str, key: &'a str) -> Self {
+        Self { bucket, key, version_id: None }
+    }
 }
 
 /// The object and its bucket, if the caller may do that with it. That there is none is told to those alone who may list the
@@ -43,9 +51,7 @@ pub(super) async fn find_object_with(
     match gateway.objects.get(&bucket, place.key, version).await {
         Ok(found) => {
             let object = Resource::object(place.bucket, &bucket, place.key, &found);
-            if !access.may_with(action, &object.of_version(place.version_id.is_some()), more) {
-                return Err(s3_error!(AccessDenied));
-            }
+            access.check_with(action, &object.of_version(place.version_id.is_some()), more)?;
             Ok((bucket, found))
         }
         Err(
@@ -64,12 +70,38 @@ pub(super) async fn find_source(
     access: &Access,
     place: Place<'_>,
 ) -> S3Result<(Bucket, ObjectVersion)> {
-    match find_object(gateway, access, place, GET_OBJECT).await {
+    // Its version is not in the query, where the facts of a request come from.
+    let facts = place.version_id.map(version_fact).into_iter().collect();
+    match find_object_with(gateway, access, place, GET_OBJECT, facts).await {
         Err(error) if *error.code() == S3ErrorCode::MethodNotAllowed => Err(s3_error!(
             InvalidRequest,
             "The source of a copy request may not specifically refer to a delete marker by version id."
         )),
         found => found,
+    }
+}
+
+/// What conditions of policies can ask of a version that is named elsewhere than in the query.
+pub(super) fn version_fact(version_id: &str) -> (String, String) {
+    ("s3:VersionId".to_owned(), version_id.to_owned())
+}
+
+/// Who has an object's entity tag compared with one, learns of its content: `s3:GetObject` goes with it. See "How to perform
+/// conditional deletes" and "How to prevent object overwrites with conditional writes" in the S3 user guide.
+pub(super) async fn check_compares(
+    gateway: &Gateway,
+    access: &Access,
+    place: Place<'_>,
+    conditions: &Conditions,
+) -> S3Result {
+    let tags = [&conditions.if_match, &conditions.if_none_match];
+    if !tags.into_iter().flatten().any(|tags| matches!(tags, ETagCondition::OneOf(_))) {
+        return Ok(());
+    }
+    match find_object(gateway, access, place, GET_OBJECT).await {
+        Err(error) if *error.code() == S3ErrorCode::AccessDenied => Err(error),
+        // What else is wrong with it the operation says.
+        _ => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ mod bucket_tagging;
 mod bucket_versioning;
 mod checksum;
 mod complete_multipart_upload;
-mod condition;
+pub(crate) mod condition;
 mod copy_object;
 pub(crate) mod copy_source;
 mod create_bucket;

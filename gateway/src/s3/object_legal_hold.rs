@@ -8,7 +8,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::error::s3_error;
-use super::find_object::{Place, find_object};
+use super::find_object::{Place, find_object, find_object_with};
 use super::{Gateway, access, lock};
 
 pub(super) async fn get_object_legal_hold(
@@ -31,19 +31,23 @@ pub(super) async fn put_object_legal_hold(
     let access = access(&req.extensions)?;
     lock::check_document_digest(&req.headers)?;
     let input = req.input;
+    let (held, status) = asked(input.legal_hold.as_ref())?;
+    // Policies may have conditions on what is to be.
+    let facts = vec![("s3:object-lock-legal-hold".to_owned(), status.to_owned())];
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
+    let (bucket, found) = find_object_with(gateway, access, place, access.action(), facts).await?;
     lock::check_bucket(&bucket)?;
-    let change = AttributeChange::LegalHold(asked(input.legal_hold.as_ref())?);
+    let change = AttributeChange::LegalHold(held);
     gateway.objects.set_attributes(&bucket, place.key, &found, change).await.map_err(s3_error)?;
     Ok(S3Response::new(PutObjectLegalHoldOutput::default()))
 }
 
-fn asked(legal_hold: Option<&ObjectLockLegalHold>) -> S3Result<bool> {
+/// Whether it shall be held, and how S3 says so.
+fn asked(legal_hold: Option<&ObjectLockLegalHold>) -> S3Result<(bool, &'static str)> {
     let status = legal_hold.and_then(|legal_hold| legal_hold.status.as_ref());
     match status.map(ObjectLockLegalHoldStatus::as_str) {
-        Some(ObjectLockLegalHoldStatus::ON) => Ok(true),
-        Some(ObjectLockLegalHoldStatus::OFF) => Ok(false),
+        Some(ObjectLockLegalHoldStatus::ON) => Ok((true, ObjectLockLegalHoldStatus::ON)),
+        Some(ObjectLockLegalHoldStatus::OFF) => Ok((false, ObjectLockLegalHoldStatus::OFF)),
         _ => Err(s3_error!(MalformedXML)),
     }
 }

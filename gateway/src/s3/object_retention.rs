@@ -9,9 +9,10 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::delete_object::bypasses;
 use super::error::s3_error;
-use super::find_object::{Place, find_object};
+use super::find_object::{Place, find_object, find_object_with};
 use super::headers::timestamp;
 use super::{Gateway, access, lock};
+use crate::auth::facts_of_retention;
 
 pub(super) async fn get_object_retention(
     gateway: &Gateway,
@@ -36,12 +37,15 @@ pub(super) async fn put_object_retention(
     let access = access(&req.extensions)?;
     lock::check_document_digest(&req.headers)?;
     let input = req.input;
+    let now_ms = gateway.objects.now_ms();
+    let retention = asked(input.retention.as_ref(), now_ms)?;
+    // Policies may have conditions on the retention that is to be.
+    let facts = retention.map(|retention| facts_of_retention(retention, now_ms)).unwrap_or_default();
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
+    let (bucket, found) = find_object_with(gateway, access, place, access.action(), facts.clone()).await?;
     lock::check_bucket(&bucket)?;
-    let retention = asked(input.retention.as_ref(), gateway.objects.now_ms())?;
     let asks = input.bypass_governance_retention;
-    let bypass_governance = bypasses(access, (place.bucket, &bucket, place.key), asks);
+    let bypass_governance = bypasses(access, (place.bucket, &bucket, place.key), asks, facts);
     let change = AttributeChange::Retention { retention, bypass_governance };
     gateway.objects.set_attributes(&bucket, place.key, &found, change).await.map_err(s3_error)?;
     Ok(S3Response::new(PutObjectRetentionOutput::default()))

@@ -7,16 +7,20 @@ use annulus_common::ownership::ObjectOwnership;
 use s3s::dto::{OwnershipControls, PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::Gateway;
 use super::error::s3_error;
+use super::{Gateway, access};
+use crate::auth::Resource;
 
 pub(super) async fn put_bucket_ownership_controls(
     gateway: &Gateway,
     req: S3Request<PutBucketOwnershipControlsInput>,
 ) -> S3Result<S3Response<PutBucketOwnershipControlsOutput>> {
-    let input = req.input;
+    let (access, input) = (access(&req.extensions)?, &req.input);
     let ownership = ownership(&input.ownership_controls)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
+    // Policies may have conditions on what is to be.
+    let facts = vec![("s3:x-amz-object-ownership".to_owned(), ownership.name().to_owned())];
+    access.check_with(access.action(), &Resource::bucket(&input.bucket, &bucket), facts)?;
     if ownership == ObjectOwnership::BucketOwnerEnforced {
         check_without_acls(&bucket.config.acl, bucket.owner)?;
     }

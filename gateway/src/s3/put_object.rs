@@ -6,8 +6,9 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::checksum::{dto_type, expected, set_checksum};
 use super::encryption::customer_of;
 use super::error::s3_error;
+use super::find_object::{Place, check_compares};
 use super::{
-    Gateway, append_object, attributes, body, caller, condition, dto_etag, dto_size, encryption, expiry, headers, lock,
+    Gateway, access, append_object, attributes, body, condition, dto_etag, dto_size, encryption, expiry, headers, lock,
     telling, version, with_headers,
 };
 use crate::object::{BODY_BYTES_MAX, PutObject};
@@ -27,13 +28,14 @@ pub(super) async fn put_whole(
     gateway: &Gateway,
     req: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
-    let caller = caller(&req.extensions)?;
+    let access = access(&req.extensions)?;
     let digest = expected(&req.headers, req.trailing_headers)?;
     let conditions = condition::of_write(&req.headers)?;
     let input = req.input;
     let headers = headers::of_request(&req.headers, input.metadata)?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, caller).await?;
+    let (owner, attributes) = attributes::of_request(gateway, &req.headers, &bucket, access.user()).await?;
+    check_compares(gateway, access, Place::current(&input.bucket, &input.key), &conditions).await?;
     lock::check_digest(&req.headers, &bucket, &attributes)?;
     let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;
     let customer = customer_of(encrypt.as_ref()).cloned();

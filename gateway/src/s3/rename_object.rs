@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::copy_object::source_of;
 use super::error::{invalid_argument, s3_error};
-use super::find_object::{Place, find_source};
+use super::find_object::{Place, check_compares, find_source};
 use super::{Gateway, access, condition};
 use crate::auth::Resource;
 use crate::auth::action::DELETE_OBJECT;
@@ -49,6 +49,7 @@ pub(super) async fn rename_object(
         input.destination_if_modified_since.as_ref(),
         input.destination_if_unmodified_since.as_ref(),
     )?;
+    check_compares(gateway, access, Place::current(&input.bucket, &input.key), &conditions).await?;
     let (from, to, caller) = (place.key, input.key.as_str(), access.user());
     let rename = RenameObject { bucket: &bucket, from, found: &found, to, conditions, caller, request };
     let objects = gateway.telling(&req.extensions, &bucket, Means::Copy);

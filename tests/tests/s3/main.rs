@@ -7,6 +7,7 @@ mod accounts;
 mod acls;
 mod admin;
 mod appends;
+mod authorisation;
 mod bodies;
 mod buckets;
 mod checksums;

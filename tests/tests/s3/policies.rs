@@ -9,7 +9,7 @@ use crate::iam::number_of;
 use crate::{assert_absent, new_bucket};
 
 /// The canonical id of a client's account.
-async fn id_of(s3: &S3) -> String {
+pub(crate) async fn id_of(s3: &S3) -> String {
     s3.get("/").ok().await.element("ID").expect("a list of buckets names their owner")
 }
 
@@ -19,7 +19,7 @@ fn policy(bucket: &str, statements: Value) -> String {
     text.replace("BUCKET", &format!("arn:aws:s3:::{}", &bucket[1..]))
 }
 
-async fn set_policy(s3: &S3, bucket: &str, statements: Value) {
+pub(crate) async fn set_policy(s3: &S3, bucket: &str, statements: Value) {
     let reply = s3.put(&format!("{bucket}?policy")).body(policy(bucket, statements)).send().await;
     assert_eq!(reply.status, 204, "{}", reply.text());
 }
@@ -31,7 +31,7 @@ async fn set_block(s3: &S3, bucket: &str, settings: &[&str]) {
 }
 
 /// Whether it is allowed; whatever else goes wrong is not expected.
-async fn is_allowed(call: Call<'_>) -> bool {
+pub(crate) async fn is_allowed(call: Call<'_>) -> bool {
     let reply = call.send().await;
     assert!(reply.status.is_success() || reply.status == 403, "{} {}", reply.status, reply.text());
     reply.status.is_success()

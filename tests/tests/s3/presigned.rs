@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use annulus_tests::cluster::shared;
 use http::Method;
 
+use crate::policies::set_policy;
 use crate::{assert_absent, new_bucket};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -57,4 +58,39 @@ async fn a_presigned_url_ends_and_does_not_begin_early() {
     let too_long = owner.presign(&Method::PUT, &target, now, 200 * HOUR);
     anybody.put(&too_long).body("x").refused(403, "AuthorizationQueryParametersError").await;
     assert_absent(&owner, &target).await;
+}
+
+#[tokio::test]
+async fn how_a_request_is_signed_is_what_its_signature_is_in() {
+    let cluster = shared().await;
+    let (owner, anybody) = (cluster.s3(0), cluster.anonymous());
+    let bucket = new_bucket(&owner).await;
+    let target = format!("{bucket}/k");
+    owner.put(&target).body("hello").ok().await;
+    let statement = |condition: serde_json::Value| {
+        serde_json::json!({"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": "BUCKET/*",
+            "Condition": condition})
+    };
+    let signed = SystemTime::now() - HOUR / 2;
+    // Another parameter that looks like the date's is nothing.
+    let urls = [target.clone(), format!("{target}?x-amz-date=junk"), format!("{target}?x-amz-date=20000101T000000Z")]
+        .map(|target| owner.presign(&Method::GET, &target, signed, HOUR));
+    for url in &urls {
+        anybody.get(url).ok().await;
+    }
+    for condition in [
+        serde_json::json!({"StringNotEquals": {"s3:authType": "REST-HEADER"}}),
+        serde_json::json!({"NumericGreaterThan": {"s3:signatureAge": "600000"}}),
+    ] {
+        set_policy(&owner, &bucket, statement(condition)).await;
+        for url in &urls {
+            anybody.get(url).refused(403, "AccessDenied").await;
+        }
+        owner.get(&format!("{target}?X-Amz-Date=20000101T000000Z")).ok().await;
+    }
+    let old = serde_json::json!({"NumericGreaterThan": {"s3:signatureAge": "7200000"}});
+    set_policy(&owner, &bucket, statement(old)).await;
+    for url in &urls {
+        anybody.get(url).ok().await;
+    }
 }
