@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use quick_xml::escape::{escape, unescape};
+use quick_xml::escape::{escape, partial_escape, unescape};
 use s3s::S3ErrorCode;
 
 /// What every error says about where it happened.
@@ -121,7 +121,7 @@ pub(super) fn error_response_with<B: From<Bytes>>(
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{}</Code><Message>{}</Message>{more}</Error>",
         escape(code),
-        escape(message)
+        partial_escape(message)
     );
     let mut response = Response::new(B::from(Bytes::from(body)));
     *response.status_mut() = status;
@@ -141,7 +141,8 @@ pub(super) fn complete(
     let mut text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{}</Code><Message>{}</Message>{}",
         escape(code),
-        escape(&words),
+        // With its quotes as they are, as S3 writes them: tools look for conditions of policies that failed.
+        partial_escape(&words),
         error.more
     );
     let mut add = |name: &str, value: &str| {

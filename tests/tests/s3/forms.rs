@@ -199,6 +199,12 @@ async fn a_policy_is_kept_to_the_letter() {
         let reply = form.refused(&bucket, 403, "AccessDenied").await;
         assert!(reply.element("Message").is_some_and(|message| message.starts_with("Invalid according to Policy: ")));
     }
+    let other = Form::new().field("key", "other/a").signed_v2(&policy(&basic(&bucket))).await;
+    let told = other.refused(&bucket, 403, "AccessDenied").await.text();
+    assert!(
+        told.contains("Policy Condition failed: [\"starts-with\", \"$key\", \"user/\"]<"),
+        "as it is written: {told}"
+    );
     for bad in [
         "{}",
         "{\"expiration\": \"never\", \"conditions\": []}",
@@ -306,6 +312,7 @@ async fn what_is_no_form_is_refused() {
     Form::new().refused(&bucket, 400, "InvalidArgument").await;
     Form::new().field("key", "").refused(&bucket, 400, "InvalidArgument").await;
     Form::new().field("key", "a").field("Key", "b").refused(&bucket, 400, "MalformedPOSTRequest").await;
+    Form::new().field("key", "a").field("", "b").refused(&bucket, 400, "MalformedPOSTRequest").await;
     // The fields come before the file.
     let late = Form::new().with_file("a", b"hello");
     refused(post(&bucket, late).await, "InvalidArgument");

@@ -71,7 +71,7 @@ impl Form {
         let mut fields = Fields::default();
         let mut bytes = 0;
         while let Some(mut field) = gate.watch(|cx| form.poll_next_field(cx)).await? {
-            let name = field.name().ok_or(FormError::Malformed)?.to_ascii_lowercase();
+            let name = field.name().filter(|name| !name.is_empty()).ok_or(FormError::Malformed)?.to_ascii_lowercase();
             if name == FILE {
                 gate.open();
                 let name = base_name(field.file_name().unwrap_or_default()).to_owned();
