@@ -27,23 +27,28 @@ const RESERVED_PREFIX: &str = "aws:";
 const PUNCTUATION: &str = "+-=._:/@";
 
 /// Why something is no set of tags.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TagError {
     /// There are more than may be.
     #[error("there are more than {0} tags")]
     TooMany(usize),
     /// A key is empty, too long, or holds what no key may.
     #[error("a tag's key is invalid")]
-    InvalidKey,
+    InvalidKey(String),
     /// A value is too long, or holds what no value may.
     #[error("a tag's value is invalid")]
-    InvalidValue,
+    InvalidValue {
+        /// The tag's key.
+        key: String,
+        /// The value.
+        value: String,
+    },
     /// A key is said twice.
     #[error("a tag's key is given twice")]
-    Duplicate,
+    Duplicate(String),
     /// A key begins like AWS's own.
     #[error("a tag's key is reserved")]
-    Reserved,
+    Reserved(String),
     /// The header is not in the form of a URL's query.
     #[error("the tags are not encoded as a query")]
     Encoding,
@@ -54,9 +59,10 @@ pub fn tags(pairs: impl IntoIterator<Item = (String, String)>, most: usize) -> R
     let mut tags = Tags::new();
     for (key, value) in pairs {
         check(&key, &value)?;
-        if tags.insert(key, value).is_some() {
-            return Err(TagError::Duplicate);
+        if tags.contains_key(&key) {
+            return Err(TagError::Duplicate(key));
         }
+        tags.insert(key, value);
     }
     if tags.len() > most { Err(TagError::TooMany(most)) } else { Ok(tags) }
 }
@@ -74,13 +80,13 @@ fn check(key: &str, value: &str) -> Result<(), TagError> {
     let is_space = |ch: char| ch.is_whitespace() && !ch.is_control();
     let is_good = |text: &str| text.chars().all(|ch| ch.is_alphanumeric() || is_space(ch) || PUNCTUATION.contains(ch));
     if key.get(..RESERVED_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX)) {
-        return Err(TagError::Reserved);
+        return Err(TagError::Reserved(key.to_owned()));
     }
     if key.is_empty() || key.chars().count() > KEY_CHARS_MAX || !is_good(key) {
-        return Err(TagError::InvalidKey);
+        return Err(TagError::InvalidKey(key.to_owned()));
     }
     if value.chars().count() > VALUE_CHARS_MAX || !is_good(value) {
-        return Err(TagError::InvalidValue);
+        return Err(TagError::InvalidValue { key: key.to_owned(), value: value.to_owned() });
     }
     Ok(())
 }
@@ -99,6 +105,10 @@ mod tests {
         tags(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())), OBJECT_TAGS_MAX)
     }
 
+    fn invalid_value(key: &str, value: &str) -> TagError {
+        TagError::InvalidValue { key: key.to_owned(), value: value.to_owned() }
+    }
+
     #[test]
     fn a_header_is_a_query() {
         let parsed = of_header("team=storage%20+a&draft&a%2Bb=%C3%A9&", OBJECT_TAGS_MAX).expect("valid");
@@ -106,28 +116,28 @@ mod tests {
         assert_eq!(parsed, [("a+b", "é"), ("draft", ""), ("team", "storage  a")]);
         assert_eq!(of_header("", OBJECT_TAGS_MAX), Ok(Tags::new()));
         assert_eq!(of_header("a=%ff", OBJECT_TAGS_MAX), Err(TagError::Encoding));
-        assert_eq!(of_header("a=1&a=2", OBJECT_TAGS_MAX), Err(TagError::Duplicate));
-        assert_eq!(of_header("=1", OBJECT_TAGS_MAX), Err(TagError::InvalidKey));
+        assert_eq!(of_header("a=1&a=2", OBJECT_TAGS_MAX), Err(TagError::Duplicate("a".to_owned())));
+        assert_eq!(of_header("=1", OBJECT_TAGS_MAX), Err(TagError::InvalidKey(String::new())));
         assert_eq!(of_header("a=b=c", OBJECT_TAGS_MAX).expect("valid")["a"], "b=c");
     }
 
     #[test]
     fn lengths_are_counted_in_characters() {
         assert!(of(&[(&"é".repeat(128), &"é".repeat(256))]).is_ok());
-        assert_eq!(of(&[(&"é".repeat(129), "")]), Err(TagError::InvalidKey));
-        assert_eq!(of(&[("a", &"é".repeat(257))]), Err(TagError::InvalidValue));
+        assert_eq!(of(&[(&"é".repeat(129), "")]), Err(TagError::InvalidKey("é".repeat(129))));
+        assert_eq!(of(&[("a", &"é".repeat(257))]), Err(invalid_value("a", &"é".repeat(257))));
     }
 
     #[test]
     fn what_no_tag_may_hold_is_refused() {
         assert!(of(&[("a b+-=._:/@", "Ünïcødé 日本 7")]).is_ok());
         for bad in ["a!", "a\n", "a\t", "a<b", "a;b", "💾"] {
-            assert_eq!(of(&[(bad, "")]), Err(TagError::InvalidKey), "{bad}");
-            assert_eq!(of(&[("a", bad)]), Err(TagError::InvalidValue), "{bad}");
+            assert_eq!(of(&[(bad, "")]), Err(TagError::InvalidKey(bad.to_owned())), "{bad}");
+            assert_eq!(of(&[("a", bad)]), Err(invalid_value("a", bad)), "{bad}");
         }
-        assert_eq!(of(&[("", "a")]), Err(TagError::InvalidKey));
-        assert_eq!(of(&[("aws:a", "")]), Err(TagError::Reserved));
-        assert_eq!(of(&[("AWS:a", "")]), Err(TagError::Reserved));
+        assert_eq!(of(&[("", "a")]), Err(TagError::InvalidKey(String::new())));
+        assert_eq!(of(&[("aws:a", "")]), Err(TagError::Reserved("aws:a".to_owned())));
+        assert_eq!(of(&[("AWS:a", "")]), Err(TagError::Reserved("AWS:a".to_owned())));
         assert!(of(&[("awsome", "aws:a")]).is_ok());
     }
 

@@ -1,7 +1,11 @@
-"""Prints what AWS documents of the operations of S3, from AWS's own model of the API as botocore carries it.
+"""Prints what AWS documents of the operations of S3, or of those beside it (IAM and STS), from AWS's own models of the APIs as
+botocore carries them.
 
     target/conformance/venv/bin/python tests/conformance/documented.py >tests/tests/s3/documented.txt
+    target/conformance/venv/bin/python tests/conformance/documented.py beside >tests/tests/s3/documented_beside.txt
 """
+
+import sys
 
 import botocore
 import botocore.session
@@ -14,8 +18,23 @@ UNNAMED = "x-amz-meta-"
 
 
 def main():
-    model = botocore.session.get_session().get_service_model("s3")
     print(f"# Made by tests/conformance/documented.py of botocore {botocore.__version__}.")
+    if sys.argv[1:] == ["beside"]:
+        beside()
+    else:
+        of_s3()
+
+
+def beside():
+    for service in ("iam", "sts"):
+        model = botocore.session.get_session().get_service_model(service)
+        for name in sorted(model.operation_names):
+            shape = model.operation_model(name).input_shape
+            print(service, name, *(shape.members if shape else ()))
+
+
+def of_s3():
+    model = botocore.session.get_session().get_service_model("s3")
     for name in sorted(model.operation_names):
         operation = model.operation_model(name)
         if operation.deprecated or name in ELSEWHERE:

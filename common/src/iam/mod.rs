@@ -25,7 +25,7 @@ use crate::tags::Tags;
 
 pub use change::{Holder, IamChange, IamRefusal, Kind, Record};
 pub use managed::AwsPolicy;
-pub use names::{FoldedName, arn, is_name, is_path, is_session_name};
+pub use names::{FoldedName, arn, is_name, is_path};
 
 /// Users of one account.
 pub const USERS_MAX: usize = 5_000;

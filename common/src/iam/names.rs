@@ -29,16 +29,8 @@ impl FoldedName {
 
 /// Whether a user, a group, a role or a policy may have that name.
 pub fn is_name(name: &str, chars_max: usize) -> bool {
-    (1..=chars_max).contains(&name.len()) && name.bytes().all(is_name_byte)
-}
-
-/// Whether a session of a role may have that name.
-pub fn is_session_name(name: &str) -> bool {
-    (2..=64).contains(&name.len()) && name.bytes().all(is_name_byte)
-}
-
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte)
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);
+    (1..=chars_max).contains(&name.len()) && name.bytes().all(is_good)
 }
 
 /// Whether a path may be that: `/`, or printable characters between two slashes.

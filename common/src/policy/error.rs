@@ -32,7 +32,7 @@ pub enum PolicyError {
     Effect(String),
     /// A principal that can be nobody.
     #[error("Invalid principal in policy")]
-    Principal,
+    Principal(String),
     /// Two statements have the same name.
     #[error("Statement IDs (SID) in a single policy must be unique.")]
     Sid,
@@ -41,20 +41,30 @@ pub enum PolicyError {
     AllowNotPrincipal,
     /// No such action.
     #[error("Policy has invalid action")]
-    Action,
+    Action(String),
     /// Not this bucket or something in it.
     #[error("Policy has invalid resource")]
-    Resource,
+    Resource(String),
     /// No such operator.
     #[error("Invalid Condition type : {0}")]
     Operator(String),
     /// No such key.
     #[error("Policy has an invalid condition key")]
-    Key,
+    Key(String),
     /// A key that the statement's actions never have.
     #[error("Conditions do not apply to combination of actions and resources in statement")]
     KeyOfOtherActions,
     /// A value that its operator cannot compare with.
     #[error("Invalid value in Conditions for operator {0}")]
     Value(String),
+}
+
+impl PolicyError {
+    /// What of the policy it is about, as S3 shows it beside the message.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Principal(what) | Self::Action(what) | Self::Resource(what) | Self::Key(what) => Some(what),
+            _ => None,
+        }
+    }
 }

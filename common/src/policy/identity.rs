@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(asked("iam:GetUser"), Verdict::Allow);
         assert_eq!(asked("iam:DeleteUser"), Verdict::Silent);
         let principal = ALLOW.replace("\"Action\"", "\"Principal\": \"*\", \"Action\"");
-        assert_eq!(IdentityPolicy::parse(principal), Err(PolicyError::Principal));
+        assert_eq!(IdentityPolicy::parse(principal), Err(PolicyError::Principal("\"*\"".to_owned())));
         let twice = r#"{"Effect": "Allow", "Action": "*", "Resource": "*", "Sid": "a"}"#;
         let twice = format!(r#"{{"Version": "2012-10-17", "Statement": [{twice}, {twice}]}}"#);
         assert_eq!(IdentityPolicy::parse(twice), Err(PolicyError::Sid));
@@ -117,9 +117,9 @@ mod tests {
         };
         assert_eq!(of_account.judge(&question), Verdict::AllowAccount);
         assert_eq!(trust("\"*\"", "").expect("a trust policy").judge(&question), Verdict::Allow);
-        assert_eq!(trust("\"*\"", r#", "Resource": "*""#), Err(PolicyError::Resource));
-        assert_eq!(trust("\"nobody\"", ""), Err(PolicyError::Principal));
+        assert_eq!(trust("\"*\"", r#", "Resource": "*""#), Err(PolicyError::Resource("*".to_owned())));
+        assert_eq!(trust("\"nobody\"", ""), Err(PolicyError::Principal("\"nobody\"".to_owned())));
         let action = r#"{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject"}}"#;
-        assert_eq!(TrustPolicy::parse(action.to_owned()), Err(PolicyError::Action));
+        assert_eq!(TrustPolicy::parse(action.to_owned()), Err(PolicyError::Action("s3:GetObject".to_owned())));
     }
 }

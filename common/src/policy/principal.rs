@@ -105,55 +105,56 @@ impl Principals {
         match element {
             Value::String(text) if text == "*" => Ok(Self { everybody: true, ..Self::default() }),
             Value::Object(kinds) if !kinds.is_empty() => Self::of_kinds(kinds),
-            _ => Err(PolicyError::Principal),
+            other => Err(PolicyError::Principal(other.to_string())),
         }
     }
 
     fn of_kinds(kinds: &Map<String, Value>) -> Result<Self, PolicyError> {
         let mut principals = Self::default();
         for (kind, names) in kinds {
-            let names: Vec<&str> = match names {
-                Value::String(name) => vec![name],
-                Value::Array(names) => {
-                    names.iter().map(|name| name.as_str().ok_or(PolicyError::Principal)).collect::<Result<_, _>>()?
-                }
-                _ => return Err(PolicyError::Principal),
+            let listed = match names {
+                Value::Array(listed) => listed.as_slice(),
+                one => std::slice::from_ref(one),
             };
-            if names.is_empty() {
-                return Err(PolicyError::Principal);
+            if listed.is_empty() {
+                return Err(nobody(kind, names));
             }
-            for name in names {
-                principals.add(kind, name)?;
+            for name in listed {
+                let known = name.as_str().is_some_and(|name| principals.add(kind, name).is_some());
+                if !known {
+                    return Err(nobody(kind, name));
+                }
             }
         }
         Ok(principals)
     }
 
-    fn add(&mut self, kind: &str, name: &str) -> Result<(), PolicyError> {
+    /// Adds who is named; nothing if that can be nobody.
+    fn add(&mut self, kind: &str, name: &str) -> Option<()> {
         match kind {
             "AWS" if name == "*" => self.every_caller = true,
             "AWS" => self.add_account(name)?,
-            "CanonicalUser" => self.accounts.push(UserId::parse(name).ok_or(PolicyError::Principal)?.number()),
+            "CanonicalUser" => self.accounts.push(UserId::parse(name)?.number()),
             "Service" if is_host(name) => self.services.push(name.to_ascii_lowercase()),
             // Who is known by another provider is nobody here.
             "Federated" if !name.is_empty() && !name.contains(['*', '?']) => {}
-            _ => return Err(PolicyError::Principal),
+            _ => return None,
         }
-        Ok(())
+        Some(())
     }
 
-    fn add_account(&mut self, name: &str) -> Result<(), PolicyError> {
+    fn add_account(&mut self, name: &str) -> Option<()> {
         if let Some(account) = account_number(name) {
             self.accounts.push(account);
-            return Ok(());
+            return Some(());
         }
         let mut parts = name.splitn(6, ':');
-        let mut part = || parts.next().filter(|part| !part.contains(['*', '?', '$'])).ok_or(PolicyError::Principal);
+        let mut part = || parts.next().filter(|part| !part.contains(['*', '?', '$']));
         let (arn, partition, service, region, account, resource) =
             (part()?, part()?, part()?, part()?, part()?, part()?);
         let is_account = account.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
         if arn != "arn" || !partition.starts_with("aws") || !region.is_empty() || !is_account {
-            return Err(PolicyError::Principal);
+            return None;
         }
         match (service, resource.split_once('/')) {
             ("iam", None) if resource == "root" && !account.is_empty() => self.accounts.extend(account_number(account)),
@@ -162,9 +163,9 @@ impl Principals {
             ("sts", Some(("assumed-role" | "federated-user", name))) if !name.is_empty() => {
                 self.add_arn(service, account, resource);
             }
-            _ => return Err(PolicyError::Principal),
+            _ => return None,
         }
-        Ok(())
+        Some(())
     }
 
     /// Users, roles and sessions are compared by their ARNs, which name accounts by number.
@@ -208,6 +209,11 @@ impl Principals {
     pub(super) fn is_everybody(&self) -> bool {
         self.everybody || self.every_caller
     }
+}
+
+/// As S3 shows a principal that it does not take: `"AWS" : "alice"`.
+fn nobody(kind: &str, name: &Value) -> PolicyError {
+    PolicyError::Principal(format!("\"{kind}\" : {name}"))
 }
 
 /// An account by its number or its canonical id.

@@ -137,7 +137,7 @@ fn principals(
 ) -> Result<Option<Listed<Principals>>, PolicyError> {
     match (one_of(elements, "Principal", "NotPrincipal")?, owner) {
         (None, Owner::User) => Ok(None),
-        (Some(_), Owner::User) => Err(PolicyError::Principal),
+        (Some(Listed { of, .. }), Owner::User) => Err(PolicyError::Principal(of.to_string())),
         (None, Owner::Bucket(_) | Owner::Trust) => Err(PolicyError::Missing("Principal")),
         (Some(Listed { not: true, .. }), _) if allows => Err(PolicyError::AllowNotPrincipal),
         (Some(Listed { not, of }), _) => Ok(Some(Listed { not, of: Principals::parse(of)? })),
@@ -158,7 +158,10 @@ fn actions(elements: &Map<String, Value>, owner: Owner<'_>) -> Result<Listed<Vec
         }
         Owner::Trust => action.split_once(':').is_some_and(|(service, _)| service.eq_ignore_ascii_case("sts")),
     };
-    if actions.iter().all(is_action) { Ok(Listed { not, of: actions }) } else { Err(PolicyError::Action) }
+    match actions.iter().find(|action| !is_action(action)) {
+        Some(unknown) => Err(PolicyError::Action(unknown.clone())),
+        None => Ok(Listed { not, of: actions }),
+    }
 }
 
 fn resources(
@@ -179,8 +182,8 @@ fn resources(
         Owner::Trust => false,
         Owner::User => resource == "*" || resource.starts_with("arn:"),
     };
-    if !resources.iter().all(is_resource) {
-        return Err(PolicyError::Resource);
+    if let Some(other) = resources.iter().find(|resource| !is_resource(resource)) {
+        return Err(PolicyError::Resource(other.clone()));
     }
     let patterns = resources.iter().map(|resource| Pattern::parse(resource, variables)).collect::<Result<_, _>>()?;
     Ok(Listed { not, of: patterns })
@@ -215,7 +218,7 @@ fn conditions(
 
 /// A key must be one that all actions have that are named; of those that are meant by a wildcard, one.
 fn check_key(key: &str, actions: &Listed<Vec<String>>) -> Result<(), PolicyError> {
-    let has = who_has(key).ok_or(PolicyError::Key)?;
+    let has = who_has(key).ok_or_else(|| PolicyError::Key(key.to_owned()))?;
     let applies = |pattern: &String| meant_by(pattern).any(|action| has.includes(action));
     if actions.not || actions.of.iter().all(applies) { Ok(()) } else { Err(PolicyError::KeyOfOtherActions) }
 }

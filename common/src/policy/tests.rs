@@ -141,25 +141,28 @@ fn a_mistake_makes_it_no_policy() {
         (with(json!({"Effect": null})), missing("Effect")),
         (with(json!({"Effect": "allow"})), PolicyError::Effect("allow".to_owned())),
         (with(json!({"Principal": null})), missing("Principal")),
-        (with(json!({"Principal": {"AWS": "x"}})), PolicyError::Principal),
+        (with(json!({"Principal": {"AWS": "x"}})), PolicyError::Principal("\"AWS\" : \"x\"".to_owned())),
         (with(json!({"NotPrincipal": "*"})), PolicyError::Syntax),
         (with(json!({"Principal": null, "NotPrincipal": {"AWS": "*"}})), PolicyError::AllowNotPrincipal),
         (with(json!({"Action": null})), missing("Action")),
         (with(json!({"Action": []})), missing("Action")),
-        (with(json!({"Action": "s3:GetObjects"})), PolicyError::Action),
-        (with(json!({"Action": ["s3:*", "ec2:*"]})), PolicyError::Action),
+        (with(json!({"Action": "s3:GetObjects"})), PolicyError::Action("s3:GetObjects".to_owned())),
+        (with(json!({"Action": ["s3:*", "ec2:*"]})), PolicyError::Action("ec2:*".to_owned())),
         (with(json!({"NotAction": "s3:GetObject"})), PolicyError::Syntax),
         (with(json!({"Resource": null})), missing("Resource")),
-        (with(json!({"Resource": "*"})), PolicyError::Resource),
-        (with(json!({"Resource": "arn:aws:s3:::other/*"})), PolicyError::Resource),
-        (with(json!({"Resource": ["arn:aws:s3:::bucket/*", "bucket"]})), PolicyError::Resource),
+        (with(json!({"Resource": "*"})), PolicyError::Resource("*".to_owned())),
+        (with(json!({"Resource": "arn:aws:s3:::other/*"})), PolicyError::Resource("arn:aws:s3:::other/*".to_owned())),
+        (with(json!({"Resource": ["arn:aws:s3:::bucket/*", "bucket"]})), PolicyError::Resource("bucket".to_owned())),
         (with(json!({"Resource": "arn:aws:s3:::bucket/${aws"})), PolicyError::Syntax),
         (with(json!({"Sid": 1})), PolicyError::Syntax),
         (with(json!({"Resources": "x"})), PolicyError::Unknown("Resources".to_owned())),
         (with(json!({"Condition": []})), PolicyError::Syntax),
         (with(json!({"Condition": {"StringEquals": "x"}})), PolicyError::Syntax),
         (with(json!({"Condition": {"Equals": {"aws:Referer": "x"}}})), PolicyError::Operator("Equals".to_owned())),
-        (with(json!({"Condition": {"StringEquals": {"aws:Referrer": "x"}}})), PolicyError::Key),
+        (
+            with(json!({"Condition": {"StringEquals": {"aws:Referrer": "x"}}})),
+            PolicyError::Key("aws:Referrer".to_owned()),
+        ),
         (with(json!({"Condition": {"StringEquals": {"s3:prefix": "x"}}})), PolicyError::KeyOfOtherActions),
     ] {
         assert_eq!(parse(&document), Err(expected), "{document}");
@@ -207,9 +210,11 @@ fn a_users_policy_is_about_the_user() {
         Question { principal: &alice(), action: "s3:GetObject", resource: "arn:aws:s3:::any/k", context: &context };
     assert_eq!(policy.judge(&question), Verdict::Allow);
     assert_eq!(policy.judge(&Question { action: "iam:DeleteUser", ..question }), Verdict::Silent);
-    assert_eq!(user(with(json!({}))), Err(PolicyError::Principal));
-    assert_eq!(user(with(json!({"Principal": null, "Resource": "bucket"}))), Err(PolicyError::Resource));
-    assert_eq!(user(with(json!({"Principal": null, "Action": "read"}))), Err(PolicyError::Action));
+    assert_eq!(user(with(json!({}))), Err(PolicyError::Principal("\"*\"".to_owned())));
+    let bucket = user(with(json!({"Principal": null, "Resource": "bucket"})));
+    assert_eq!(bucket, Err(PolicyError::Resource("bucket".to_owned())));
+    let read = user(with(json!({"Principal": null, "Action": "read"})));
+    assert_eq!(read, Err(PolicyError::Action("read".to_owned())));
 }
 
 #[test]

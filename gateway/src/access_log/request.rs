@@ -13,6 +13,7 @@ use super::Source;
 use super::name::{self, Asked};
 use super::record::Record;
 use crate::auth::{DeletedKey, StoredKey};
+use crate::s3::copy_source::with_spaces;
 
 /// What a key's characters are left as.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -143,15 +144,17 @@ impl Logged {
         if let Some(own) = &self.own {
             lines.extend(outcome.stored.iter().map(|stored| {
                 let key = encode(&stored.key);
-                (own, self.stored(own, outcome, (stored, &key)).line())
+                let record = Record { object_size: Some(stored.bytes), ..self.record(own, outcome) };
+                (own, Self::of_key(record, &key, 200, None).line())
             }));
             // Files that were stored before the request failed are stored.
             if outcome.stored.is_empty() || outcome.error_code.is_some() {
                 lines.push((own, self.record(own, outcome).line()));
             }
             lines.extend(outcome.deleted.iter().map(|deleted| {
-                let key = encode(&deleted.key);
-                (own, self.deleted(own, outcome, (deleted, &key)).line())
+                let (key, version_id) = (encode(&deleted.key), deleted.version_id.as_deref());
+                let record = Record { operation: name::BATCH_DELETE, version_id, ..self.shared(own, outcome) };
+                (own, Self::of_key(record, &key, 204, deleted.error.as_ref()).line())
             }));
         }
         if let Some(copied) = &self.copied {
@@ -196,34 +199,13 @@ impl Logged {
         }
     }
 
-    fn stored<'a>(
-        &'a self,
-        source: &'a Source,
-        outcome: &'a Outcome<'_>,
-        (stored, key): (&'a StoredKey, &'a str),
-    ) -> Record<'a> {
+    /// The record of one of the keys that the request is about, which ended so: `done` if nothing went wrong with it.
+    fn of_key<'a>(whole: Record<'a>, key: &'a str, done: u16, error: Option<&'a (u16, String)>) -> Record<'a> {
         Record {
             key: Some(key),
-            http_status: Some(200),
-            error_code: None,
-            object_size: Some(stored.bytes),
-            ..self.record(source, outcome)
-        }
-    }
-
-    fn deleted<'a>(
-        &'a self,
-        source: &'a Source,
-        outcome: &'a Outcome<'_>,
-        (deleted, key): (&'a DeletedKey, &'a str),
-    ) -> Record<'a> {
-        Record {
-            operation: name::BATCH_DELETE,
-            key: Some(key),
-            http_status: Some(deleted.error.as_ref().map_or(204, |(status, _)| *status)),
-            error_code: deleted.error.as_ref().map(|(_, code)| code.as_str()),
-            version_id: deleted.version_id.as_deref(),
-            ..self.shared(source, outcome)
+            http_status: Some(error.map_or(done, |(status, _)| *status)),
+            error_code: error.map(|(_, code)| code.as_str()),
+            ..whole
         }
     }
 
@@ -244,7 +226,8 @@ impl Copied {
     fn of(map: &ClusterMap, headers: &HeaderMap, query: Option<&str>) -> Option<Self> {
         let source = text(headers, "x-amz-copy-source")?;
         let (path, version) = source.split_once('?').unwrap_or((&source, ""));
-        let path = percent_decode_str(path.trim_start_matches('/')).decode_utf8_lossy().into_owned();
+        let path = with_spaces(path.trim_start_matches('/'));
+        let path = percent_decode_str(&path).decode_utf8_lossy().into_owned();
         let (bucket, key) = path.split_once('/')?;
         Some(Self {
             source: Source::of(map, bucket)?,

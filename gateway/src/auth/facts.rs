@@ -250,7 +250,7 @@ fn remaining_days(until_seconds: i64, now_ms: u64) -> String {
 }
 
 /// The parameters of a request, decoded.
-pub(super) fn query(uri: &Uri) -> impl Iterator<Item = (String, String)> + '_ {
+pub(crate) fn query(uri: &Uri) -> impl Iterator<Item = (String, String)> + '_ {
     pairs(uri.query().unwrap_or_default())
 }
 

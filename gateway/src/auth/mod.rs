@@ -38,7 +38,7 @@ use parking_lot::Mutex;
 use crate::kms::MasterKeys;
 
 pub(crate) use caller::{Caller, Unrecognised, session_arn};
-pub(crate) use facts::{of_retention as facts_of_retention, of_tags as facts_of_tags};
+pub(crate) use facts::{of_retention as facts_of_retention, of_tags as facts_of_tags, query};
 pub(crate) use log_delivery::{LogTarget, may_deliver_logs};
 pub(crate) use pipeline::ANONYMOUS;
 pub use pipeline::Access;

@@ -37,14 +37,13 @@ pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scope<'a> {
     pub(crate) regions: &'a [&'a str],
-    pub(crate) services: &'a [&'a str],
+    pub(crate) service: &'a str,
 }
 
 /// A signature that holds, whoever has the key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Verified {
     pub(crate) access_key: String,
-    pub(crate) service: String,
     payload: SignedPayload,
 }
 
@@ -132,9 +131,9 @@ pub fn verify(map: &ClusterMap, region: &str, now_ms: u64, head: &Parts) -> Resu
     if head.headers.contains_key("x-amz-security-token") {
         return Err(SignatureError::Token);
     }
-    let scope = Scope { regions: &[region], services: &["s3"] };
+    let scope = Scope { regions: &[region], service: "s3" };
     let secret_of = |access_key: &str| map.active_key(access_key).map(|key| key.secret.clone());
-    let Verified { access_key, payload, .. } = verify_in(scope, secret_of, now_ms, head, None)?;
+    let Verified { access_key, payload } = verify_in(scope, secret_of, now_ms, head, None)?;
     let key = map.active_key(&access_key).ok_or(SignatureError::UnknownKey)?;
     if key.iam_user.is_some() {
         return Err(SignatureError::NotAccount);
@@ -152,7 +151,7 @@ pub(crate) fn verify_in(
 ) -> Result<Verified, SignatureError> {
     let authorization = Authorization::parse(header(&head.headers, "authorization")?.ok_or(SignatureError::Missing)?)?;
     let (region, service) = (authorization.region, authorization.service);
-    if !scope.regions.contains(&region) || !scope.services.contains(&service) {
+    if !scope.regions.contains(&region) || scope.service != service {
         return Err(SignatureError::WrongScope);
     }
     let date = header(&head.headers, "x-amz-date")?.ok_or(SignatureError::Malformed)?;
@@ -181,8 +180,7 @@ pub(crate) fn verify_in(
         let text = string_to_sign(date, authorization.scope, &request);
         let signature = calculate_signature(&signing_key, text.as_bytes());
         if bool::from(signature.as_bytes().ct_eq(authorization.signature.as_bytes())) {
-            let (access_key, service) = (authorization.access_key.to_owned(), service.to_owned());
-            return Ok(Verified { access_key, service, payload });
+            return Ok(Verified { access_key: authorization.access_key.to_owned(), payload });
         }
     }
     Err(SignatureError::Mismatch)

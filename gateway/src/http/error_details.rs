@@ -2,13 +2,14 @@
 //! "Error responses" in the S3 API reference; clients decide by these elements, not by messages. Most of them stand in the
 //! request. What only the operation knows comes with its error as [`DETAILS`].
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri};
 use percent_encoding::percent_decode_str;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::addressing::{Addressing, Target};
+use super::watched::Kept;
 use crate::auth::sigv4;
 use crate::object::KEY_BYTES_MAX;
 use crate::s3::{CHUNK_SIGNATURE, DETAILS};
@@ -31,14 +32,19 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) uri: Uri,
     headers: HeaderMap,
+    /// Its body, if it is small and its digest was said.
+    kept: Option<Kept>,
 }
+
+/// What s3s says, as S3 does, of headers that a signature leaves out.
+const NOT_SIGNED: &str = "There were headers present in the request which were not signed";
 
 /// An element's name and text.
 type Detail = (String, String);
 
 impl Asked {
-    pub(super) fn new(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
-        Self { method: method.clone(), uri: uri.clone(), headers: headers.clone() }
+    pub(super) fn new(method: &Method, uri: &Uri, headers: &HeaderMap, kept: Option<Kept>) -> Self {
+        Self { method: method.clone(), uri: uri.clone(), headers: headers.clone(), kept }
     }
 
     fn header(&self, name: &str) -> Option<String> {
@@ -141,12 +147,14 @@ impl About<'_> {
                 ("MaxAllowedSkewMilliseconds", Some(SKEW_MS_MAX.to_string())),
             ],
             "AccessDenied" if message == "Request has expired" => self.expiry(),
+            "AccessDenied" if message == NOT_SIGNED => vec![("HeadersNotSigned", self.not_signed())],
             "AuthorizationHeaderMalformed" => vec![("Region", quoted_behind(message, "expecting "))],
             "InvalidStorageClass" => vec![("StorageClassRequested", asked.header("x-amz-storage-class"))],
             "InvalidDigest" => vec![("Content-MD5", asked.header("content-md5"))],
-            "XAmzContentSHA256Mismatch" => {
-                vec![("ClientComputedContentSHA256", asked.header("x-amz-content-sha256"))]
-            }
+            "XAmzContentSHA256Mismatch" => vec![
+                ("ClientComputedContentSHA256", asked.header("x-amz-content-sha256")),
+                ("S3ComputedContentSHA256", asked.kept.as_ref().and_then(Kept::sha256)),
+            ],
             // s3s's own: "invalid query: max-keys: many".
             "InvalidArgument" => vec![("ArgumentName", misread(message))],
             "EntityTooLarge" => vec![("ProposedSize", self.proposed_size())],
@@ -194,6 +202,20 @@ impl About<'_> {
         } else {
             "OBJECT"
         }
+    }
+
+    /// The headers of S3's own that the client forgot to sign. That of the body's digest is part of what is signed in any case.
+    fn not_signed(&self) -> Option<String> {
+        let signed = match self.asked.header("authorization") {
+            Some(header) => header.split_once("SignedHeaders=")?.1.split(',').next()?.trim().to_owned(),
+            None => self.asked.query("X-Amz-SignedHeaders")?,
+        };
+        let signed: Vec<&str> = signed.split(';').collect();
+        let is_signed = |name: &str| signed.iter().any(|signed| signed.eq_ignore_ascii_case(name));
+        let of_s3 = self.asked.headers.keys().map(HeaderName::as_str).filter(|name| name.starts_with("x-amz-"));
+        let mut names: Vec<&str> = of_s3.filter(|name| *name != "x-amz-content-sha256" && !is_signed(name)).collect();
+        names.sort_unstable();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     fn proposed_size(&self) -> Option<String> {
@@ -289,13 +311,13 @@ fn decode_bytes(text: &str) -> usize {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
-    use super::{Addressing, Asked, DETAILS, details};
+    use super::{Addressing, Asked, DETAILS, NOT_SIGNED, details};
 
     fn of(code: &str, message: &str, uri: &str, headers: &[(&'static str, &'static str)], reply: &HeaderMap) -> String {
         let headers =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let uri: Uri = uri.parse().expect("a path");
-        let asked = Asked::new(&Method::PUT, &uri, &headers.collect());
+        let asked = Asked::new(&Method::PUT, &uri, &headers.collect(), None);
         let details = details(code, message, &asked, reply, &Addressing::new(&[]), 1_000_000_000_000);
         details.into_iter().map(|(name, text)| format!("{name}={text};")).collect()
     }
@@ -323,6 +345,26 @@ mod tests {
         reply.insert("content-range", HeaderValue::from_static("bytes */5"));
         let range = of("InvalidRange", "", "/b/k", &[("range", "bytes=9-")], &reply);
         assert_eq!(range, "RangeRequested=bytes=9-;ActualObjectSize=5;");
+    }
+
+    #[test]
+    fn an_error_names_the_headers_that_were_not_signed() {
+        let signed =
+            "AWS4-HMAC-SHA256 Credential=AK/20200101/r/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature=ab";
+        let headers = [
+            ("authorization", signed),
+            ("x-amz-date", "x"),
+            ("x-amz-content-sha256", "x"),
+            ("x-amz-meta-b", "x"),
+            ("x-amz-acl", "x"),
+            ("content-type", "x"),
+        ];
+        let told = of("AccessDenied", NOT_SIGNED, "/b/k", &headers, &HeaderMap::new());
+        assert_eq!(told, "HeadersNotSigned=x-amz-acl, x-amz-meta-b;");
+        let url = "/b/k?X-Amz-SignedHeaders=host%3Bx-amz-acl&X-Amz-Signature=ab";
+        let told = of("AccessDenied", NOT_SIGNED, url, &headers[4..], &HeaderMap::new());
+        assert_eq!(told, "");
+        assert_eq!(plain("AccessDenied", "/b/k", &headers), "");
     }
 
     #[test]

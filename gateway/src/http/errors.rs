@@ -82,6 +82,7 @@ const MALFORMED_XML: &str = "The XML you provided was not well-formed or did not
 /// What S3 says where s3s has the words of its documentation: some programs look for S3's.
 const WORDS: &[(&str, &str)] = &[
     ("AccessControlListNotSupported", "The bucket does not allow ACLs"),
+    ("BucketNotEmpty", "The bucket you tried to delete is not empty"),
     ("EntityTooLarge", "Your proposed upload exceeds the maximum allowed size"),
     ("EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size"),
     ("InvalidDigest", "The Content-MD5 you specified was invalid."),

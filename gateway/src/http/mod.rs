@@ -9,6 +9,7 @@ mod errors;
 mod form;
 mod handler;
 mod io;
+mod presigned;
 mod recording;
 mod reply;
 mod second_pass;
@@ -16,6 +17,7 @@ mod serve;
 mod service;
 #[cfg(test)]
 mod tests;
+mod watched;
 mod website;
 mod xml;
 

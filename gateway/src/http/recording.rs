@@ -1,17 +1,13 @@
 //! What a request leaves for the access log of its bucket: gathered while it is served, told when it is over.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use annulus_common::map::ClusterMap;
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use http::{HeaderMap, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::Body;
 
 use super::errors;
 use super::handler::{ErrorCode, Peer};
@@ -39,12 +35,6 @@ pub(super) struct Recording {
 pub(super) struct LastByte {
     started: Instant,
     micros: Arc<AtomicU64>,
-}
-
-/// A body that says when its pieces come.
-struct Watched {
-    body: Incoming,
-    last_byte: LastByte,
 }
 
 impl Recording {
@@ -110,39 +100,14 @@ impl Recording {
 }
 
 impl LastByte {
-    /// The body, which tells its pieces from now on.
-    pub(super) fn watch(self, body: Incoming) -> s3s::Body {
-        s3s::Body::http_body_unsync(Watched { body, last_byte: self })
-    }
-
-    fn tell(&self) {
+    /// A piece has come.
+    pub(super) fn tell(&self) {
         let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.micros.store(micros, Ordering::Relaxed);
     }
 
     fn after_start(&self) -> Duration {
         Duration::from_micros(self.micros.load(Ordering::Relaxed))
-    }
-}
-
-impl Body for Watched {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if polled.is_ready() {
-            self.last_byte.tell();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

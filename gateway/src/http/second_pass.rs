@@ -18,9 +18,8 @@ use s3s::route::S3Route;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 
-use super::GatewayHttpConfig;
 use super::addressing::{Addressing, Target};
-use super::xml;
+use super::{GatewayHttpConfig, presigned, xml};
 use crate::auth::access::Gatekeeper;
 use crate::auth::{Accounts, Signature};
 use crate::events::Webhooks;
@@ -42,9 +41,6 @@ const MALFORMED: &[u8] = b"<";
 /// The largest chunk of a signed `aws-chunked` body, which s3s holds in memory until its signature is verified. SDKs
 /// send 64 KiB to 1 MiB.
 const SIGNED_CHUNK_BYTES_MAX: usize = 16 << 20;
-
-/// How long a presigned URL may hold, as S3 says.
-const PRESIGNED_SECONDS_MAX: u32 = 7 * 24 * 3600;
 
 /// What every parameter of a presigned URL begins with.
 const AMZ_QUERY_PREFIX: &str = "x-amz-";
@@ -90,7 +86,7 @@ fn s3s_config(config: &GatewayHttpConfig) -> S3Config {
     s3s.expected_region = s3s::region::Region::new(config.region.clone().into()).ok();
     s3s.sig_v4_allowed_services = vec!["s3".to_owned()];
     s3s.enable_sig_v2 = false;
-    s3s.presigned_url_max_expires_secs = PRESIGNED_SECONDS_MAX;
+    s3s.presigned_url_max_expires_secs = presigned::SECONDS_MAX;
     // What the client says about its operation in `x-id` is not trusted to choose it.
     s3s.operation_id_routing = false;
     s3s

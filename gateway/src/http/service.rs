@@ -22,8 +22,9 @@ use super::form::{self, Forms};
 use super::handler::Peer;
 use super::recording::{LastByte, Recording};
 use super::reply::{Content, CountedBody, Exchange, HostId, InFlight, RequestId, Site, finish};
+use super::watched::{Kept, watch};
 use super::website::Websites;
-use super::{GatewayHttpConfig, Handlers};
+use super::{GatewayHttpConfig, Handlers, presigned};
 use crate::access_log::AccessLog;
 use crate::auth::{Accounts, Operation, subresource};
 use crate::iam;
@@ -36,9 +37,6 @@ const UNSIZED_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// How long such a body may take.
 const UNSIZED_BODY_WAIT: Duration = Duration::from_secs(60);
-
-/// How long a presigned URL may hold, as S3 says.
-const PRESIGNED_SECONDS: std::ops::RangeInclusive<i64> = 1..=7 * 24 * 3600;
 
 /// The service. Clones share it.
 #[derive(Clone)]
@@ -128,8 +126,9 @@ impl Shared {
         let span = info_span!("request", id = %request_id.0, peer = %peer.0);
         let server = self.server(&request);
         let recording = self.recording(&request, &server, peer);
+        let kept = Kept::of(request.headers()).filter(|_| matches!(server, Server::S3(_)));
         let exchange = Exchange {
-            asked: Asked::new(request.method(), request.uri(), request.headers()),
+            asked: Asked::new(request.method(), request.uri(), request.headers(), kept.clone()),
             request_id: request_id.clone(),
             operation: operation.clone(),
             request_bytes: content_length(request.headers()).unwrap_or(0),
@@ -144,6 +143,9 @@ impl Shared {
         let extensions = request.extensions_mut();
         if let Some(recording) = &exchange.recording {
             extensions.insert(recording.last_byte());
+        }
+        if let Some(kept) = kept {
+            extensions.insert(kept);
         }
         extensions.insert(request_id);
         extensions.insert(HostId(self.host_id.clone()));
@@ -217,7 +219,7 @@ impl Shared {
     }
 
     async fn answer_s3(&self, request: Request<Incoming>, target: &Target) -> Response<Content> {
-        if let Some(refusal) = refuse(&request, target) {
+        if let Some(refusal) = refuse(&request, target, &self.config.region) {
             return refusal;
         }
         if *request.method() == Method::POST {
@@ -270,10 +272,9 @@ fn beside_s3(method: &Method, path: &str, headers: &HeaderMap) -> Option<Server>
 
 /// The request with its body as s3s takes it.
 fn s3_request(mut request: Request<Incoming>) -> Request<s3s::Body> {
-    match request.extensions_mut().remove::<LastByte>() {
-        Some(last_byte) => request.map(|body| last_byte.watch(body)),
-        None => request.map(s3s::Body::from),
-    }
+    let extensions = request.extensions_mut();
+    let (last_byte, kept) = (extensions.remove::<LastByte>(), extensions.remove::<Kept>());
+    request.map(|body| watch(body, last_byte, kept))
 }
 
 /// What a POST is.
@@ -311,11 +312,11 @@ fn posted(request: &Request<Incoming>, target: &Target) -> Posted {
 }
 
 /// Refuses what must not reach s3s.
-fn refuse(request: &Request<Incoming>, target: &Target) -> Option<Response<Content>> {
+fn refuse(request: &Request<Incoming>, target: &Target, region: &str) -> Option<Response<Content>> {
     if !is_allowed(request.method(), target) {
         return Some(method_not_allowed());
     }
-    refuse_encoding(request.uri()).or_else(|| refuse_lifetime(request.uri()))
+    refuse_encoding(request.uri()).or_else(|| presigned::refuse(request.uri(), region))
 }
 
 /// Names are UTF-8, in a query as in a path. s3s would put a replacement character where a query is not.
@@ -324,24 +325,6 @@ fn refuse_encoding(uri: &Uri) -> Option<Response<Content>> {
         .decode_utf8()
         .is_err()
         .then(|| error_response(StatusCode::BAD_REQUEST, "InvalidURI", "Couldn't parse the specified URI."))
-}
-
-/// A presigned URL holds for a second to a week; s3s answers others as malformed, which clients take for their own mistake
-/// in signing.
-fn refuse_lifetime(uri: &Uri) -> Option<Response<Content>> {
-    let value = |name: &str| {
-        let pairs = uri.query().unwrap_or_default().split('&');
-        pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
-    };
-    value("X-Amz-Signature")?;
-    let seconds: i64 = value("X-Amz-Expires")?.parse().ok()?;
-    (!PRESIGNED_SECONDS.contains(&seconds)).then(|| {
-        error_response(
-            StatusCode::FORBIDDEN,
-            "AuthorizationQueryParametersError",
-            "X-Amz-Expires must be at least a second and at most a week (in seconds): 1 to 604800",
-        )
-    })
 }
 
 fn method_not_allowed() -> Response<Content> {

@@ -23,13 +23,13 @@ impl Call<'_> {
             let of = self.holder(Kind::User)?;
             self.permit_of(action, &of)?;
             self.policies_of(&of)?;
-            return Ok(Xml::new().list(name, []).more(None));
+            return self.empty_list(name);
         }
         match action {
             "GetAccountSummary" => self.summary(),
             "ListAccountAliases" => {
                 self.permit(action, "*")?;
-                Ok(Xml::new().list("AccountAliases", []).more(None))
+                self.empty_list("AccountAliases")
             }
             // Nobody is known by another provider.
             "ListOpenIDConnectProviders" => {
@@ -38,7 +38,7 @@ impl Call<'_> {
             }
             "ListVirtualMFADevices" => {
                 self.permit(action, "*")?;
-                Ok(Xml::new().list("VirtualMFADevices", []).more(None))
+                self.empty_list("VirtualMFADevices")
             }
             // Nobody has a password: there is no console to sign in to with one.
             "GetLoginProfile" | "DeleteLoginProfile" => {
@@ -49,6 +49,12 @@ impl Call<'_> {
             }
             _ => Err(no_such_action(action)),
         }
+    }
+
+    /// A list of what there never is. Whoever asks for a page of it asks for one that could be.
+    pub(super) fn empty_list(&self, name: &str) -> Result<Xml, IamError> {
+        let page = self.params.page(std::iter::empty::<(String, Xml)>())?;
+        Ok(Xml::new().list(name, page.items).more(page.marker))
     }
 
     fn summary(&self) -> Result<Xml, IamError> {

@@ -32,7 +32,7 @@ impl Call<'_> {
         let of = self.holder(kind)?;
         self.permit_of(action, &of)?;
         if let Does::Attach(attached) = does {
-            let arn = self.params.required("PolicyArn")?.to_owned();
+            let arn = self.params.policy_arn()?.to_owned();
             return self.change(IamChange::Attach { of, arn, attached }).await.map(|()| Xml::new());
         }
         let prefix = self.params.path_prefix()?;

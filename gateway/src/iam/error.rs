@@ -2,7 +2,6 @@
 
 use annulus_common::iam::IamRefusal;
 use annulus_common::map::change::MapRefusal;
-use annulus_common::policy::PolicyError;
 use http::StatusCode;
 use quick_xml::escape::escape;
 
@@ -24,10 +23,10 @@ pub(super) enum IamError {
     InvalidInput(String),
     /// What a parameter asks for is not built.
     #[error("The parameter {0} implies functionality that is not implemented.")]
-    NotImplemented(&'static str),
+    NotImplemented(String),
     /// A document is no policy.
     #[error("{0}")]
-    MalformedPolicy(PolicyError),
+    MalformedPolicy(String),
     /// The caller may not.
     #[error("User: {caller} is not authorized to perform: {action} on resource: {resource}")]
     AccessDenied {
@@ -99,11 +98,11 @@ impl IamError {
     }
 
     /// The answer's body.
-    pub(super) fn xml(&self, request_id: &str) -> String {
+    pub(super) fn xml(&self, namespace: &str, request_id: &str) -> String {
         let kind = if self.status().is_server_error() { "Receiver" } else { "Sender" };
         let (code, message) = (self.code(), self.to_string());
         format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ErrorResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\">\
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ErrorResponse xmlns=\"{namespace}\">\
              <Error><Type>{kind}</Type><Code>{code}</Code><Message>{}</Message></Error>\
              <RequestId>{request_id}</RequestId></ErrorResponse>",
             escape(message.as_str())
@@ -126,12 +125,6 @@ impl From<Unrecognised> for IamError {
 impl From<IamRefusal> for IamError {
     fn from(refusal: IamRefusal) -> Self {
         Self::Refused(refusal)
-    }
-}
-
-impl From<PolicyError> for IamError {
-    fn from(error: PolicyError) -> Self {
-        Self::MalformedPolicy(error)
     }
 }
 

@@ -28,11 +28,8 @@ impl Call<'_> {
             "ListAccessKeys" => self.list_keys(&owner),
             "UpdateAccessKey" => {
                 let id = self.key_of(&owner)?.to_owned();
-                let active = match self.params.required("Status")? {
-                    "Active" => true,
-                    "Inactive" => false,
-                    _ => return Err(IamError::Validation("Status is Active or Inactive".to_owned())),
-                };
+                self.params.required("Status")?;
+                let active = self.params.one_of("Status", &["Active", "Inactive"])? == Some("Active");
                 self.change(IamChange::ActivateKey { id, active }).await.map(|()| Xml::new())
             }
             "DeleteAccessKey" => {

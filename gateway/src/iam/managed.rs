@@ -21,7 +21,7 @@ impl Call<'_> {
             "CreatePolicy" => self.create_policy().await,
             "ListPolicies" => self.list_policies(),
             _ => {
-                let arn = self.params.required("PolicyArn")?;
+                let arn = self.params.policy_arn()?;
                 self.permit(action, arn)?;
                 match action {
                     "GetPolicy" => self.get_policy(arn),
@@ -70,13 +70,8 @@ impl Call<'_> {
 
     fn list_policies(&self) -> Result<Xml, IamError> {
         self.permit("ListPolicies", &self.everything(Kind::Policy))?;
-        self.params.refuse(&["PolicyUsageFilter"])?;
-        let (own, aws) = match self.params.get("Scope") {
-            None | Some("All") => (true, true),
-            Some("Local") => (true, false),
-            Some("AWS") => (false, true),
-            Some(_) => return Err(IamError::Validation("Scope is All, AWS or Local".to_owned())),
-        };
+        let scope = self.params.one_of("Scope", &["All", "AWS", "Local"])?;
+        let (own, aws) = (scope != Some("AWS"), scope != Some("Local"));
         let (prefix, only_attached) = (self.params.path_prefix()?, self.params.flag("OnlyAttached")?);
         let mut listed = BTreeMap::new();
         for policy in of_account(&self.known().policies, self.account).map(|(_, policy)| policy).filter(|_| own) {
@@ -93,7 +88,6 @@ impl Call<'_> {
     }
 
     fn list_entities(&self, arn: &str) -> Result<Xml, IamError> {
-        self.params.refuse(&["EntityFilter", "PathPrefix", "PolicyUsageFilter"])?;
         if AwsPolicy::of_arn(arn).is_none() {
             self.own_policy(arn)?;
         }

@@ -19,6 +19,7 @@ pub(crate) mod random;
 mod roles;
 mod sts;
 mod tags;
+mod taken;
 mod users;
 mod versions;
 mod xml;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use annulus_common::clock::SharedClock;
 use annulus_common::iam::Kind;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -59,9 +60,16 @@ pub struct IamApi {
 
 /// Which of the two APIs is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Service {
+pub enum Service {
+    /// Users, groups, roles and policies.
     Iam,
+    /// Sessions.
     Sts,
+}
+
+/// What the action takes beside what all do; nothing if there is no such action. For those who list what is built.
+pub fn parameters(service: Service, action: &str) -> Option<Vec<&'static str>> {
+    taken::taken(service, action).map(|taken| taken.split_ascii_whitespace().collect())
 }
 
 /// Whether a request to `/` is for these APIs: S3 has no forms there.
@@ -76,15 +84,16 @@ impl Handler for IamApi {
     async fn handle(&self, request: Request<Incoming>) -> Response<HandlerBody> {
         let (head, body) = request.into_parts();
         let request_id = head.extensions.get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default();
-        let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await.map(|body| body.to_bytes()) else {
-            let error = IamError::Validation(format!("a request is whole and has at most {BODY_BYTES_MAX} bytes"));
-            return respond(error.status(), error.xml(&request_id));
+        let service = Service::of(&head.headers);
+        let answer = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+            Ok(body) => self.answer(service, &head, &body.to_bytes()).await,
+            Err(_) => Err(IamError::Validation(format!("A request is whole and has at most {BODY_BYTES_MAX} bytes"))),
         };
-        match self.answer(&head, &body).await {
-            Ok((service, action, result)) => {
+        match answer {
+            Ok((action, result)) => {
                 respond(StatusCode::OK, result.in_envelope(service.namespace(), &action, &request_id))
             }
-            Err(error) => respond(error.status(), error.xml(&request_id)),
+            Err(error) => respond(error.status(), error.xml(service.namespace(), &request_id)),
         }
     }
 }
@@ -95,10 +104,13 @@ impl IamApi {
         Self { client, accounts, clock, region }
     }
 
-    async fn answer(&self, head: &Parts, body: &Bytes) -> Result<(Service, String, Xml), IamError> {
+    async fn answer(&self, service: Service, head: &Parts, body: &Bytes) -> Result<(String, Xml), IamError> {
+        if head.uri.query().is_some_and(|query| !query.is_empty()) {
+            return Err(IamError::Validation("The parameters of a request stand in its body.".to_owned()));
+        }
         let params = Params::parse(body)?;
         let map = self.accounts.map().await.map_err(|_| IamError::Unavailable)?;
-        let scope = Scope { regions: &[&self.region, OTHER_REGIONS[0], OTHER_REGIONS[1]], services: &["iam", "sts"] };
+        let scope = Scope { regions: &[&self.region, OTHER_REGIONS[0], OTHER_REGIONS[1]], service: service.name() };
         let now_ms = self.clock.now_ms();
         let secret_of = |access_key: &str| self.accounts.secret_of(&map, access_key);
         let signed = sigv4::verify_in(scope, secret_of, now_ms, head, Some(body))?;
@@ -106,14 +118,14 @@ impl IamApi {
         let sessions = self.accounts.sessions();
         let caller = Caller::identify(&map, sessions, now_ms, &signed.access_key, token.as_deref())?;
         let action = params.required("Action")?.to_owned();
-        let service = if signed.service == "iam" { Service::Iam } else { Service::Sts };
+        taken::check(service, &action, &params)?;
         let context = caller.context(head, &self.region, now_ms);
         let call = Call::new(self, map, caller, context, params, now_ms);
         let result = match service {
             Service::Iam => call.iam(&action).await?,
             Service::Sts => call.sts(&action)?,
         };
-        Ok((service, action, result))
+        Ok((action, result))
     }
 }
 
@@ -154,6 +166,29 @@ impl Call<'_> {
 }
 
 impl Service {
+    /// The one that the request is signed for. Without a signature to go by it is refused in any case.
+    fn of(headers: &HeaderMap) -> Self {
+        let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let scope = b"/sts/aws4_request";
+        if authorization.windows(scope.len()).any(|window| window == scope) { Self::Sts } else { Self::Iam }
+    }
+
+    /// As it stands in the scope of signatures.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Iam => "iam",
+            Self::Sts => "sts",
+        }
+    }
+
+    /// The version of the API.
+    fn version(self) -> &'static str {
+        match self {
+            Self::Iam => "2010-05-08",
+            Self::Sts => "2011-06-15",
+        }
+    }
+
     fn namespace(self) -> &'static str {
         match self {
             Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",

@@ -43,14 +43,13 @@ impl Call<'_> {
             // Machines that would be given roles are not here.
             "ListInstanceProfilesForRole" => {
                 found()?;
-                Ok(Xml::new().list("InstanceProfiles", []).more(None))
+                self.empty_list("InstanceProfiles")
             }
             _ => Err(no_such_action(action)),
         }
     }
 
     async fn create_role(&self) -> Result<Xml, IamError> {
-        self.params.refuse(&["PermissionsBoundary"])?;
         let profile = self.new_profile(Kind::Role, self.params.name("RoleName", NAME_CHARS_MAX)?)?;
         self.permit("CreateRole", &profile.arn(self.account, Kind::Role))?;
         let session_seconds_max = self.params.number("MaxSessionDuration", SESSION_SECONDS_MAX)?;

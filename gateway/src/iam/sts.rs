@@ -1,32 +1,44 @@
 //! Sessions: of the caller itself, or of a role that it assumes.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use annulus_common::iam::{IamRefusal, Kind, Role, is_session_name};
+use annulus_common::iam::{IamRefusal, Kind, Role};
 use annulus_common::ids::AccountNumber;
 use annulus_common::object::UserId;
 use annulus_common::policy::{IdentityPolicy, Principal, Question, Verdict};
 
 use super::call::{Call, no_such_action};
+use super::document::identity_policy;
 use super::error::IamError;
 use super::facts;
+use super::params::{ARN_CHARS, too_many};
 use super::xml::Xml;
 use crate::auth::{Session, SessionOf, session_arn};
 
 /// How long sessions of roles may be, where the role does not say less, and are, where nobody says.
-const ROLE_SECONDS: std::ops::RangeInclusive<u32> = 900..=43_200;
+const ROLE_SECONDS: RangeInclusive<u32> = 900..=43_200;
 const ROLE_SECONDS_DEFAULT: u32 = 3_600;
 
 /// How long a session may be that another one opened, or the account itself.
 const CHAINED_SECONDS_MAX: u32 = 3_600;
 
 /// The same of users' own.
-const OWN_SECONDS: std::ops::RangeInclusive<u32> = 900..=129_600;
+const OWN_SECONDS: RangeInclusive<u32> = 900..=129_600;
 const OWN_SECONDS_DEFAULT: u32 = 43_200;
 
-/// The largest policy that a session may be opened with, and how many managed ones.
-const SESSION_POLICY_CHARS_MAX: usize = 2_048;
+/// The largest policy that a session may be opened with, and how many managed ones. AWS packs them and refuses what is too large
+/// then (`PackedPolicyTooLarge`); here a session is as large as they are.
+const SESSION_POLICY_CHARS: RangeInclusive<usize> = 1..=2_048;
 const SESSION_POLICIES_MAX: usize = 10;
+
+/// What the name of a session is made of beside letters, digits and underscores, as AWS writes it.
+const SESSION_NAME_CHARS: RangeInclusive<usize> = 2..=64;
+const SESSION_NAME: (&str, &[u8]) = ("[\\w+=,.@-]*", b"+=,.@-");
+
+/// The same of what a role may want to be told.
+const EXTERNAL_ID_CHARS: RangeInclusive<usize> = 2..=1_224;
+const EXTERNAL_ID: (&str, &[u8]) = ("[\\w+=,.@:\\/-]*", b"+=,.@:/-");
 
 impl Call<'_> {
     pub(super) fn sts(&self, action: &str) -> Result<Xml, IamError> {
@@ -50,7 +62,6 @@ impl Call<'_> {
 
     /// A session that may do what the caller may.
     fn session_token(&self) -> Result<Xml, IamError> {
-        self.params.refuse(&["SerialNumber", "TokenCode"])?;
         let of = match &self.caller.principal {
             _ if self.caller.session.is_some() => return Err(self.denied("sts:GetSessionToken", "*")),
             Principal::Account { .. } => SessionOf::Account,
@@ -64,19 +75,13 @@ impl Call<'_> {
     }
 
     fn assume_role(&self) -> Result<Xml, IamError> {
-        self.params.refuse(&[
-            "SerialNumber",
-            "TokenCode",
-            "SourceIdentity",
-            "Tags",
-            "TransitiveTagKeys",
-            "ProvidedContexts",
-        ])?;
-        let arn = self.params.required("RoleArn")?;
-        let name = self.params.required("RoleSessionName")?;
-        if !is_session_name(name) {
-            let rule = "RoleSessionName has 2 to 64 characters: letters, digits and any of _ + = , . @ -";
-            return Err(IamError::Validation(rule.to_owned()));
+        let arn = self.params.text("RoleArn", ARN_CHARS)?;
+        let name = self.params.words("RoleSessionName", SESSION_NAME_CHARS, SESSION_NAME)?;
+        if self.params.get("ExternalId").is_some() {
+            self.params.words("ExternalId", EXTERNAL_ID_CHARS, EXTERNAL_ID)?;
+        }
+        if !is_arn(arn) {
+            return Err(IamError::Validation(format!("{arn} is invalid")));
         }
         // Whether there is such a role is told to nobody who may not assume it.
         let denied = || self.denied("sts:AssumeRole", arn);
@@ -126,29 +131,29 @@ impl Call<'_> {
 
     fn role_seconds(&self, role: &Role) -> Result<u32, IamError> {
         let asked = self.params.number("DurationSeconds", ROLE_SECONDS)?.unwrap_or(ROLE_SECONDS_DEFAULT);
-        let chained = self.caller.session.is_some();
-        let most = if chained { CHAINED_SECONDS_MAX } else { role.session_seconds_max };
-        if asked > most {
-            let message = "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.";
-            return Err(IamError::Validation(message.to_owned()));
-        }
-        Ok(asked)
+        let message = match self.caller.session {
+            Some(_) if asked > CHAINED_SECONDS_MAX => {
+                "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
+            }
+            None if asked > role.session_seconds_max => {
+                "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
+            }
+            _ => return Ok(asked),
+        };
+        Err(IamError::Validation(message.to_owned()))
     }
 
     fn session_policy(&self) -> Result<Option<IdentityPolicy>, IamError> {
-        let Some(text) = self.params.get("Policy") else { return Ok(None) };
-        if text.chars().count() > SESSION_POLICY_CHARS_MAX {
-            let message = format!("Policy has at most {SESSION_POLICY_CHARS_MAX} characters");
-            return Err(IamError::Validation(message));
+        if self.params.get("Policy").is_none() {
+            return Ok(None);
         }
-        Ok(Some(IdentityPolicy::parse(text.to_owned())?))
+        identity_policy(self.params.text("Policy", SESSION_POLICY_CHARS)?).map(Some)
     }
 
     fn session_policy_arns(&self, account: UserId) -> Result<Vec<String>, IamError> {
-        let named = (1..).map_while(|number| self.params.get(&format!("PolicyArns.member.{number}.arn")));
-        let arns: Vec<String> = named.map(str::to_owned).collect();
+        let arns: Vec<String> = self.params.list_of("PolicyArns", "arn")?.into_iter().map(str::to_owned).collect();
         if arns.len() > SESSION_POLICIES_MAX {
-            return Err(IamError::Validation(format!("PolicyArns has at most {SESSION_POLICIES_MAX} members")));
+            return Err(too_many("PolicyArns", SESSION_POLICIES_MAX));
         }
         if let Some(missing) = arns.iter().find(|arn| self.known().policy_in_force(account, arn).is_none()) {
             return Err(IamRefusal::NoSuchEntity(format!("Policy {missing} was not found.")).into());
@@ -168,5 +173,31 @@ impl Call<'_> {
             .text("SecretAccessKey", credentials.secret_key)
             .text("SessionToken", credentials.token)
             .time("Expiration", session.expires_ms))
+    }
+}
+
+/// Whether it is an ARN at all: `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`.
+fn is_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [arn, partition, service, _, _, resource] = parts[..] else { return false };
+    arn == "arn" && !partition.is_empty() && !service.is_empty() && !resource.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_arn;
+
+    #[test]
+    fn arns_have_six_parts() {
+        assert!(is_arn("arn:aws:iam::111122223333:role/x"));
+        for wrong in [
+            "nothing-valid-in-here",
+            "arn::b:::something/test-role",
+            "arn:a::::something/test-role",
+            "arn:a:::something/test-role",
+            "arn:a:a::aaaaaaaaaa:",
+        ] {
+            assert!(!is_arn(wrong), "{wrong}");
+        }
     }
 }

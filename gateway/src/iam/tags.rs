@@ -21,9 +21,12 @@ impl Call<'_> {
             return Ok(Xml::new().tags(&tags).more(page.marker));
         }
         let (set, removed) = match action.starts_with("Untag") {
-            true => (Vec::new(), self.params.list("TagKeys").into_iter().map(str::to_owned).collect()),
+            true => (Vec::new(), self.params.list("TagKeys")?.into_iter().map(str::to_owned).collect()),
             false => (self.params.tags(TAGS_MAX)?.into_iter().collect(), Vec::new()),
         };
+        if set.is_empty() && removed.is_empty() {
+            self.params.required(if action.starts_with("Untag") { "TagKeys" } else { "Tags" })?;
+        }
         self.change(IamChange::Tag { of, set, removed }).await.map(|()| Xml::new())
     }
 
@@ -34,7 +37,7 @@ impl Call<'_> {
     }
 
     fn tagged_policy(&self, action: &str) -> Result<Holder, IamError> {
-        let arn = self.params.required("PolicyArn")?;
+        let arn = self.params.policy_arn()?;
         self.permit(action, arn)?;
         Ok(Holder::new(Kind::Policy, &self.own_policy(arn)?.profile.name))
     }

@@ -28,7 +28,6 @@ impl Call<'_> {
     }
 
     async fn create_user(&self) -> Result<Xml, IamError> {
-        self.params.refuse(&["PermissionsBoundary"])?;
         let profile = self.new_profile(Kind::User, self.params.name("UserName", NAME_CHARS_MAX)?)?;
         self.permit("CreateUser", &profile.arn(self.account, Kind::User))?;
         let tags = self.params.tags(TAGS_MAX)?;

@@ -6,11 +6,12 @@ use super::call::{Call, no_such_action};
 use super::document::encoded;
 use super::error::IamError;
 use super::managed::AWS_CREATED_MS;
+use super::params::mismatch;
 use super::xml::Xml;
 
 impl Call<'_> {
     pub(super) async fn versions(&self, action: &str) -> Result<Xml, IamError> {
-        let arn = self.params.required("PolicyArn")?;
+        let arn = self.params.policy_arn()?;
         self.permit(action, arn)?;
         match action {
             "CreatePolicyVersion" => self.create_policy_version(arn).await,
@@ -52,25 +53,30 @@ impl Call<'_> {
         Ok(Xml::new().inside("PolicyVersion", xml))
     }
 
-    /// There are few of them: one page.
+    /// The newest first, so a page goes by how much older than all others a version may be.
     fn list_policy_versions(&self, arn: &str) -> Result<Xml, IamError> {
         let versions = match AwsPolicy::of_arn(arn) {
-            Some(aws) => vec![version_xml(1, &aws_version(aws), true)],
+            Some(aws) => vec![(1, version_xml(1, &aws_version(aws), true))],
             None => {
                 let policy = self.own_policy(arn)?;
                 let newest_first = policy.versions.iter().rev();
                 let is_default = |number| policy.default_version == number;
-                newest_first.map(|(number, version)| version_xml(*number, version, is_default(*number))).collect()
+                let xml = |(number, version): (&u32, &PolicyVersion)| {
+                    (*number, version_xml(*number, version, is_default(*number)))
+                };
+                newest_first.map(xml).collect()
             }
         };
-        Ok(Xml::new().list("Versions", versions).more(None))
+        let keyed = versions.into_iter().map(|(number, xml)| (format!("{:010}", u32::MAX - number), xml));
+        let page = self.params.page(keyed)?;
+        Ok(Xml::new().list("Versions", page.items).more(page.marker))
     }
 
     /// `v3`
     fn version_number(&self) -> Result<u32, IamError> {
         let id = self.params.required("VersionId")?;
         let number = id.strip_prefix('v').and_then(|number| number.parse().ok());
-        number.ok_or_else(|| IamError::Validation("VersionId is v and a number".to_owned()))
+        number.ok_or_else(|| mismatch("VersionId", id, "v[1-9][0-9]*(\\.[A-Za-z0-9-]*)?"))
     }
 }
 

@@ -17,10 +17,10 @@ use md5::{Digest, Md5};
 use s3s::dto::StreamingBlob;
 use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
 use s3s::stream::upload_stream::UploadStreamError;
-use s3s::{Body, BodySizeLimitExceeded, S3Result, s3_error};
+use s3s::{Body, BodySizeLimitExceeded, S3Error, S3Result, s3_error};
 use tokio::time::{Instant, Sleep};
 
-use super::error::{bad_digest, body_error};
+use super::error::{bad_digest, body_error, detailed};
 use crate::object::{BodyError, BodyStream};
 
 /// How long a client may send nothing.
@@ -44,7 +44,7 @@ pub(crate) async fn read_whole(body: Body, bytes_max: usize) -> S3Result<Bytes> 
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(body_error)?;
         if whole.len() + piece.len() > bytes_max {
-            return Err(s3_error!(MaxMessageLengthExceeded));
+            return Err(too_long(bytes_max as u64));
         }
         whole.extend_from_slice(&piece);
     }
@@ -56,9 +56,13 @@ pub(super) fn check_document(headers: &HeaderMap, bytes_max: u64) -> S3Result {
     let length = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     match length {
         Some(length) if length <= bytes_max => Ok(()),
-        Some(_) => Err(s3_error!(MaxMessageLengthExceeded)),
+        Some(_) => Err(too_long(bytes_max)),
         None => Err(s3_error!(MissingContentLength)),
     }
+}
+
+fn too_long(bytes_max: u64) -> S3Error {
+    detailed(s3_error!(MaxMessageLengthExceeded), &[("MaxMessageLengthBytes", &bytes_max.to_string())])
 }
 
 /// Compares a whole body with the checksums in its head and behind it.

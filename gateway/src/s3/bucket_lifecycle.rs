@@ -18,8 +18,9 @@ use s3s::dto::{
 };
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::error::{invalid_argument, s3_error, with_status};
+use super::error::{invalid_value, s3_error, with_status};
 use super::headers::timestamp;
 use super::{Gateway, dto_size};
 
@@ -75,7 +76,7 @@ fn check_least_size(asked: Option<TransitionDefaultMinimumObjectSize>) -> S3Resu
         TransitionDefaultMinimumObjectSize::VARIES_BY_STORAGE_CLASS => {
             Err(s3_error!(NotImplemented, "Transitions are not implemented: all storage classes store alike"))
         }
-        _ => Err(s3_error!(InvalidRequest, "Invalid TransitionDefaultMinimumObjectSize found")),
+        other => Err(s3_error!(InvalidRequest, "Invalid TransitionDefaultMinimumObjectSize found: {other}")),
     }
 }
 
@@ -94,9 +95,10 @@ fn lifecycle_of(rules: Vec<LifecycleRule>) -> S3Result<Lifecycle> {
         return Err(s3_error!(MalformedXML));
     }
     let rules: Vec<Rule> = rules.into_iter().map(rule_of).collect::<S3Result<_>>()?;
-    let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
-    if ids.len() < rules.len() {
-        return Err(s3_error!(InvalidArgument, "Rule ID must be unique. Found same ID for more than one rule"));
+    let mut ids = BTreeSet::new();
+    if let Some(twice) = rules.iter().find(|rule| !ids.insert(rule.id.as_str())) {
+        let message = "Rule ID must be unique. Found same ID for more than one rule";
+        return Err(invalid_value("ID", &twice.id, message));
     }
     let lifecycle = Lifecycle { rules };
     let stored = postcard::to_allocvec(&lifecycle).map_err(|error| s3_error!(error, InternalError))?;
@@ -110,7 +112,8 @@ fn rule_of(rule: LifecycleRule) -> S3Result<Rule> {
     let moves = refuse_mistaken_transitions(&rule)?;
     let id = rule.id.filter(|id| !id.is_empty()).unwrap_or_else(|| hex::encode(rand::random::<[u8; 16]>()));
     if id.chars().count() > RULE_ID_CHARS_MAX {
-        return Err(s3_error!(InvalidArgument, "ID length should not exceed allowed limit of {RULE_ID_CHARS_MAX}"));
+        let message = format!("ID length should not exceed allowed limit of {RULE_ID_CHARS_MAX}");
+        return Err(invalid_value("ID", &id, message));
     }
     let enabled = match rule.status.as_str() {
         ExpirationStatus::ENABLED => true,
@@ -141,8 +144,9 @@ fn refuse_mistaken_transitions(rule: &LifecycleRule) -> S3Result<bool> {
             return Err(s3_error!(MalformedXML));
         }
         to.date.as_ref().map(midnight).transpose()?;
-        if to.days.is_some_and(|days| days < 0) {
-            return Err(s3_error!(InvalidArgument, "'Days' for Transition action must be nonnegative"));
+        if let Some(days) = to.days.filter(|days| *days < 0) {
+            let message = "'Days' for Transition action must be nonnegative";
+            return Err(invalid_value("Days", &days.to_string(), message));
         }
     }
     if noncurrent.iter().any(|to| to.storage_class.is_none() || to.noncurrent_days.is_none()) {
@@ -203,18 +207,22 @@ fn all_of(filter: LifecycleRuleFilter) -> S3Result<Filter> {
     for tag in filter.tag.into_iter().chain(and.tags.unwrap_or_default()) {
         let name = tag.key.ok_or_else(|| s3_error!(MalformedXML))?;
         if tags.insert(name, tag.value.unwrap_or_default()).is_some() {
-            return Err(s3_error!(InvalidTag, "Duplicate Tag Keys are not allowed."));
+            return Err(s3_error!(InvalidRequest, "Duplicate Tag Keys are not allowed."));
         }
     }
     let greater = [filter.object_size_greater_than, and.object_size_greater_than].into_iter().flatten().max();
     let less = [filter.object_size_less_than, and.object_size_less_than].into_iter().flatten().min();
-    let bytes = |bound: i64| u64::try_from(bound).map_err(|_| s3_error!(InvalidArgument, "A size cannot be negative"));
+    let bytes = |name: &'static str| {
+        let negative =
+            move |bound: i64| invalid_value(name, &bound.to_string(), format!("'{name}' must be nonnegative"));
+        move |bound: i64| u64::try_from(bound).map_err(|_| negative(bound))
+    };
     Ok(Filter {
         form,
         prefix,
         tags,
-        size_greater: greater.map(bytes).transpose()?,
-        size_less: less.map(bytes).transpose()?,
+        size_greater: greater.map(bytes("ObjectSizeGreaterThan")).transpose()?,
+        size_less: less.map(bytes("ObjectSizeLessThan")).transpose()?,
     })
 }
 
@@ -222,8 +230,7 @@ fn all_of(filter: LifecycleRuleFilter) -> S3Result<Filter> {
 fn expiration_of(expiration: &LifecycleExpiration) -> S3Result<Option<Expiration>> {
     let marker = expiration.expired_object_delete_marker.unwrap_or(false);
     match (expiration.days, expiration.date.as_ref(), marker) {
-        (Some(days), None, false) => positive(days, "'Days' for Expiration action must be a positive integer")
-            .map(|days| Some(Expiration::Days(days))),
+        (Some(days), None, false) => positive("Days", "Expiration", days).map(|days| Some(Expiration::Days(days))),
         (None, Some(date), false) => midnight(date).map(|at_ms| Some(Expiration::Date(at_ms))),
         (None, None, true) => Ok(Some(Expiration::DeleteMarker)),
         (None, None, false) if expiration.expired_object_delete_marker.is_some() => Ok(None),
@@ -235,33 +242,42 @@ fn midnight(date: &Timestamp) -> S3Result<u64> {
     let at_ms = OffsetDateTime::from(date.clone()).unix_timestamp_nanos() / 1_000_000;
     match u64::try_from(at_ms) {
         Ok(ms) if at_ms % DAY_MS == 0 => Ok(ms),
-        _ => Err(invalid_argument("Date", "'Date' must be at midnight GMT")),
+        _ => Err(invalid_value("Date", &text_of(date), "'Date' must be at midnight GMT")),
     }
 }
 
 fn noncurrent_of(noncurrent: &NoncurrentVersionExpiration) -> S3Result<NoncurrentExpiration> {
     let days = noncurrent.noncurrent_days.ok_or_else(|| s3_error!(MalformedXML))?;
-    let message = "'NoncurrentDays' for NoncurrentVersionExpiration action must be a positive integer";
     let newer = noncurrent.newer_noncurrent_versions.map(|newer| match u32::try_from(newer) {
         Ok(newer @ 1..=NEWER_VERSIONS_MAX) => Ok(newer),
-        _ => Err(s3_error!(
-            InvalidArgument,
-            "'NewerNoncurrentVersions' must be an integer between 1 and {NEWER_VERSIONS_MAX}"
-        )),
+        _ => {
+            let message = format!("'NewerNoncurrentVersions' must be an integer between 1 and {NEWER_VERSIONS_MAX}");
+            Err(invalid_value("NewerNoncurrentVersions", &newer.to_string(), message))
+        }
     });
-    Ok(NoncurrentExpiration { days: positive(days, message)?, newer: newer.transpose()? })
+    let days = positive("NoncurrentDays", "NoncurrentVersionExpiration", days)?;
+    Ok(NoncurrentExpiration { days, newer: newer.transpose()? })
 }
 
 fn abort_days(abort: &AbortIncompleteMultipartUpload) -> S3Result<u32> {
     let days = abort.days_after_initiation.ok_or_else(|| s3_error!(MalformedXML))?;
-    positive(days, "'DaysAfterInitiation' for AbortIncompleteMultipartUpload action must be a positive integer")
+    positive("DaysAfterInitiation", "AbortIncompleteMultipartUpload", days)
 }
 
-fn positive(days: i32, message: &'static str) -> S3Result<u32> {
+/// Days that the element `name` of an action gives.
+fn positive(name: &str, action: &str, days: i32) -> S3Result<u32> {
     match u32::try_from(days) {
         Ok(days) if days > 0 => Ok(days),
-        _ => Err(s3_error!(InvalidArgument, "{message}")),
+        _ => {
+            let message = format!("'{name}' for {action} action must be a positive integer");
+            Err(invalid_value(name, &days.to_string(), message))
+        }
     }
+}
+
+/// A date as documents write it.
+fn text_of(date: &Timestamp) -> String {
+    OffsetDateTime::from(date.clone()).format(&Rfc3339).unwrap_or_default()
 }
 
 fn dto_rule(rule: &Rule) -> LifecycleRule {

@@ -11,9 +11,9 @@ use annulus_common::map::{Bucket, BucketChange, ClusterMap};
 use s3s::dto::{
     self, GetBucketLoggingInput, GetBucketLoggingOutput, LoggingEnabled, PutBucketLoggingInput, PutBucketLoggingOutput,
 };
-use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::error::{invalid_argument, s3_error};
+use super::error::{detailed, invalid_value, s3_error};
 use super::{Gateway, grants};
 use crate::auth::{LogTarget, may_deliver_logs};
 
@@ -50,7 +50,7 @@ pub(super) async fn put_bucket_logging(
 fn logging(map: &ClusterMap, asked: LoggingEnabled) -> S3Result<BucketLogging> {
     if asked.target_prefix.len() > PREFIX_BYTES_MAX {
         let message = format!("The TargetPrefix can be at most {PREFIX_BYTES_MAX} bytes long");
-        return Err(invalid_argument("TargetPrefix", message));
+        return Err(invalid_value("TargetPrefix", &asked.target_prefix, message));
     }
     let listed = asked.target_grants.unwrap_or_default();
     if listed.len() > GRANTS_MAX {
@@ -92,6 +92,9 @@ fn key_format(asked: dto::TargetObjectKeyFormat) -> S3Result<LogKeyFormat> {
 /// Whether records of the source can be written to the target, as far as that can be told now.
 fn check_target(map: &ClusterMap, (name, source): (&str, &Bucket), logging: &BucketLogging) -> S3Result {
     let target = map.buckets.get(&logging.target_bucket);
+    let unfit = |message: &'static str| {
+        detailed(s3_error!(InvalidTargetBucketForLogging, "{message}"), &[("TargetBucket", &logging.target_bucket)])
+    };
     let target = target.ok_or_else(|| unfit("The target bucket for logging does not exist"))?;
     let log_target = LogTarget { name: &logging.target_bucket, bucket: target, prefix: &logging.target_prefix };
     if !may_deliver_logs((name, source.owner), log_target, None) {
@@ -111,10 +114,6 @@ fn check_target(map: &ClusterMap, (name, source): (&str, &Bucket), logging: &Buc
     }
     let is_public = logging.grants.iter().any(|grant| grant.grantee.is_public());
     grants::check_public(is_public, target)
-}
-
-fn unfit(message: &'static str) -> S3Error {
-    s3_error!(InvalidTargetBucketForLogging, "{message}")
 }
 
 fn dto_logging(map: &ClusterMap, logging: &BucketLogging) -> LoggingEnabled {

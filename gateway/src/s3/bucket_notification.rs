@@ -97,7 +97,7 @@ impl Gateway {
         for (webhook, taken) in join_all(tests).await {
             if let Err(error) = taken {
                 info!(webhook, bucket, %error, "a webhook does not take the test message");
-                return Err(unreachable_destination(webhook));
+                return Err(unreachable_destination(webhook, "The destination does not take the test message"));
             }
         }
         Ok(())
@@ -120,11 +120,13 @@ fn notification_of(gateway: &Gateway, document: NotificationConfiguration) -> S3
 fn check_whole(notification: &Notification) -> S3Result {
     let rules = &notification.rules;
     if rules.len() > RULES_MAX {
-        return Err(s3_error!(InvalidArgument, "A bucket has at most {RULES_MAX} notification configurations"));
+        let message = format!("A bucket has at most {RULES_MAX} notification configurations");
+        return Err(invalid_value("NotificationConfiguration", &rules.len().to_string(), message));
     }
-    let ids: BTreeSet<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
-    if ids.len() < rules.len() {
-        return Err(s3_error!(InvalidArgument, "Same ID used for multiple configurations. IDs must be unique"));
+    let mut ids = BTreeSet::new();
+    if let Some(twice) = rules.iter().find(|rule| !ids.insert(rule.id.as_str())) {
+        let message = "Same ID used for multiple configurations. IDs must be unique";
+        return Err(invalid_value("Id", &twice.id, message));
     }
     if let Some((one, other)) = notification.overlap() {
         let filters = [&one.prefix, &one.suffix, &other.prefix, &other.suffix];
@@ -171,7 +173,12 @@ impl Asked {
         let webhook = webhook_of(self.destination, &self.arn);
         let webhook = webhook.ok_or_else(|| invalid_value("Arn", &self.arn, "The ARN is not well formed"))?;
         if !gateway.webhooks.has(webhook) {
-            return Err(unreachable_destination(&self.arn));
+            let what = match self.destination {
+                Destination::Topic => "The destination topic does not exist",
+                Destination::Queue => "The destination queue does not exist",
+                Destination::Function => "The destination Lambda does not exist",
+            };
+            return Err(unreachable_destination(&self.arn, what));
         }
         let (prefix, suffix) = filters(self.filter)?;
         let webhook = webhook.to_owned();
@@ -187,9 +194,9 @@ impl Asked {
     }
 }
 
-/// What AWS answers for a destination that is not there, or does not let it in.
-fn unreachable_destination(name: &str) -> S3Error {
-    invalid_value(name, name, "Unable to validate the following destination configurations")
+/// What AWS answers for a destination that is not there, or does not let it in: which one, and why.
+fn unreachable_destination(name: &str, why: &str) -> S3Error {
+    invalid_value(name, why, "Unable to validate the following destination configurations")
 }
 
 fn events(asked: &[Event]) -> S3Result<Vec<EventName>> {
@@ -217,18 +224,22 @@ fn filters(filter: Option<NotificationConfigurationFilter>) -> S3Result<(Option<
         let name = name.ok_or_else(|| s3_error!(MalformedXML))?;
         let value = value.unwrap_or_default();
         if value.len() > FILTER_BYTES_MAX {
-            return Err(invalid_value("FilterRuleValue", &value, "Size of filter rule value cannot exceed 1024 bytes"));
+            return Err(invalid_value(
+                "FilterRule.Value",
+                &value,
+                "Size of filter rule value cannot exceed 1024 bytes",
+            ));
         }
         let (place, twice) = match name.as_str().to_ascii_lowercase().as_str() {
             "prefix" => (&mut prefix, "Cannot specify more than one prefix rule in a filter."),
             "suffix" => (&mut suffix, "Cannot specify more than one suffix rule in a filter."),
             _ => {
                 let message = "filter rule name must be either prefix or suffix";
-                return Err(invalid_value("FilterRuleName", name.as_str(), message));
+                return Err(invalid_value("FilterRule.Name", name.as_str(), message));
             }
         };
         if place.replace(value).is_some() {
-            return Err(invalid_value("FilterRuleName", name.as_str(), twice));
+            return Err(invalid_value("FilterRule.Name", name.as_str(), twice));
         }
     }
     Ok((prefix, suffix))

@@ -5,15 +5,15 @@
 use std::sync::Arc;
 
 use annulus_common::map::{Bucket, BucketChange};
-use annulus_common::policy::BucketPolicy;
+use annulus_common::policy::{BucketPolicy, PolicyError};
 use http::{Extensions, StatusCode};
 use s3s::dto::{
     DeleteBucketPolicyInput, DeleteBucketPolicyOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
     GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, PolicyStatus, PutBucketPolicyInput, PutBucketPolicyOutput,
 };
-use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
-use super::error::{s3_error, with_status};
+use super::error::{detailed, s3_error, with_status};
 use super::{Gateway, caller};
 
 pub(super) async fn get_bucket_policy(
@@ -33,8 +33,7 @@ pub(super) async fn put_bucket_policy(
 ) -> S3Result<S3Response<PutBucketPolicyOutput>> {
     let bucket = own_bucket(gateway, &req.input.bucket, &req.extensions).await?;
     let input = req.input;
-    let policy = BucketPolicy::parse(input.policy, &input.bucket)
-        .map_err(|error| with_status(S3ErrorCode::MalformedPolicy, StatusCode::BAD_REQUEST, error.to_string()))?;
+    let policy = BucketPolicy::parse(input.policy, &input.bucket).map_err(|error| malformed(&error))?;
     if policy.is_public() && bucket.config.public_access_block.is_some_and(|block| block.block_public_policy) {
         return Err(s3_error!(AccessDenied));
     }
@@ -65,6 +64,15 @@ pub(super) async fn get_bucket_policy_status(
     let is_public = by_policy || (config.acl.is_public() && !ignored);
     let policy_status = Some(PolicyStatus { is_public: Some(is_public) });
     Ok(S3Response::new(GetBucketPolicyStatusOutput { policy_status }))
+}
+
+/// S3 says which principal, action, resource or key it does not take.
+fn malformed(error: &PolicyError) -> S3Error {
+    let refusal = with_status(S3ErrorCode::MalformedPolicy, StatusCode::BAD_REQUEST, error.to_string());
+    match error.detail() {
+        Some(detail) => detailed(refusal, &[("Detail", detail)]),
+        None => refusal,
+    }
 }
 
 /// The bucket. Whomever its policy lets read or change itself: S3 takes that from nobody but the account that owns it.

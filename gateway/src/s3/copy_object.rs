@@ -9,7 +9,7 @@ use s3s::dto::{CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource, 
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{self, dto_type, set_checksum};
-use super::error::{invalid_argument, s3_error};
+use super::error::{error_at, invalid_argument, s3_error};
 use super::find_object::{Place, check_compares, find_source, version_fact};
 use super::headers::timestamp;
 use super::{
@@ -82,7 +82,7 @@ pub(super) async fn copy_object(
     };
     let tags = copy.attributes.tags.clone();
     let objects = gateway.telling(&req.extensions, &bucket, Means::Copy);
-    let written = objects.copy(copy).await.map_err(s3_error)?;
+    let written = objects.copy(copy).await.map_err(|error| error_at(&input.key, error))?;
     let source_version = version::of_read(&held_by, source.version, place.version_id);
     let output = CopyObjectOutput {
         copy_object_result: Some(result(&written)),

@@ -6,7 +6,7 @@ use annulus_common::ownership::ObjectOwnership;
 use s3s::dto::{CreateBucketConfiguration, CreateBucketInput, CreateBucketOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::error::{invalid_argument, s3_error};
+use super::error::{detailed, invalid_argument, s3_error};
 use super::names::is_bucket_name;
 use super::put_bucket_ownership_controls::check_without_acls;
 use super::{Gateway, access, grants};
@@ -91,11 +91,27 @@ fn check_configuration(configuration: Option<&CreateBucketConfiguration>, region
     match location(Some(configuration)) {
         None => Ok(()),
         Some(constraint) if constraint == region => Ok(()),
+        // Its endpoint was once that of all regions: it says whether there is such a one, the others only that it is not theirs.
+        Some(constraint) if region == CLASSIC_REGION && !is_region(constraint) => {
+            let invalid = s3_error!(InvalidLocationConstraint, "The specified location-constraint is not valid");
+            Err(detailed(invalid, &[("LocationConstraint", constraint)]))
+        }
         Some(constraint) => Err(s3_error!(
             IllegalLocationConstraintException,
             "The {constraint} location constraint is incompatible for the region specific endpoint this request was sent to."
         )),
     }
+}
+
+/// Whether regions have such names: `us-gov-east-1`, and the old one of eu-west-1.
+fn is_region(name: &str) -> bool {
+    let Some((place, number)) = name.rsplit_once('-') else { return name == "EU" };
+    let words: Vec<&str> = place.split('-').collect();
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    words.len() >= 2
+        && words.iter().all(is_word)
+        && !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -113,10 +129,14 @@ mod tests {
         Bucket { id, owner, created_ms: 0, shards: 16, request, state: BucketState::Active, config }
     }
 
-    fn check(constraint: &str, region: &str) -> bool {
+    fn refusal(constraint: &str, region: &str) -> Option<String> {
         let constraint = Some(BucketLocationConstraint::from(constraint.to_owned()));
         let configuration = CreateBucketConfiguration { location_constraint: constraint, ..Default::default() };
-        check_configuration(Some(&configuration), region).is_ok()
+        check_configuration(Some(&configuration), region).err().map(|error| error.code().as_str().to_owned())
+    }
+
+    fn check(constraint: &str, region: &str) -> bool {
+        refusal(constraint, region).is_none()
     }
 
     #[test]
@@ -125,6 +145,21 @@ mod tests {
         assert!(check("", "eu-west-1"));
         assert!(!check("eu-west-2", "eu-west-1"));
         assert!(check_configuration(None, "eu-west-1").is_ok());
+    }
+
+    #[test]
+    fn the_classic_region_knows_which_regions_there_are() {
+        let (elsewhere, nowhere) = ("IllegalLocationConstraintException", "InvalidLocationConstraint");
+        for (constraint, of_classic) in [
+            ("eu-west-1", elsewhere),
+            ("us-gov-east-1", elsewhere),
+            ("EU", elsewhere),
+            ("mars", nowhere),
+            ("a-1", nowhere),
+        ] {
+            assert_eq!(refusal(constraint, "us-east-1").as_deref(), Some(of_classic), "{constraint}");
+            assert_eq!(refusal(constraint, "us-west-2").as_deref(), Some(elsewhere), "{constraint}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use annulus_common::checksum::ChecksumAlgorithm;
 use annulus_common::object::DeleteMarker;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -42,8 +43,16 @@ pub(super) fn invalid_argument(name: &str, message: impl Into<Cow<'static, str>>
 }
 
 /// The same of a value that is no header and no query key.
-pub(super) fn invalid_value(name: &str, value: &str, message: &'static str) -> S3Error {
+pub(super) fn invalid_value(name: &str, value: &str, message: impl Into<Cow<'static, str>>) -> S3Error {
     detailed(invalid_argument(name, message), &[("ArgumentValue", value)])
+}
+
+/// The error of an operation that has a source, once that was found: what is missing then is the destination, which the
+/// conditions are about. Else a request's source would be taken for it.
+pub(super) fn error_at(destination: &str, error: ObjectError) -> S3Error {
+    let is_missing = matches!(error, ObjectError::NoSuchKey | ObjectError::Deleted(_));
+    let error = s3_error(error);
+    if is_missing { detailed(error, &[("Key", destination)]) } else { error }
 }
 
 /// The error of an operation.
@@ -65,7 +74,7 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
         ObjectError::TooManyBuckets => s3_error!(TooManyBuckets),
         ObjectError::BucketNotEmpty => s3_error!(BucketNotEmpty),
         ObjectError::PreconditionFailed => s3_error!(PreconditionFailed),
-        ObjectError::InvalidKey { bytes: 0 } => s3_error!(InvalidArgument, "A key must be specified"),
+        ObjectError::InvalidKey { bytes: 0 } => invalid_value("key", "", "A key must be specified"),
         ObjectError::InvalidKey { .. } => s3_error!(KeyTooLongError),
         ObjectError::InvalidRange { size } => unsatisfiable(size),
         ObjectError::InvalidPartNumber(_) => part_number_out_of_range(),
@@ -92,30 +101,28 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
             s3_error!(BadDigest, "The {algorithm} you specified did not match the calculated checksum.")
         }
         ObjectError::ChecksumAlgorithmMismatch { expected, actual } => {
-            let expected = expected.map_or("null", |expected| expected.name());
+            let lower = |algorithm: ChecksumAlgorithm| algorithm.name().to_ascii_lowercase();
+            let (expected, actual) = (expected.map_or_else(|| "null".to_owned(), lower), lower(actual));
             s3_error!(
                 InvalidRequest,
                 "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}"
             )
         }
-        ObjectError::ChecksumTypeMismatch { expected, actual } => {
-            s3_error!(
-                InvalidRequest,
-                "The upload was created with the {expected} checksum type, the request is for {actual}."
-            )
-        }
+        ObjectError::ChecksumTypeMismatch { expected, .. } => s3_error!(
+            InvalidRequest,
+            "The upload was created using the {expected} checksum mode. The complete request must use the same checksum mode."
+        ),
         ObjectError::ChecksumTypeUnsupported { algorithm, kind } => {
             s3_error!(
                 InvalidRequest,
-                "The {kind} checksum type cannot be used with the {algorithm} checksum algorithm."
+                "The {kind} checksum type cannot be used with the {} checksum algorithm.",
+                algorithm.name().to_ascii_lowercase()
             )
         }
-        ObjectError::SizeMismatch { .. } => {
-            s3_error!(
-                InvalidRequest,
-                "The provided 'x-amz-mp-object-size' header value does not match what was computed"
-            )
-        }
+        ObjectError::SizeMismatch { expected, actual } => s3_error!(
+            InvalidRequest,
+            "The provided 'x-amz-mp-object-size' header value {expected} does not match what was computed: {actual}"
+        ),
         ObjectError::IncompleteBody { .. } => s3_error!(IncompleteBody),
         ObjectError::Body(error) => body_error(error),
         ObjectError::Conflict => s3_error!(OperationAborted),

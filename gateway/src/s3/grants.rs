@@ -8,7 +8,7 @@ use http::HeaderMap;
 use s3s::dto::{self, AccessControlPolicy};
 use s3s::{S3Result, s3_error};
 
-use super::error::{invalid_argument, invalid_value};
+use super::error::{detailed, invalid_argument, invalid_value};
 use super::headers::text;
 use super::owner;
 
@@ -74,7 +74,10 @@ pub(super) fn of_request(
 ) -> S3Result<Asked> {
     match (of_headers(headers, map)?, policy) {
         (Asked::Nothing, Some(policy)) => of_policy(policy, map, owner),
-        (Asked::Nothing, None) => Err(s3_error!(MissingSecurityHeader, "Your request was missing a required header")),
+        (Asked::Nothing, None) => {
+            let missing = s3_error!(MissingSecurityHeader, "Your request was missing a required header");
+            Err(detailed(missing, &[("MissingHeaderName", "x-amz-acl")]))
+        }
         (_, Some(_)) => Err(s3_error!(UnexpectedContent, "This request does not support content")),
         (asked, None) => Ok(asked),
     }

@@ -7,7 +7,7 @@ use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use sha2::{Digest, Sha256};
 
 use super::copy_object::source_of;
-use super::error::{invalid_argument, s3_error};
+use super::error::{error_at, invalid_argument, s3_error};
 use super::find_object::{Place, check_compares, find_source};
 use super::{Gateway, access, condition};
 use crate::auth::Resource;
@@ -53,7 +53,7 @@ pub(super) async fn rename_object(
     let (from, to, caller) = (place.key, input.key.as_str(), access.user());
     let rename = RenameObject { bucket: &bucket, from, found: &found, to, conditions, caller, request };
     let objects = gateway.telling(&req.extensions, &bucket, Means::Copy);
-    objects.rename(rename).await.map_err(s3_error)?;
+    objects.rename(rename).await.map_err(|error| error_at(to, error))?;
     done()
 }
 

@@ -5,7 +5,7 @@ use http::HeaderMap;
 use s3s::dto::{Tag, TagSet};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-use super::error::invalid_argument;
+use super::error::{detailed, invalid_argument};
 use super::headers::text;
 
 /// `x-amz-tagging`.
@@ -20,7 +20,7 @@ pub(super) fn of_request(headers: &HeaderMap) -> S3Result<Tags> {
 pub(super) fn of_xml(listed: TagSet, most: usize) -> S3Result<Tags> {
     let pair = |tag: Tag| Some((tag.key?, tag.value?));
     let pairs = listed.into_iter().map(|tag| pair(tag).ok_or_else(|| s3_error!(MalformedXML)));
-    tags::tags(pairs.collect::<S3Result<Vec<_>>>()?, most).map_err(tag_error)
+    tags::tags(pairs.collect::<S3Result<Vec<_>>>()?, most).map_err(|error| tag_error(error, most))
 }
 
 /// The tags as s3s writes them.
@@ -36,25 +36,35 @@ pub(super) fn count(tags: &Tags) -> Option<i32> {
 /// In a header, what is said twice is a mistake of the header's.
 fn header_error(error: TagError) -> S3Error {
     match error {
-        TagError::Duplicate | TagError::Encoding => invalid_argument(
+        TagError::Duplicate(_) | TagError::Encoding => invalid_argument(
             "x-amz-tagging",
             "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.",
         ),
-        error => tag_error(error),
+        error => tag_error(error, OBJECT_TAGS_MAX),
     }
 }
 
-/// See "Error responses" in the S3 API reference: every rule that a tag breaks is `InvalidTag`.
-fn tag_error(error: TagError) -> S3Error {
-    let message = match error {
-        TagError::TooMany(OBJECT_TAGS_MAX) => "Object tags cannot be greater than 10".to_owned(),
+/// See "Error responses" in the S3 API reference: every rule that a tag breaks is `InvalidTag`, and says which tag it is. `most`
+/// is how many tags there may be, which is how S3 tells objects from buckets too.
+fn tag_error(error: TagError, most: usize) -> S3Error {
+    let of_object = most == OBJECT_TAGS_MAX;
+    let message = match &error {
+        TagError::TooMany(most) if of_object => format!("Object tags cannot be greater than {most}"),
         TagError::TooMany(most) => format!("Bucket tag count cannot be greater than {most}"),
-        TagError::InvalidKey => "The TagKey you have provided is invalid".to_owned(),
-        TagError::InvalidValue | TagError::Encoding => "The TagValue you have provided is invalid".to_owned(),
-        TagError::Duplicate => "Cannot provide multiple Tags with the same key".to_owned(),
-        TagError::Reserved => "System tags cannot be added/updated by requester".to_owned(),
+        TagError::InvalidKey(_) => "The TagKey you have provided is invalid".to_owned(),
+        TagError::InvalidValue { .. } | TagError::Encoding => "The TagValue you have provided is invalid".to_owned(),
+        TagError::Duplicate(_) => "Cannot provide multiple Tags with the same key".to_owned(),
+        TagError::Reserved(_) if of_object => "Your TagKey cannot be prefixed with aws:".to_owned(),
+        TagError::Reserved(_) => "System tags cannot be added/updated by requester".to_owned(),
     };
-    S3Error::with_message(S3ErrorCode::InvalidTag, message)
+    let refusal = S3Error::with_message(S3ErrorCode::InvalidTag, message);
+    match error {
+        TagError::InvalidKey(key) | TagError::Duplicate(key) | TagError::Reserved(key) => {
+            detailed(refusal, &[("TagKey", &key)])
+        }
+        TagError::InvalidValue { key, value } => detailed(refusal, &[("TagKey", &key), ("TagValue", &value)]),
+        TagError::TooMany(_) | TagError::Encoding => refusal,
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use annulus_common::checksum::{ChecksumAlgorithm, ChecksumValue};
 use annulus_tests::client::S3;
 use annulus_tests::cluster::shared;
 use aws_sigv4::http_request::SignableBody;
+use sha2::{Digest, Sha256};
 
 use crate::{CHUNK_BYTES, assert_absent, content, new_bucket};
 
@@ -103,6 +104,26 @@ async fn a_body_that_is_not_what_was_signed_is_refused() {
         let put = s3.put(&target).signed_body(signed).body(body);
         put.refused(400, "XAmzContentSHA256Mismatch").await;
         assert_absent(&s3, &target).await;
+    }
+}
+
+/// Documents take another way than objects.
+#[tokio::test]
+async fn the_digest_of_a_small_body_is_told_to_who_got_it_wrong() {
+    const TAGS: &[u8] = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    let object = content(20_000, 9);
+    for (target, body, told) in [
+        (format!("{bucket}/k"), object, true),
+        (format!("{bucket}?tagging"), bytes::Bytes::from_static(TAGS), true),
+        (format!("{bucket}/k"), content(100_000, 9), false),
+    ] {
+        let digest = hex::encode(Sha256::digest(&body));
+        let put = s3.put(&target).signed_body(SignableBody::Precomputed("0".repeat(64))).body(body);
+        let refused = put.refused(400, "XAmzContentSHA256Mismatch").await;
+        assert_eq!(refused.element("ClientComputedContentSHA256"), Some("0".repeat(64)), "{target}");
+        assert_eq!(refused.element("S3ComputedContentSHA256"), told.then_some(digest), "{target}");
     }
 }
 

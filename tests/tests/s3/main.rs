@@ -40,6 +40,8 @@ mod races;
 mod ranges;
 mod refusals;
 mod refusals_beside;
+mod refusals_documents;
+mod refusals_each;
 mod renames;
 mod requester_pays;
 mod requests;

@@ -2,10 +2,12 @@
 //! `refusals`: what is sent, and the status and code that come back; and afterwards nothing has changed.
 
 use annulus_gateway::admin::model::{BASE, QuotaReport};
+use annulus_gateway::iam::{Service, parameters};
 use annulus_tests::client::{Reply, S3};
 use annulus_tests::cluster::shared;
 
 use crate::iam::{ALLOW_S3, iam};
+use crate::refusals::assert_error;
 use crate::{fresh_name, new_bucket};
 
 /// Action, parameters; status, code. What stands in braces is replaced, see [`Account`].
@@ -20,7 +22,8 @@ struct Account {
 impl Account {
     /// `{user}`: a user with a key, `{key}`, who is in the group `{group}`; `{other}`: another user; `{role}`: a role that trusts
     /// the account, known as `{role-arn}`; `{policy}`: a policy, known as `{policy-arn}`; `{none-arn}`: no policy; `{trust}`: a
-    /// document that trusts everybody, `{allow}`: one that allows everything in S3; `{long}`: a name of 129 characters.
+    /// document that trusts everybody, `{allow}`: one that allows everything in S3; `{long}`: a name of 129 characters, `{large}`: a document of
+    /// more than 2,048.
     async fn set() -> Self {
         let cluster = shared().await;
         let keys = cluster.create_account(&fresh_name("refused"), None).await;
@@ -46,6 +49,7 @@ impl Account {
             ("{trust}", trust.to_owned()),
             ("{allow}", ALLOW_S3.to_owned()),
             ("{long}", "x".repeat(129)),
+            ("{large}", format!("{{{}}}", " ".repeat(2_048))),
         ];
         Self { s3, names }
     }
@@ -74,12 +78,9 @@ impl Account {
 /// The error as IAM and STS write it.
 fn assert_refused(reply: &Reply, status: u16, code: &str, what: &str) {
     let text = reply.text();
-    assert_eq!((reply.status.as_u16(), reply.code().as_deref()), (status, Some(code)), "{what}: {text}");
-    assert_eq!(reply.header("content-type"), Some("text/xml"), "{what}");
-    assert_eq!(reply.element("RequestId").as_deref(), reply.header("x-amz-request-id"), "{what}: {text}");
+    assert_error(reply, (status, code), "text/xml", what);
     let kind = if status >= 500 { "Receiver" } else { "Sender" };
     assert_eq!(reply.element("Type").as_deref(), Some(kind), "{what}: {text}");
-    assert!(reply.element("Message").is_some_and(|message| !message.is_empty()), "{what}: {text}");
 }
 
 #[tokio::test]
@@ -96,7 +97,18 @@ async fn of_users_and_their_keys() {
                 ("CreateUser", &[("UserName", "{long}")], 400, "ValidationError"),
                 ("CreateUser", &[("UserName", "new"), ("Path", "no-slash")], 400, "ValidationError"),
                 ("CreateUser", &[("UserName", "new"), ("PermissionsBoundary", "{policy-arn}")], 501, "NotImplemented"),
-                ("CreateUser", &[("UserName", "new"), ("Tags.member.1.Key", "aws:a")], 400, "InvalidInput"),
+                (
+                    "CreateUser",
+                    &[("UserName", "new"), ("Tags.member.1.Key", "aws:a"), ("Tags.member.1.Value", "b")],
+                    400,
+                    "InvalidInput",
+                ),
+                ("CreateUser", &[("UserName", "new"), ("Tags.member.1.Key", "a")], 400, "ValidationError"),
+                ("CreateUser", &[("UserName", "new"), ("Tags.member.2.Key", "a")], 400, "ValidationError"),
+                ("CreateUser", &[("UserName", "new"), ("Tags.1.Key", "a")], 400, "ValidationError"),
+                ("CreateUser", &[("UserName", "new"), ("Colour", "red")], 501, "NotImplemented"),
+                ("CreateUser", &[("UserName", "new"), ("Version", "2011-06-15")], 400, "InvalidAction"),
+                ("AssumeRole", &[], 400, "InvalidAction"),
                 ("CreateUser", &[("UserName", "USER")], 409, "EntityAlreadyExists"),
                 ("GetUser", &[("UserName", "none")], 404, "NoSuchEntity"),
                 ("UpdateUser", &[("UserName", "none"), ("NewUserName", "x")], 404, "NoSuchEntity"),
@@ -127,7 +139,17 @@ async fn of_users_and_their_keys() {
                 ("GetAccessKeyLastUsed", &[("AccessKeyId", "AKIANONE")], 404, "NoSuchEntity"),
                 ("GetLoginProfile", &[("UserName", "user")], 404, "NoSuchEntity"),
                 ("ListMFADevices", &[("UserName", "none")], 404, "NoSuchEntity"),
-                ("TagUser", &[("UserName", "none"), ("Tags.member.1.Key", "a")], 404, "NoSuchEntity"),
+                ("ListMFADevices", &[("UserName", "user"), ("MaxItems", "0")], 400, "ValidationError"),
+                ("ListAccountAliases", &[("Marker", "zz")], 400, "ValidationError"),
+                (
+                    "TagUser",
+                    &[("UserName", "none"), ("Tags.member.1.Key", "a"), ("Tags.member.1.Value", "b")],
+                    404,
+                    "NoSuchEntity",
+                ),
+                ("TagUser", &[("UserName", "user")], 400, "ValidationError"),
+                ("UntagUser", &[("UserName", "user")], 400, "ValidationError"),
+                ("UntagUser", &[("UserName", "user"), ("TagKeys.member.2", "a")], 400, "ValidationError"),
             ],
         )
         .await;
@@ -186,6 +208,15 @@ async fn of_policies() {
                     "EntityAlreadyExists",
                 ),
                 ("GetPolicy", &[], 400, "ValidationError"),
+                ("GetPolicy", &[("PolicyArn", "short")], 400, "ValidationError"),
+                (
+                    "AttachUserPolicy",
+                    &[("UserName", "user"), ("PolicyArn", "long-enough-but-no-arn")],
+                    400,
+                    "ValidationError",
+                ),
+                ("ListPolicyVersions", &[("PolicyArn", "{policy-arn}"), ("MaxItems", "0")], 400, "ValidationError"),
+                ("GetPolicyVersion", &[("PolicyArn", "{policy-arn}"), ("VersionId", "1")], 400, "ValidationError"),
                 ("GetPolicy", &[("PolicyArn", "{none-arn}")], 404, "NoSuchEntity"),
                 ("DeletePolicy", &[("PolicyArn", "arn:aws:iam::aws:policy/AmazonS3FullAccess")], 404, "NoSuchEntity"),
                 ("ListPolicies", &[("Scope", "Mine")], 400, "ValidationError"),
@@ -273,7 +304,62 @@ async fn of_sessions() {
                 ("AssumeRole", &[("RoleArn", "{role-arn}"), ("RoleSessionName", "x")], 400, "ValidationError"),
                 ("AssumeRole", &[("RoleArn", "{role-arn}"), ("RoleSessionName", "a b")], 400, "ValidationError"),
                 ("AssumeRole", &[("RoleArn", "{none-role}"), ("RoleSessionName", "night")], 403, "AccessDenied"),
-                ("AssumeRole", &[("RoleArn", "role"), ("RoleSessionName", "night")], 403, "AccessDenied"),
+                ("AssumeRole", &[("RoleArn", "role"), ("RoleSessionName", "night")], 400, "ValidationError"),
+                (
+                    "AssumeRole",
+                    &[("RoleArn", "nothing-valid-in-here"), ("RoleSessionName", "night")],
+                    400,
+                    "ValidationError",
+                ),
+                (
+                    "AssumeRole",
+                    &[("RoleArn", "arn:aws:iam::123456789012:"), ("RoleSessionName", "night")],
+                    400,
+                    "ValidationError",
+                ),
+                ("AssumeRole", &[("RoleArn", "{role-arn}"), ("RoleSessionName", "{long}")], 400, "ValidationError"),
+                (
+                    "AssumeRole",
+                    &[("RoleArn", "{role-arn}"), ("RoleSessionName", "night"), ("ExternalId", "x")],
+                    400,
+                    "ValidationError",
+                ),
+                (
+                    "AssumeRole",
+                    &[("RoleArn", "{role-arn}"), ("RoleSessionName", "night"), ("DurationSeconds", "43201")],
+                    400,
+                    "ValidationError",
+                ),
+                (
+                    "AssumeRole",
+                    &[("RoleArn", "{role-arn}"), ("RoleSessionName", "night"), ("DurationSeconds", "an hour")],
+                    400,
+                    "ValidationError",
+                ),
+                (
+                    "AssumeRole",
+                    &[("RoleArn", "{role-arn}"), ("RoleSessionName", "night"), ("Policy", "")],
+                    400,
+                    "ValidationError",
+                ),
+                (
+                    "AssumeRole",
+                    &[("RoleArn", "{role-arn}"), ("RoleSessionName", "night"), ("Policy", "{large}")],
+                    400,
+                    "ValidationError",
+                ),
+                (
+                    "AssumeRole",
+                    &[
+                        ("RoleArn", "{role-arn}"),
+                        ("RoleSessionName", "night"),
+                        ("PolicyArns.member.2.arn", "{policy-arn}"),
+                    ],
+                    400,
+                    "ValidationError",
+                ),
+                ("ListUsers", &[], 400, "InvalidAction"),
+                ("GetCallerIdentity", &[("Version", "2010-05-08")], 400, "InvalidAction"),
                 (
                     "AssumeRole",
                     &[("RoleArn", "{role-arn}"), ("RoleSessionName", "night"), ("DurationSeconds", "899")],
@@ -322,6 +408,102 @@ async fn of_sessions() {
         .await;
 }
 
+/// The words of AWS, which SDKs print and people search for.
+#[tokio::test]
+async fn mistakes_are_told_as_aws_tells_them() {
+    let account = Account::set().await;
+    let (arn, long) = (account.fill("{role-arn}"), account.fill("{long}"));
+    let (arn, long) = (arn.as_str(), long.as_str());
+    let constraint = |value: &str, name: &str, rule: &str| {
+        format!(
+            "1 validation error detected: Value {value} at '{name}' failed to satisfy constraint: Member must {rule}"
+        )
+    };
+    let pattern = "satisfy regular expression pattern: [\\w+=,.@-]*";
+    for (service, action, parameters, message) in [
+        ("sts", "AssumeRole", vec![], constraint("null", "roleArn", "not be null")),
+        (
+            "sts",
+            "AssumeRole",
+            vec![("RoleArn", "role")],
+            constraint("'role'", "roleArn", "have length greater than or equal to 20"),
+        ),
+        (
+            "sts",
+            "AssumeRole",
+            vec![("RoleArn", "nothing-valid-in-here"), ("RoleSessionName", "night")],
+            "nothing-valid-in-here is invalid".to_owned(),
+        ),
+        (
+            "sts",
+            "AssumeRole",
+            vec![("RoleArn", arn), ("RoleSessionName", "a:b")],
+            constraint("'a:b'", "roleSessionName", pattern),
+        ),
+        (
+            "sts",
+            "AssumeRole",
+            vec![("RoleArn", arn), ("RoleSessionName", long)],
+            constraint(&format!("'{long}'"), "roleSessionName", "have length less than or equal to 64"),
+        ),
+        (
+            "sts",
+            "GetSessionToken",
+            vec![("DurationSeconds", "1")],
+            constraint("'1'", "durationSeconds", "have value greater than or equal to 900"),
+        ),
+        (
+            "sts",
+            "AssumeRole",
+            vec![("RoleArn", arn), ("RoleSessionName", "night"), ("SourceIdentity", "me")],
+            "The parameter SourceIdentity implies functionality that is not implemented.".to_owned(),
+        ),
+        ("iam", "GetUser", vec![("UserName", "none")], "The user with name none cannot be found.".to_owned()),
+        (
+            "iam",
+            "AttachUserPolicy",
+            vec![("UserName", "user"), ("PolicyArn", "long-enough-but-no-arn")],
+            "Invalid ARN:  Could not be parsed!".to_owned(),
+        ),
+        (
+            "iam",
+            "UpdateAssumeRolePolicy",
+            vec![("RoleName", "role"), ("PolicyDocument", "{")],
+            "This policy contains invalid Json".to_owned(),
+        ),
+    ] {
+        let reply = account.s3.action(service, action, &parameters).send().await;
+        assert_eq!(reply.element("Message"), Some(message), "{action} {parameters:?}");
+        let namespace = format!("xmlns=\"https://{service}.amazonaws.com/doc/");
+        assert!(reply.text().contains(&namespace), "{}", reply.text());
+    }
+}
+
+/// Each parameter that AWS documents of an action that is built is taken or refused.
+#[tokio::test]
+async fn of_parameters_that_are_not_built() {
+    let s3 = &Account::set().await.s3;
+    let mut refused = 0;
+    for line in include_str!("documented_beside.txt").lines().filter(|line| !line.starts_with('#')) {
+        let mut words = line.split(' ');
+        let mut word = || words.next().expect("a line names a service and an action");
+        let (service, action) = (word(), word());
+        let (service, name) = if service == "iam" { (Service::Iam, "iam") } else { (Service::Sts, "sts") };
+        let Some(taken) = parameters(service, action) else {
+            assert_refused(&s3.action(name, action, &[]).send().await, 400, "InvalidAction", action);
+            continue;
+        };
+        for parameter in words.filter(|parameter| !taken.contains(parameter)) {
+            let reply = s3.action(name, action, &[(parameter, "x")]).send().await;
+            assert_refused(&reply, 501, "NotImplemented", &format!("{action} {parameter}"));
+            refused += 1;
+        }
+        let listed = s3.action(name, action, &[("Colours.member.1", "x")]).send().await;
+        assert_refused(&listed, 501, "NotImplemented", action);
+    }
+    assert!(refused > 10, "AWS has more than is built");
+}
+
 #[tokio::test]
 async fn of_who_asks() {
     let cluster = shared().await;
@@ -343,6 +525,11 @@ async fn of_who_asks() {
     }
     let twice = cluster.s3(0).action("iam", "ListUsers&Action=ListRoles", &[]).send().await;
     assert_refused(&twice, 400, "ValidationError", "an action that is given twice");
+    let s3 = cluster.s3(0);
+    let in_url = s3.post("/?PathPrefix=%2Fx%2F");
+    let in_url =
+        in_url.header("content-type", "application/x-www-form-urlencoded").body("Action=ListUsers").send().await;
+    assert_refused(&in_url, 400, "ValidationError", "a parameter in the URL");
     let of_s3 = cluster.s3(0).action("s3", "ListUsers", &[]).send().await;
     assert_refused(&of_s3, 403, "SignatureDoesNotMatch", "a signature for S3");
 }

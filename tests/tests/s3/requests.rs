@@ -21,6 +21,12 @@ impl Request {
         self
     }
 
+    /// Without that header.
+    pub(crate) fn without_header(mut self, name: &'static str) -> Self {
+        self.headers.retain(|(there, _)| *there != name);
+        self
+    }
+
     /// With that key in the query instead of what it may have had there.
     pub(crate) fn with_key(mut self, key: &'static str, value: &str) -> Self {
         self.keys.retain(|(there, _)| *there != key);
@@ -103,6 +109,11 @@ fn body(operation: &str) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// Whether the operation's body is a document.
+pub(crate) fn takes_document(operation: &str) -> bool {
+    body(operation).starts_with(['<', '{'])
 }
 
 /// Where an operation's requests go.
