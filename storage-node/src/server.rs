@@ -93,11 +93,11 @@ impl Server {
             }
             Request::Mutate { partition, epoch, mutation } => self.mutate(partition, epoch, &mutation).await,
             Request::Query { epoch, queries } => self.query(epoch, queries).await,
-            Request::PutChunk { id, owner, piece_crcs, hints } => {
+            Request::PutChunk { id, owner, piece_crcs, hints, purpose: _ } => {
                 self.put_chunk(id, owner, piece_crcs, hints, payload).await
             }
             Request::AddHints { node, chunks } => self.add_hints(node, chunks).await,
-            Request::GetChunk { id, from, to } => self.get_chunk(id, from, to).await,
+            Request::GetChunk { id, from, to, purpose: _ } => self.get_chunk(id, from, to).await,
             Request::DeleteChunks(chunks) => self.delete_chunks(chunks).await,
             Request::HasChunks(chunks) => self.has_chunks(chunks).await,
             Request::DigestChunks(parts) => self.digest_chunks(parts).await,
@@ -197,6 +197,7 @@ impl Server {
             epoch: carried_out.epoch,
             groups: carried_out.groups.into_iter().filter(asked).collect(),
             moves: partitions.iter().filter_map(progress).collect(),
+            clock_ms: self.clock.now_ms(),
         }
     }
 

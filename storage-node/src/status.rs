@@ -50,7 +50,8 @@ fn repair_status(server: &Server) -> RepairStatus {
 
 fn group_status(raft: &RaftNode, group: GroupId) -> Option<GroupStatus> {
     let status = raft.status(group)?;
-    let matched = status.progress.iter().map(|peer| (peer.node, peer.matched)).collect();
+    let matched = status.progress.iter().filter(|peer| !peer.in_snapshot);
+    let matched = matched.map(|peer| (peer.node, peer.matched)).collect();
     Some(GroupStatus {
         group,
         leader: status.leader,
@@ -58,6 +59,7 @@ fn group_status(raft: &RaftNode, group: GroupId) -> Option<GroupStatus> {
         committed: status.committed,
         applied: status.applied,
         voters: status.voters,
+        installing: status.installing,
         matched: if status.role == Role::Leader { matched } else { Vec::new() },
     })
 }

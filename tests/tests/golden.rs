@@ -46,7 +46,7 @@ use annulus_common::protocol::metadata::{
 use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::protocol::repair::VerifiedChunks;
 use annulus_common::protocol::{
-    Answer, ListedChunk, MoveProgress, PartitionUsage, Progress, Refusal, Request, Response, encode,
+    Answer, ListedChunk, MoveProgress, PartitionUsage, Progress, Purpose, Refusal, Request, Response, encode,
 };
 use annulus_common::tags::Tags;
 use annulus_common::usage::{Payer, PayerKind, Quota, Usage};
@@ -639,9 +639,15 @@ fn requests_and_answers_as_they_travel() {
             epoch: Epoch(2),
             queries: vec![(PartitionId(2), Query::Object { path: path("inline"), version: Some(VersionId::Null) })],
         },
-        Request::PutChunk { id, owner, piece_crcs: vec![0xdead_beef], hints: vec![NodeId(2)] },
+        Request::PutChunk {
+            id,
+            owner,
+            piece_crcs: vec![0xdead_beef],
+            hints: vec![NodeId(2)],
+            purpose: Purpose::Client,
+        },
         Request::AddHints { node: NodeId(2), chunks: vec![id] },
-        Request::GetChunk { id, from: 0, to: 300_000 },
+        Request::GetChunk { id, from: 0, to: 300_000, purpose: Purpose::Repair },
         Request::DeleteChunks(vec![id]),
         Request::HasChunks(vec![id]),
         Request::DigestChunks(vec![0..=u64::MAX]),
@@ -663,6 +669,7 @@ fn requests_and_answers_as_they_travel() {
         epoch: Epoch(2),
         groups: vec![GroupId(3)],
         moves: vec![MoveProgress { partition: PartitionId(2), epoch: Epoch(2), complete: true }],
+        clock_ms: TIME_MS,
     };
     let answers: [Answer; 20] = [
         Ok(Response::Done),

@@ -81,6 +81,8 @@ pub enum Request {
         piece_crcs: Vec<u32>,
         /// Nodes that should have the chunk too and could not be reached: the receiver remembers a hint for each, as durably as the chunk.
         hints: Vec<NodeId>,
+        /// Who waits for it.
+        purpose: Purpose,
     },
     /// Remembers that `node` is owed chunks which the receiver has.
     AddHints {
@@ -97,6 +99,8 @@ pub enum Request {
         from: u32,
         /// The byte after the last.
         to: u32,
+        /// Who waits for them.
+        purpose: Purpose,
     },
     /// Removes chunks. Absent ones are no error.
     DeleteChunks(Vec<ChunkId>),
@@ -309,6 +313,8 @@ pub struct Progress {
     pub groups: Vec<GroupId>,
     /// The partitions that were asked for and that move, as far as the node knows.
     pub moves: Vec<MoveProgress>,
+    /// The node's clock, Unix milliseconds: who is about to do something because of the date asks others for it.
+    pub clock_ms: u64,
 }
 
 /// How far a node is with a partition that moves to it.
@@ -358,6 +364,15 @@ pub struct NodeStatus {
     pub repair: RepairStatus,
 }
 
+/// Who waits for a chunk: how long clients wait is measured, and repair steps back for them, not for itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Purpose {
+    /// Somebody who uses the cluster.
+    Client,
+    /// Repair on another node.
+    Repair,
+}
+
 /// A Raft group as one of its members sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GroupStatus {
@@ -373,7 +388,9 @@ pub struct GroupStatus {
     pub applied: u64,
     /// Voters.
     pub voters: Vec<NodeId>,
-    /// For a leader: how far each member has the log, as far as it was told.
+    /// Whether its state is incomplete: a snapshot is coming in.
+    pub installing: bool,
+    /// For a leader: how far each member has the log, as far as it was told. Who is sent a snapshot is left out.
     pub matched: Vec<(NodeId, u64)>,
 }
 

@@ -286,6 +286,7 @@ mod tests {
             committed: 1,
             applied: 1,
             voters: voters.clone(),
+            installing: false,
             matched: Vec::new(),
         };
         up.iter().map(|node| (NodeId(*node), (0..3).map(group).collect())).collect()

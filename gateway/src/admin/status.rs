@@ -79,12 +79,16 @@ fn group_report(partition: Option<u32>, replicas: &[NodeId], answers: &Answers) 
     }
 }
 
-/// The leader, and the members that answered and have nearly all of its log.
+/// The leader, and the members that have nearly all of its log, and say that their state is whole.
 fn in_sync(leader: NodeId, status: &GroupStatus, answers: &Answers) -> Vec<NodeId> {
-    let close = |node: &NodeId, matched: u64| {
-        *node == leader
-            || (matched + IN_SYNC_LAG_ENTRIES >= status.committed && answers.get(node).is_some_and(Option::is_some))
+    let is_whole = |node: &NodeId| {
+        let answer = answers.get(node).and_then(Option::as_ref);
+        let groups = answer.into_iter().flat_map(|answer| &answer.groups);
+        groups.into_iter().any(|own| own.group == status.group && !own.installing)
     };
+    // A leader that has heard nothing of a member yet has it at 0, however short the log is.
+    let is_near = |matched: u64| matched > 0 && matched + IN_SYNC_LAG_ENTRIES >= status.committed;
+    let close = |node: &NodeId, matched: u64| *node == leader || (is_near(matched) && is_whole(node));
     let matched = status.matched.iter().filter(|(node, matched)| close(node, *matched)).map(|(node, _)| *node);
     matched.chain([leader]).collect()
 }
@@ -235,7 +239,7 @@ pub(super) mod tests {
             let leader = voters.iter().copied().find(|voter| up.contains(&voter.0));
             let matched = voters.iter().map(|voter| (*voter, 10)).collect();
             let matched = if leader == Some(NodeId(node)) { matched } else { Vec::new() };
-            GroupStatus { group, leader, term: 1, committed: 10, applied: 10, voters, matched }
+            GroupStatus { group, leader, term: 1, committed: 10, applied: 10, voters, installing: false, matched }
         };
         let status = |node: u64| NodeStatus {
             node: NodeId(node),
@@ -273,6 +277,30 @@ pub(super) mod tests {
         assert_eq!(risks(&map, &[1, 2]), [(1, (all, 0)), (2, (all, 0))].into());
         let one = map_of(1, 1);
         assert_eq!(risks(&one, &[1]), [(1, (one.partitions(), one.partitions()))].into());
+    }
+
+    #[test]
+    fn who_is_being_filled_by_a_snapshot_or_was_not_heard_of_is_no_copy() {
+        let map = map_of(3, 3);
+        let first = GroupId::from(PartitionId(0));
+        let behind = |spoil: &dyn Fn(&mut Answers)| {
+            let mut answers = answers(&map, &[1, 2, 3]);
+            spoil(&mut answers);
+            let status = summarize(&map, &answers, MovesReport::default());
+            (status.healthy, status.copies.metadata_replicas_missing)
+        };
+        let group = |answers: &mut Answers, node: u64, spoil: &dyn Fn(&mut GroupStatus)| {
+            let status = answers.get_mut(&NodeId(node)).and_then(Option::as_mut).expect("it answers");
+            spoil(status.groups.iter_mut().find(|own| own.group == first).expect("it has the group"));
+        };
+        let leader = map.replicas(PartitionId(0))[0].0;
+        let other = *[1, 2, 3].iter().find(|node| **node != leader).expect("there are three");
+        assert_eq!(behind(&|_| {}), (true, 0));
+        assert_eq!(behind(&|answers| group(answers, other, &|own| own.installing = true)), (false, 1));
+        let unheard = |own: &mut GroupStatus| own.matched.iter_mut().for_each(|at| at.1 *= u64::from(at.0.0 != other));
+        assert_eq!(behind(&|answers| group(answers, leader, &unheard)), (false, 1));
+        let is_sent_one = |own: &mut GroupStatus| own.matched.retain(|at| at.0.0 != other);
+        assert_eq!(behind(&|answers| group(answers, leader, &is_sent_one)), (false, 1));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use annulus_common::chunk::{piece_bytes, piece_range, trim_range, verify_pieces};
 use annulus_common::ids::{ChunkId, NodeId};
 use annulus_common::map::ClusterMap;
-use annulus_common::protocol::{Refusal, Request, Response, encode};
+use annulus_common::protocol::{Purpose, Refusal, Request, Response, encode};
 use annulus_common::rpc::{Envelope, Lane};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -78,7 +78,8 @@ impl ClusterClient {
         length: u32,
     ) -> Result<Bytes, CallError> {
         let begun = self.clock.monotonic();
-        let envelope = Envelope::from_header(encode(&Request::GetChunk { id, from: range.start, to: range.end }));
+        let request = Request::GetChunk { id, from: range.start, to: range.end, purpose: Purpose::Client };
+        let envelope = Envelope::from_header(encode(&request));
         let (response, payload) =
             self.peers.ask(map, node, Lane::Bulk, envelope, READ_DEADLINE).await.inspect_err(|error| {
                 if matches!(error, CallError::Refused(Refusal::CorruptChunk)) {

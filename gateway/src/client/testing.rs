@@ -252,7 +252,7 @@ impl State {
                 self.hints.extend(chunks.into_iter().map(|chunk| (node, owed, chunk)));
                 Ok((Ok(Response::Done), Bytes::new()))
             }
-            Request::GetChunk { id, from, to } => Ok(self.get_chunk(node, id, from..to)),
+            Request::GetChunk { id, from, to, .. } => Ok(self.get_chunk(node, id, from..to)),
             other => panic!("nobody asks a node {other:?}"),
         }
     }

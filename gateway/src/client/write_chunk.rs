@@ -10,7 +10,7 @@ use std::time::Duration;
 use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner, piece_crcs};
 use annulus_common::ids::{ChunkId, NodeId};
 use annulus_common::map::ClusterMap;
-use annulus_common::protocol::{Refusal, Request, Response, encode};
+use annulus_common::protocol::{Purpose, Refusal, Request, Response, encode};
 use annulus_common::rpc::{Envelope, Lane};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -188,8 +188,13 @@ impl ChunkWrite {
     }
 
     fn send(&self, to: NodeId, holder: NodeId, asked: bool, hints: Vec<NodeId>) -> BoxFuture<'static, Sent> {
-        let request =
-            Request::PutChunk { id: self.id, owner: self.owner, piece_crcs: self.crcs.clone(), hints: hints.clone() };
+        let request = Request::PutChunk {
+            id: self.id,
+            owner: self.owner,
+            piece_crcs: self.crcs.clone(),
+            hints: hints.clone(),
+            purpose: Purpose::Client,
+        };
         let envelope = Envelope { header: encode(&request), payload: self.data.clone() };
         let (peers, map) = (Arc::clone(&self.peers), Arc::clone(&self.map));
         Box::pin(async move {

@@ -4,6 +4,9 @@
 //! proposes to delete what is due by the bucket's rules. What it read may be old by then, so each deletion names the version
 //! by its place in the log, and `apply` lets it take nothing else: what was written meanwhile, or is locked, stays.
 //!
+//! A clock that is wrong would expire what is not due, for good. So nothing is done before most of the partition's nodes agree
+//! about the time.
+//!
 //! Nothing is remembered on disk: a new leader begins the day's round anew, and meets less to do. Which rules mean what is
 //! `annulus_common::lifecycle`'s.
 
@@ -16,15 +19,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{BucketId, GroupId, PartitionId, RequestId, ShardId};
+use annulus_common::ids::{BucketId, GroupId, NodeId, PartitionId, RequestId, ShardId};
 use annulus_common::lifecycle::{Calendar, Lifecycle};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{Bucket, BucketState, ClusterMap};
 use annulus_common::notification::Notice;
 use annulus_common::protocol::metadata::{Command, DeleteOutcome, Deletion, MetaReply, Mutation};
+use futures::future::join_all;
 use tokio::task::JoinHandle;
 
 use self::scan::{Page, Scan, uploads_page, versions_page};
+use crate::cluster::ask::Asking;
 use crate::kv::{Kv, KvError};
 use crate::metadata;
 use crate::raft::{RaftError, RaftNode, Role};
@@ -38,8 +43,15 @@ const DELETIONS_PER_COMMAND_MAX: usize = 100;
 /// The longest pause before it is looked again whether a new day has begun.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// How far apart clocks may be that agree: days are counted, and what asking takes is in it.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
+
 /// What the worker works with.
 pub struct LifecycleSeams {
+    /// This node.
+    pub node: NodeId,
+    /// The way to the others.
+    pub asking: Arc<Asking>,
     /// The database of the metadata.
     pub kv: Arc<dyn Kv>,
     /// The groups of this node.
@@ -81,6 +93,8 @@ enum Interruption {
     NoMap,
     #[error("the answer is not one to the question")]
     Unexpected,
+    #[error("most of the partition's nodes do not answer, or have another time than this one")]
+    Time,
 }
 
 struct Rounds {
@@ -110,6 +124,11 @@ impl Rounds {
                 Ok(()) => {
                     self.done.insert(partition, day);
                 }
+                Err(error @ Interruption::Time) => {
+                    tracing::warn!(partition = partition.0, %error, "lifecycle rules are not carried out");
+                    // The other partitions' nodes will say the same, mostly.
+                    return;
+                }
                 Err(error) => tracing::debug!(partition = partition.0, %error, "a lifecycle round is broken off"),
             }
         }
@@ -124,17 +143,30 @@ impl Rounds {
     /// Goes once through what the partition has of buckets with rules.
     async fn round(&self, partition: PartitionId) -> Result<(), Interruption> {
         let map = self.map()?;
-        for (name, bucket) in &map.buckets {
-            let Some(lifecycle) = rules_of(bucket) else { continue };
-            for shard in (0..bucket.shards).map(ShardId) {
-                if map.partition_of_shard(bucket.id, shard) == partition {
-                    let place = Place { partition, name, bucket: bucket.id, shard };
-                    self.versions(&place, lifecycle).await?;
-                    self.uploads(&place, lifecycle).await?;
-                }
-            }
+        let with_rules = map.buckets.iter().filter_map(|(name, bucket)| Some((name, bucket, rules_of(bucket)?)));
+        let shards = with_rules.flat_map(|(name, bucket, rules)| {
+            let place = move |shard| Place { partition, name, bucket: bucket.id, shard: ShardId(shard) };
+            (0..bucket.shards).map(move |shard| (place(shard), rules))
+        });
+        let here = |place: &Place<'_>| map.partition_of_shard(place.bucket, place.shard) == partition;
+        let shards: Vec<_> = shards.filter(|(place, _)| here(place)).collect();
+        if !shards.is_empty() {
+            self.agree_on_time(&map, partition).await?;
+        }
+        for (place, lifecycle) in shards {
+            self.versions(&place, lifecycle).await?;
+            self.uploads(&place, lifecycle).await?;
         }
         Ok(())
+    }
+
+    async fn agree_on_time(&self, map: &ClusterMap, partition: PartitionId) -> Result<(), Interruption> {
+        let replicas = map.replicas(partition);
+        let others = replicas.iter().filter(|node| **node != self.seams.node);
+        let asked = others.map(|node| self.seams.asking.progress(map, *node, Vec::new()));
+        let clocks: Vec<u64> = join_all(asked).await.into_iter().flatten().map(|progress| progress.clock_ms).collect();
+        let is_right = is_time_of_most(self.seams.clock.now_ms(), &clocks, replicas.len());
+        if is_right { Ok(()) } else { Err(Interruption::Time) }
     }
 
     fn map(&self) -> Result<Arc<ClusterMap>, Interruption> {
@@ -218,6 +250,12 @@ impl Rounds {
         let reply = self.seams.raft.propose(partition.into(), metadata::encode_command(&mutation)).await?;
         metadata::decode_reply(&reply).map_err(|_| Interruption::Unexpected)
     }
+}
+
+/// Whether this clock and those of others that are near it are most of so many.
+fn is_time_of_most(now_ms: u64, others_ms: &[u64], all: usize) -> bool {
+    let near = others_ms.iter().filter(|other| u128::from(other.abs_diff(now_ms)) <= CLOCKS_APART_MAX.as_millis());
+    1 + near.count() > all / 2
 }
 
 /// A shard of a bucket.

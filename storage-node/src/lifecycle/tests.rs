@@ -14,6 +14,7 @@ use annulus_common::protocol::metadata::{
 };
 use bytes::Bytes;
 
+use super::is_time_of_most;
 use super::scan::{Scan, ShardAt, uploads_page, versions_page};
 use crate::kv::memory::MemoryKv;
 use crate::kv::{Batch, Durability, Kv};
@@ -261,4 +262,16 @@ fn uploads_are_due_in_their_time() {
     let page = uploads_page(bench.kv.as_ref(), AT, scan, None).unwrap().unwrap();
     assert_eq!(page.due, [("a", 0), ("b", 0)].map(|(key, _)| (path(key), UploadId([key.as_bytes()[0]; 16]))));
     assert!(page.next.is_none());
+}
+
+#[test]
+fn a_node_with_a_wrong_clock_expires_nothing() {
+    let now = 1_800_000_000_000;
+    let (near, days_ago) = (now - 30_000, now - 40 * 86_400_000);
+    assert!(is_time_of_most(now, &[], 1), "it is alone");
+    assert!(is_time_of_most(now, &[near, days_ago], 3));
+    assert!(is_time_of_most(now, &[near], 3), "one does not answer");
+    assert!(!is_time_of_most(now, &[days_ago, days_ago], 3));
+    assert!(!is_time_of_most(now, &[], 3));
+    assert!(!is_time_of_most(now, &[days_ago], 2));
 }

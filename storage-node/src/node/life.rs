@@ -143,9 +143,9 @@ impl Shared {
         self.enter(Stage::Member(Arc::clone(&server)));
         let (node, groups) = (server.node, server.raft.groups().len());
         info!(node = node.0, name = me.name, addr = me.addr, groups, "node started");
-        let lifecycle = LifecycleWorker::start(self.lifecycle_seams(&server));
-        let repair = Repair::start(self.repair_seams(&server, Arc::clone(&transport)));
-        let asking = Arc::new(Asking::new(transport));
+        let asking = Arc::new(Asking::new(Arc::clone(&transport)));
+        let lifecycle = LifecycleWorker::start(self.lifecycle_seams(&server, &asking));
+        let repair = Repair::start(self.repair_seams(&server, transport));
         tokio::select! {
             kept = self.keep_up(&server, membership, &asking) => match kept? {
                 End::Removed => {
@@ -230,8 +230,10 @@ impl Shared {
         Ok(RaftNode::start(config, seams)?)
     }
 
-    fn lifecycle_seams(&self, server: &Server) -> LifecycleSeams {
+    fn lifecycle_seams(&self, server: &Server, asking: &Arc<Asking>) -> LifecycleSeams {
         LifecycleSeams {
+            node: server.node,
+            asking: Arc::clone(asking),
             kv: Arc::clone(&server.kv),
             raft: server.raft.clone(),
             map: server.map.clone(),

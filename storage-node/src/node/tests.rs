@@ -15,7 +15,7 @@ use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, NodeProfile};
 use annulus_common::object::KeyPath;
 use annulus_common::protocol::metadata::{Query, QueryReply};
-use annulus_common::protocol::{Answer, JoinReply, Refusal, Request, Response, decode, encode};
+use annulus_common::protocol::{Answer, JoinReply, Purpose, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::{Envelope, Lane, PeerIdentity, RpcError, SharedTransport, Transport};
 use async_trait::async_trait;
@@ -225,17 +225,26 @@ async fn chunks_are_stored_with_the_hints_that_come_along() {
     let (site, _disks, nodes) = form(1).await;
     let (data, id) = (Bytes::from(vec![5; 300_000]), ChunkId { part: PartId([3; 16]), index: 2 });
     let owner = ChunkOwner { bucket: BucketId(1), shard: ShardId(1) };
-    let put = Request::PutChunk { id, owner, piece_crcs: piece_crcs(&data), hints: vec![NodeId(8), NodeId(9)] };
+    let put = Request::PutChunk {
+        id,
+        owner,
+        piece_crcs: piece_crcs(&data),
+        hints: vec![NodeId(8), NodeId(9)],
+        purpose: Purpose::Client,
+    };
     assert_eq!(site.ask("n1", &put, data.clone()).await.0, Ok(Response::Done));
-    let (answer, payload) = site.ask("n1", &Request::GetChunk { id, from: 0, to: 300_000 }, Bytes::new()).await;
+    let (answer, payload) =
+        site.ask("n1", &Request::GetChunk { id, from: 0, to: 300_000, purpose: Purpose::Client }, Bytes::new()).await;
     assert!(matches!(answer, Ok(Response::Chunk { first_piece: 0, length: 300_000, .. })), "{answer:?}");
     assert_eq!(payload, data);
     let absent = ChunkId { index: 3, ..id };
     let (answer, _) = site.ask("n1", &Request::HasChunks(vec![absent, id]), Bytes::new()).await;
     assert_eq!(answer, Ok(Response::HasChunks(vec![false, true])));
-    let (answer, _) = site.ask("n1", &Request::GetChunk { id: absent, from: 0, to: 1 }, Bytes::new()).await;
+    let (answer, _) =
+        site.ask("n1", &Request::GetChunk { id: absent, from: 0, to: 1, purpose: Purpose::Client }, Bytes::new()).await;
     assert_eq!(answer, Err(Refusal::NoSuchChunk));
-    let damaged = Request::PutChunk { id: absent, owner, piece_crcs: vec![1, 2], hints: Vec::new() };
+    let damaged =
+        Request::PutChunk { id: absent, owner, piece_crcs: vec![1, 2], hints: Vec::new(), purpose: Purpose::Client };
     assert_eq!(site.ask("n1", &damaged, data).await.0, Err(Refusal::Mismatch));
     let status = nodes[0].status().await.unwrap();
     assert_eq!((status.chunks, status.chunk_bytes), (1, 300_000));

@@ -10,7 +10,8 @@
 //! moves, where what is being uploaded right now is taken along too, and an owner that does not answer: then a chunk too many
 //! is better than one too few, and the collection of orphans removes it again.
 
-use std::cmp::Reverse;
+mod survey;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream;
 
+use self::survey::{Difference, Survey, shared_with};
+use super::arrivals;
 use super::fetch::{CHUNKS_AT_ONCE, FetchError, Fetcher};
 use super::owners::{OwnedPart, Owners};
 use super::peers::{PeerError, Peers};
@@ -34,6 +37,7 @@ use super::redundancy::{Lacking, Redundancy, partitions_of};
 use super::throttle::Urgency;
 use super::{Fatal, Next, RepairSeams, Tools, Worker, end_if_corrupt};
 use crate::chunk::{ChunkError, ChunkStore};
+use crate::kv::{Kv, KvError};
 
 /// How often it is looked whether a comparison is due: a change of the map makes it so at once.
 const LOOK: Duration = Duration::from_millis(500);
@@ -55,6 +59,7 @@ const CUTS: u64 = 16;
 /// The loop and what it remembers.
 pub(super) struct Comparison {
     me: NodeId,
+    kv: Arc<dyn Kv>,
     chunks: Arc<ChunkStore>,
     map: MapWatch,
     clock: SharedClock,
@@ -64,18 +69,11 @@ pub(super) struct Comparison {
     redundancy: Arc<Redundancy>,
     fatal: Fatal,
     interval: Duration,
+    /// Whether it is known what had arrived before a restart.
+    is_restored: bool,
     /// The epoch of the last turn, and when the next one is due.
     last: Option<Epoch>,
     due_at: Duration,
-}
-
-/// Two nodes that do not hold the same of a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Difference {
-    partition: PartitionId,
-    other: NodeId,
-    mine: Digest,
-    theirs: Digest,
 }
 
 /// What of all that is lacking is fetched.
@@ -86,6 +84,14 @@ enum Wanted {
     Everything,
 }
 
+/// What is fetched in a part of a turn.
+#[derive(Clone, Copy)]
+struct Errand {
+    wanted: Wanted,
+    /// When it ends, however much is left: others may have become more endangered meanwhile.
+    until: Duration,
+}
+
 /// Why a partition is not level with another node now.
 #[derive(Debug, thiserror::Error)]
 enum Interruption {
@@ -93,26 +99,21 @@ enum Interruption {
     MapChanged,
     #[error("moves are paused")]
     Paused,
+    #[error("the turn is over")]
+    TurnOver,
     #[error(transparent)]
     Peer(#[from] PeerError),
     #[error(transparent)]
     Chunks(#[from] ChunkError),
 }
 
-/// What all partitions amount to, here and elsewhere.
-struct Survey {
-    map: Arc<ClusterMap>,
-    began: Duration,
-    /// How long it took to add up what is here.
-    took: Duration,
-    mine: BTreeMap<PartitionId, Digest>,
-    theirs: BTreeMap<PartitionId, Vec<(NodeId, Digest)>>,
-    /// Whether some node did not answer.
-    incomplete: bool,
-}
-
 impl Worker for Comparison {
     async fn turn(&mut self) -> Next {
+        if let Err(error) = self.restore().await {
+            tracing::warn!(%error, "it is not known what has arrived of moves");
+            end_if_corrupt(&self.fatal, &error);
+            return Next::After(RETRY_PAUSE);
+        }
         let map = self.map.latest();
         self.redundancy.follow(&map);
         let is_due = self.last != Some(map.epoch) || self.clock.monotonic() >= self.due_at;
@@ -122,7 +123,11 @@ impl Worker for Comparison {
         self.last = Some(map.epoch);
         let moving = !map.moves.partitions.is_empty();
         let (took, open) = match self.survey(map).await {
-            Ok(survey) => (survey.took, self.level_all(&survey).await || survey.incomplete || moving),
+            Ok(survey) => {
+                let open = self.level_all(&survey).await || survey.incomplete || moving;
+                self.keep_arrivals(&survey.map).await;
+                (survey.took, open)
+            }
             Err(error) => {
                 tracing::warn!(%error, "what is here cannot be compared");
                 if let ChunkError::Failed(failed) = &error {
@@ -146,6 +151,7 @@ impl Comparison {
     pub(super) fn new(seams: &RepairSeams, tools: &Tools) -> Self {
         Self {
             me: seams.node,
+            kv: Arc::clone(&seams.kv),
             chunks: Arc::clone(&seams.chunks),
             map: seams.map.clone(),
             clock: Arc::clone(&seams.clock),
@@ -155,8 +161,25 @@ impl Comparison {
             redundancy: Arc::clone(&seams.redundancy),
             fatal: Arc::clone(&seams.fatal),
             interval: seams.settings.compare_interval,
+            is_restored: false,
             last: None,
             due_at: Duration::ZERO,
+        }
+    }
+
+    async fn restore(&mut self) -> Result<(), KvError> {
+        if !self.is_restored {
+            self.redundancy.restore(arrivals::load(&self.kv).await?);
+            self.is_restored = true;
+        }
+        Ok(())
+    }
+
+    async fn keep_arrivals(&self, map: &ClusterMap) {
+        if let Some(arrivals) = self.redundancy.arrived(map)
+            && let Err(error) = arrivals::save(&self.kv, &arrivals).await
+        {
+            tracing::warn!(%error, "what has arrived of moves is not remembered");
         }
     }
 
@@ -211,15 +234,11 @@ impl Comparison {
         survey.sort_by_danger(&mut differences);
         let mut failed = Vec::new();
         self.rescue(survey, &differences, &mut failed).await;
-        let began_rest = self.clock.monotonic();
+        let rest = self.errand(Wanted::Everything);
         let mut open = false;
         for difference in differences {
             let Difference { partition, other, .. } = difference;
-            let in_time = self.clock.monotonic() <= began_rest + TURN_MAX;
-            let levelled = match in_time {
-                true => self.level_with(map, &difference, Wanted::Everything, &mut failed).await,
-                false => None,
-            };
+            let levelled = self.level_with(map, &difference, rest, &mut failed).await;
             let lacking = levelled.unwrap_or(difference.estimate());
             self.redundancy.found(map, partition, other, *began, lacking);
             open |= lacking != Lacking::NOTHING;
@@ -229,13 +248,14 @@ impl Comparison {
 
     /// Fetches the last copies of all partitions, before anything that can wait is fetched of any.
     async fn rescue(&self, survey: &Survey, differences: &[Difference], failed: &mut Vec<NodeId>) {
-        let began = self.clock.monotonic();
+        let errand = self.errand(Wanted::LastCopies);
         for difference in differences.iter().filter(|difference| survey.may_have_last_copies(difference)) {
-            if self.clock.monotonic() > began + TURN_MAX {
-                return;
-            }
-            self.level_with(&survey.map, difference, Wanted::LastCopies, failed).await;
+            self.level_with(&survey.map, difference, errand, failed).await;
         }
+    }
+
+    fn errand(&self, wanted: Wanted) -> Errand {
+        Errand { wanted, until: self.clock.monotonic() + TURN_MAX }
     }
 
     /// Fetches what is wanted from a node, unless it has failed in this turn. Returns what is still lacking, if it got that far.
@@ -243,15 +263,16 @@ impl Comparison {
         &self,
         map: &ClusterMap,
         difference: &Difference,
-        wanted: Wanted,
+        errand: Errand,
         failed: &mut Vec<NodeId>,
     ) -> Option<Lacking> {
         let Difference { partition, other, .. } = *difference;
         if failed.contains(&other) {
             return None;
         }
-        match self.level(map, partition, other, wanted).await {
+        match self.level(map, partition, other, errand).await {
             Ok(lacking) => Some(lacking),
+            Err(Interruption::TurnOver) => None,
             Err(error) => {
                 tracing::info!(partition = partition.0, node = other.0, %error, "missing chunks are not fetched now");
                 if matches!(error, Interruption::Peer(_)) {
@@ -268,11 +289,12 @@ impl Comparison {
         map: &ClusterMap,
         partition: PartitionId,
         other: NodeId,
-        wanted: Wanted,
+        errand: Errand,
     ) -> Result<Lacking, Interruption> {
         let mut lacking = Lacking::NOTHING;
         let mut stretches = vec![positions_of(partition, map.partitions())];
         while let Some(stretch) = stretches.pop() {
+            self.check_time(errand)?;
             let parts = cut(&stretch);
             let digests = self.peers.digests(map, other, &parts).await?;
             for (part, theirs) in parts.into_iter().zip(digests) {
@@ -284,7 +306,7 @@ impl Comparison {
                 if worth_cutting && part.start() < part.end() {
                     stretches.push(part);
                 } else {
-                    lacking.merge(self.level_listed(map, partition, other, &part, wanted).await?);
+                    lacking.merge(self.level_listed(map, partition, other, &part, errand).await?);
                 }
             }
         }
@@ -297,7 +319,7 @@ impl Comparison {
         partition: PartitionId,
         other: NodeId,
         part: &RangeInclusive<u64>,
-        wanted: Wanted,
+        errand: Errand,
     ) -> Result<Lacking, Interruption> {
         let mut lacking = Lacking::NOTHING;
         let mut after = None;
@@ -315,10 +337,10 @@ impl Comparison {
             let missing = self.missing(&page, &mut lacking).await?;
             let referenced = self.referenced(map, partition, missing).await;
             let mut urgent = self.by_urgency(map, partition, other, referenced).await;
-            if wanted == Wanted::LastCopies {
+            if errand.wanted == Wanted::LastCopies {
                 urgent.retain(|(urgency, _)| *urgency == Urgency::LastCopy);
             }
-            lacking.merge(self.fetch_all(map, other, urgent).await?);
+            lacking.merge(self.fetch_all(map, other, urgent, errand).await?);
         }
     }
 
@@ -379,15 +401,17 @@ impl Comparison {
         &self,
         map: &ClusterMap,
         other: NodeId,
-        wanted: Vec<(Urgency, ListedChunk)>,
+        chunks: Vec<(Urgency, ListedChunk)>,
+        errand: Errand,
     ) -> Result<Lacking, Interruption> {
-        let fetched = wanted.len();
-        let fetches = wanted.into_iter().map(|(urgency, chunk)| async move {
+        let asked_for = chunks.len() as u64;
+        let fetches = chunks.into_iter().map(|(urgency, chunk)| async move {
             (chunk, self.fetcher.bring(map, chunk.id, chunk.length, Some(other), urgency).await)
         });
         let mut fetches = stream::iter(fetches).buffer_unordered(CHUNKS_AT_ONCE);
         let mut lacking = Lacking::NOTHING;
         while let Some((chunk, outcome)) = fetches.next().await {
+            self.check_time(errand)?;
             match outcome {
                 Ok(()) => {}
                 Err(FetchError::Silent { node, error }) if node == other => return Err(error.into()),
@@ -398,53 +422,14 @@ impl Comparison {
                 }
             }
         }
-        if fetched > 0 {
-            tracing::info!(node = other.0, chunks = fetched as u64 - lacking.chunks, "missing chunks fetched");
+        if asked_for > 0 {
+            tracing::info!(node = other.0, chunks = asked_for - lacking.chunks, "missing chunks fetched");
         }
         Ok(lacking)
     }
-}
 
-impl Difference {
-    /// What is lacking here, before anything was listed.
-    fn estimate(&self) -> Lacking {
-        Lacking {
-            chunks: self.theirs.chunks.saturating_sub(self.mine.chunks).max(1),
-            bytes: self.theirs.bytes.saturating_sub(self.mine.bytes),
-        }
-    }
-}
-
-impl Survey {
-    /// Each of the others' answers with what is here of the same partition.
-    fn pairs(&self) -> impl Iterator<Item = (PartitionId, NodeId, Digest, Digest)> + '_ {
-        self.theirs.iter().flat_map(|(partition, answers)| {
-            let mine = self.mine.get(partition).copied().unwrap_or_default();
-            answers.iter().map(move |(node, theirs)| (*partition, *node, mine, *theirs))
-        })
-    }
-
-    /// The partitions with the fewest good copies first, then those that lack most.
-    fn sort_by_danger(&self, differences: &mut [Difference]) {
-        differences.sort_by_key(|difference| {
-            (self.good_copies(difference.partition), Reverse(difference.estimate().chunks), difference.partition)
-        });
-    }
-
-    /// Whether the other node may have what nobody else has who should: not if another one has exactly the same.
-    fn may_have_last_copies(&self, difference: &Difference) -> bool {
-        let Difference { partition, other, theirs, .. } = *difference;
-        let mut answers = self.theirs.get(&partition).into_iter().flatten();
-        let somebody_should = self.map.complete_holders(partition).any(|node| node != other);
-        somebody_should && theirs.chunks > 0 && !answers.any(|(node, digest)| *node != other && *digest == theirs)
-    }
-
-    /// Holders that have as much as any: the others lack something.
-    fn good_copies(&self, partition: PartitionId) -> usize {
-        let others = self.theirs.get(&partition).into_iter().flatten().map(|(_, digest)| digest.chunks);
-        let all: Vec<u64> = others.chain(self.mine.get(&partition).map(|mine| mine.chunks)).collect();
-        let most = all.iter().max();
-        all.iter().filter(|chunks| Some(*chunks) == most).count()
+    fn check_time(&self, errand: Errand) -> Result<(), Interruption> {
+        if self.clock.monotonic() > errand.until { Err(Interruption::TurnOver) } else { Ok(()) }
     }
 }
 
@@ -458,17 +443,6 @@ fn by_copies(chunks: Vec<ListedChunk>, others: &[Vec<bool>]) -> Vec<(Urgency, Li
     let (mut last, rest): (Vec<_>, Vec<_>) = judged.partition(|(urgency, _)| *urgency == Urgency::LastCopy);
     last.extend(rest);
     last
-}
-
-/// The other holders of a node's partitions, each with the partitions in common.
-fn shared_with(map: &ClusterMap, me: NodeId) -> BTreeMap<NodeId, Vec<PartitionId>> {
-    let mut shared: BTreeMap<NodeId, Vec<PartitionId>> = BTreeMap::new();
-    for partition in partitions_of(map, me) {
-        for other in map.holders(partition).filter(|&node| node != me) {
-            shared.entry(other).or_default().push(partition);
-        }
-    }
-    shared
 }
 
 /// Cuts a stretch of the ring into parts of the same size, without gaps.

@@ -16,6 +16,7 @@
 //! steps back when clients wait (`pressure`). Every step can be repeated, and what is done lies on the disk: a worker that begins anew after a crash goes on where it was.
 //! Nothing here makes a cluster map or judges a mutation.
 
+mod arrivals;
 pub(crate) mod audit;
 mod collect;
 mod compare;

@@ -9,7 +9,7 @@ use annulus_common::ids::{ChunkId, NodeId, PartitionId};
 use annulus_common::map::ClusterMap;
 use annulus_common::protocol::metadata::{MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{
-    self, Answer, CHUNKS_PER_REQUEST_MAX, DIGESTS_PER_REQUEST_MAX, ListedChunk, Refusal, Request, Response,
+    self, Answer, CHUNKS_PER_REQUEST_MAX, DIGESTS_PER_REQUEST_MAX, ListedChunk, Purpose, Refusal, Request, Response,
 };
 use annulus_common::rpc::{Envelope, Lane, RpcError, SharedTransport};
 use bytes::Bytes;
@@ -90,7 +90,7 @@ impl Peers {
         copy: Copy,
     ) -> Result<(), PeerError> {
         let Copy { owner, piece_crcs, data } = copy;
-        let request = Request::PutChunk { id, owner, piece_crcs, hints: Vec::new() };
+        let request = Request::PutChunk { id, owner, piece_crcs, hints: Vec::new(), purpose: Purpose::Repair };
         match self.ask(map, node, Lane::Bulk, &request, data, CHUNK_DEADLINE).await? {
             (Response::Done, _) => Ok(()),
             _ => Err(unexpected("a chunk")),
@@ -99,7 +99,7 @@ impl Peers {
 
     /// Reads a whole chunk, as it was written: what arrives is checked.
     pub(super) async fn get_chunk(&self, map: &ClusterMap, node: NodeId, id: ChunkId) -> Result<Copy, PeerError> {
-        let request = Request::GetChunk { id, from: 0, to: CHUNK_BYTES };
+        let request = Request::GetChunk { id, from: 0, to: CHUNK_BYTES, purpose: Purpose::Repair };
         match self.ask(map, node, Lane::Bulk, &request, Bytes::new(), CHUNK_DEADLINE).await? {
             (Response::Chunk { owner, piece_crcs, length, .. }, data) => {
                 if data.len() != length as usize || verify_pieces(&data, &piece_crcs).is_err() {

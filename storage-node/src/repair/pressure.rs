@@ -1,12 +1,13 @@
-//! What repair costs clients: how long requests take here, compared with how long they take when nothing is moved. When they
-//! take much longer, repair gets a smaller share of its bandwidth, until they do not.
+//! What repair costs clients: how long their requests take here, compared with how long they take when nothing is moved. When
+//! they take much longer, repair gets a smaller share of its bandwidth, until they do not.
 //!
-//! Requests of other nodes' repair are measured like those of gateways: a disk that is slow for them is slow for everyone.
+//! What stays slow while repair all but stands still is not slow because of it: that is what is usual then. Otherwise a busy
+//! machine would hold up a move for ever. Other nodes' repair is not measured: it would step back for itself.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use annulus_common::protocol::Request;
+use annulus_common::protocol::{Purpose, Request};
 
 /// What every kind of request may take on average without anybody minding: a disk that syncs needs a few milliseconds.
 const UNNOTICED: Duration = Duration::from_millis(50);
@@ -17,6 +18,9 @@ const STRAINED_TIMES: u32 = 3;
 /// The smallest share, in sixteenths: repair gets on even on a node that is always busy.
 const SHARE_MIN: u32 = 1;
 const SHARE_WHOLE: u32 = 16;
+
+/// After so many seconds of the smallest share it is not repair that makes requests slow.
+const PATIENCE_SECONDS: u32 = 10;
 
 /// What a quiet second adds to the share.
 const SHARE_STEP: u32 = 2;
@@ -43,8 +47,8 @@ struct Taken {
 pub(crate) fn kind_of(request: &Request) -> Option<usize> {
     match request {
         Request::Mutate { .. } => Some(0),
-        Request::PutChunk { .. } => Some(1),
-        Request::GetChunk { .. } => Some(2),
+        Request::PutChunk { purpose: Purpose::Client, .. } => Some(1),
+        Request::GetChunk { purpose: Purpose::Client, .. } => Some(2),
         _ => None,
     }
 }
@@ -71,12 +75,14 @@ impl Foreground {
 #[derive(Debug)]
 pub(super) struct Share {
     sixteenths: u32,
+    /// Strained seconds in a row with the smallest share.
+    in_vain: u32,
     usual: [Option<Duration>; KINDS],
 }
 
 impl Default for Share {
     fn default() -> Self {
-        Self { sixteenths: SHARE_WHOLE, usual: [None; KINDS] }
+        Self { sixteenths: SHARE_WHOLE, in_vain: 0, usual: [None; KINDS] }
     }
 }
 
@@ -84,7 +90,7 @@ impl Share {
     /// Takes in how a second went. `moved` tells whether repair moved anything in it.
     pub(super) fn second(&mut self, foreground: &Foreground, moved: bool) {
         let means = foreground.means();
-        if !moved {
+        if !moved || self.in_vain >= PATIENCE_SECONDS {
             for (usual, mean) in self.usual.iter_mut().zip(means) {
                 let learn = |usual: Duration, mean| (usual * (USUAL_WEIGHT - 1) + mean) / USUAL_WEIGHT;
                 *usual = mean.map(|mean| usual.map_or(mean, |usual| learn(usual, mean))).or(*usual);
@@ -95,6 +101,7 @@ impl Share {
             mean.is_some_and(|mean| mean > bearable)
         };
         let strained = means.iter().zip(&self.usual).any(too_long);
+        self.in_vain = if strained && self.sixteenths == SHARE_MIN { self.in_vain + 1 } else { 0 };
         self.sixteenths = match strained {
             true => (self.sixteenths / 2).max(SHARE_MIN),
             false => (self.sixteenths + SHARE_STEP).min(SHARE_WHOLE),
@@ -111,7 +118,10 @@ impl Share {
 mod tests {
     use std::time::Duration;
 
-    use super::{Foreground, Share};
+    use annulus_common::ids::{ChunkId, PartId};
+    use annulus_common::protocol::{Purpose, Request};
+
+    use super::{Foreground, Share, kind_of};
 
     fn second(share: &mut Share, took_ms: u64, moved: bool) -> u64 {
         let foreground = Foreground::default();
@@ -135,6 +145,26 @@ mod tests {
         assert_eq!([100, 100, 100].map(|took| second(&mut share, took, false)), [1, 1, 1]);
         assert_eq!([200, 250].map(|took| second(&mut share, took, true)), [1, 1]);
         assert_eq!(second(&mut share, 310, true), 2);
+    }
+
+    #[test]
+    fn what_stays_slow_without_repair_to_speak_of_becomes_usual() {
+        let mut share = Share::default();
+        let stepping_back: Vec<u64> = (0..4).map(|_| second(&mut share, 400, true)).collect();
+        assert_eq!(stepping_back, [2, 4, 8, 16]);
+        let seconds = (0..60).take_while(|_| second(&mut share, 400, true) == 16).count();
+        assert!((10..20).contains(&seconds), "{seconds}");
+        let back: Vec<u64> = (0..8).map(|_| second(&mut share, 400, true)).collect();
+        assert_eq!(back[7], 1);
+        assert_eq!(second(&mut share, 1_300, true), 2, "three times what is usual now is too long again");
+    }
+
+    #[test]
+    fn the_repair_of_others_is_no_client() {
+        let get =
+            |purpose| Request::GetChunk { id: ChunkId { part: PartId([1; 16]), index: 0 }, from: 0, to: 1, purpose };
+        assert!(kind_of(&get(Purpose::Client)).is_some());
+        assert!(kind_of(&get(Purpose::Repair)).is_none());
     }
 
     #[test]

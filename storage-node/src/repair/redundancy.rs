@@ -14,6 +14,8 @@ use annulus_common::map::{ClusterMap, Move};
 use annulus_common::protocol::repair::PartitionCopy;
 use parking_lot::Mutex;
 
+use super::arrivals::Arrivals;
+
 /// What gateways may still write to the former holders after a change of placement: a write's own deadline and the lease
 /// under which they hold the map, with room. A comparison that begins earlier does not count for a move.
 pub(super) const MOVE_SETTLES: Duration = Duration::from_secs(10);
@@ -53,6 +55,7 @@ pub struct Redundancy {
     me: NodeId,
     clock: SharedClock,
     partitions: Mutex<BTreeMap<PartitionId, Standing>>,
+    arrivals: Mutex<Arrivals>,
     interval: Mutex<Duration>,
     strays: AtomicU64,
     work: Mutex<Work>,
@@ -129,6 +132,7 @@ impl Redundancy {
             me,
             clock,
             partitions: Mutex::new(BTreeMap::new()),
+            arrivals: Mutex::default(),
             interval: Mutex::new(Duration::ZERO),
             strays: AtomicU64::new(0),
             work: Mutex::default(),
@@ -222,10 +226,30 @@ impl Redundancy {
         self.strays.load(Ordering::Relaxed)
     }
 
+    /// Takes over what was known before a restart.
+    pub(super) fn restore(&self, arrivals: Arrivals) {
+        *self.arrivals.lock() = arrivals;
+    }
+
+    /// Adds the moves that are complete here by now, forgets those that are over, and returns all if that changed something.
+    pub(super) fn arrived(&self, map: &ClusterMap) -> Option<Arrivals> {
+        let moving = partitions_of(map, self.me).filter_map(|at| Some((at, map.move_of(at)?.epoch)));
+        let complete: Arrivals = moving.filter(|(partition, _)| self.chunks_complete(map, *partition)).collect();
+        let mut arrivals = self.arrivals.lock();
+        (*arrivals != complete).then(|| {
+            arrivals.clone_from(&complete);
+            complete
+        })
+    }
+
     /// Whether this node, a member of the partition's replica set in `map`, has every chunk of it that was acknowledged before
     /// the placement changed: it has compared itself with enough of the other holders, late enough that no gateway writes by
     /// the former placement, and lacks nothing of what they have.
     pub fn chunks_complete(&self, map: &ClusterMap, partition: PartitionId) -> bool {
+        let epoch = map.move_of(partition).map(|moving| moving.epoch);
+        if epoch.is_some() && self.arrivals.lock().get(&partition).copied() == epoch {
+            return true;
+        }
         let partitions = self.partitions.lock();
         let Some(standing) = partitions.get(&partition) else { return false };
         let left_out = standing.holders.may_be_left_out(map.replication_factor.into(), map.write_quorum());
@@ -289,7 +313,7 @@ mod tests {
     use std::time::Duration;
 
     use annulus_common::clock::ManualClock;
-    use annulus_common::ids::{NodeId, PartitionId};
+    use annulus_common::ids::{Epoch, NodeId, PartitionId};
     use annulus_common::map::{ClusterMap, Move};
 
     use super::super::tests::map_of;
@@ -359,6 +383,32 @@ mod tests {
         over.moves.partitions.clear();
         redundancy.follow(&over);
         assert!(redundancy.chunks_complete(&over, P));
+    }
+
+    #[test]
+    fn what_has_arrived_is_known_after_a_restart_until_another_move() {
+        let map = moved(4, &[1, 2, 4], &[1, 2, 3]);
+        let clock = ManualClock::at(Duration::from_secs(5));
+        let redundancy = Redundancy::new(NodeId(4), clock.clone());
+        redundancy.follow(&map);
+        let later = Duration::from_secs(5) + MOVE_SETTLES;
+        redundancy.found(&map, P, NodeId(1), later, Lacking::NOTHING);
+        assert_eq!(redundancy.arrived(&map), None);
+        redundancy.found(&map, P, NodeId(2), later, Lacking::NOTHING);
+        let arrived = redundancy.arrived(&map).expect("it is news");
+        assert_eq!(redundancy.arrived(&map), None, "it is none any more");
+        // What is written meanwhile is another matter.
+        redundancy.found(&map, P, NodeId(1), later, ONE);
+        assert!(redundancy.chunks_complete(&map, P));
+
+        let restarted = Redundancy::new(NodeId(4), clock);
+        restarted.restore(arrived);
+        assert!(restarted.chunks_complete(&map, P));
+        let mut again = map.clone();
+        again.moves.partitions.get_mut(&P).expect("it moves").epoch = Epoch(map.epoch.0 + 1);
+        assert!(!restarted.chunks_complete(&again, P));
+        restarted.follow(&again);
+        assert_eq!(restarted.arrived(&again), Some([].into()));
     }
 
     #[test]

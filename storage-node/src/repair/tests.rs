@@ -18,7 +18,7 @@ use annulus_common::protocol::metadata::{
     Command, Deletion, Garbage, MetaReply, Mutation, Query, QueryReply, QuotaTerms,
 };
 use annulus_common::protocol::repair::RepairStatus;
-use annulus_common::protocol::{Answer, Refusal, Request, Response, decode, encode};
+use annulus_common::protocol::{Answer, Purpose, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::{Envelope, Lane, PeerIdentity, Service};
 use async_trait::async_trait;
@@ -241,7 +241,13 @@ impl Site {
     }
 
     async fn put_chunk(&self, node: NodeId, id: ChunkId, data: &Bytes, hints: &[NodeId]) {
-        let put = Request::PutChunk { id, owner: OWNER, piece_crcs: piece_crcs(data), hints: hints.to_vec() };
+        let put = Request::PutChunk {
+            id,
+            owner: OWNER,
+            piece_crcs: piece_crcs(data),
+            hints: hints.to_vec(),
+            purpose: Purpose::Client,
+        };
         assert_eq!(self.ask(node, &put, data.clone()).await, Ok(Response::Done));
     }
 
@@ -450,7 +456,7 @@ async fn a_chunk_that_rotted_here_is_sent_from_another_copy_and_mended() {
     site.put_chunk(good, id, &bytes(1), &[]).await;
     site.put_chunk(keeper, id, &bytes(1), &[late]).await;
     rot(&site.machines[site.place(keeper)].extents);
-    let get = Request::GetChunk { id, from: 0, to: 10 };
+    let get = Request::GetChunk { id, from: 0, to: 10, purpose: Purpose::Client };
     assert_eq!(site.ask(keeper, &get, Bytes::new()).await, Err(Refusal::CorruptChunk));
     site.start(place);
     until(async || site.hints(keeper).await.is_empty()).await;
@@ -468,7 +474,7 @@ async fn the_scrub_finds_what_rotted_and_nobody_reads() {
     let node = NodeId(2);
     rot(&site.machines[site.place(node)].extents);
     until(async || site.repair(node).await.mended == 1).await;
-    let get = Request::GetChunk { id: ChunkId { part: part.id, index: 0 }, from: 0, to: 10 };
+    let get = Request::GetChunk { id: ChunkId { part: part.id, index: 0 }, from: 0, to: 10, purpose: Purpose::Client };
     assert!(site.ask(node, &get, Bytes::new()).await.is_ok());
     assert_eq!(site.repair(node).await.damaged, 0);
 }
@@ -508,7 +514,7 @@ async fn what_rotted_is_mended_after_a_restart_when_a_good_copy_comes_back() {
     site.stop(other).await;
     let place = site.place(rotten);
     rot(&site.machines[place].extents);
-    let get = Request::GetChunk { id, from: 0, to: 10 };
+    let get = Request::GetChunk { id, from: 0, to: 10, purpose: Purpose::Client };
     assert_eq!(site.ask(rotten, &get, Bytes::new()).await, Err(Refusal::CorruptChunk));
     let damaged = |site: &Site| site.machines[place].meta.get(Table::System, &super::mend::key(id)).unwrap();
     until(async || damaged(&site).is_some()).await;
@@ -532,7 +538,7 @@ async fn a_reader_that_misses_a_chunk_brings_it_back() {
     site.put_object("key", &part).await;
     let node = NodeId(3);
     site.ask(node, &Request::DeleteChunks(vec![id]), Bytes::new()).await.unwrap();
-    let get = Request::GetChunk { id, from: 0, to: 10 };
+    let get = Request::GetChunk { id, from: 0, to: 10, purpose: Purpose::Client };
     assert_eq!(site.ask(node, &get, Bytes::new()).await, Err(Refusal::NoSuchChunk));
     until(async || site.has(node, id).await).await;
 }
@@ -542,7 +548,7 @@ async fn a_removed_chunk_that_somebody_reads_is_no_damage_anywhere() {
     let site = Site::form(3).await;
     let id = chunk_of(&site.map(), 0);
     let gets = site.calls("gets");
-    let get = Request::GetChunk { id, from: 0, to: 10 };
+    let get = Request::GetChunk { id, from: 0, to: 10, purpose: Purpose::Client };
     assert_eq!(site.ask(NodeId(1), &get, Bytes::new()).await, Err(Refusal::NoSuchChunk));
     until(async || site.repair(NodeId(1)).await.damaged == 0).await;
     for node in [1, 2, 3].map(NodeId) {
@@ -694,7 +700,8 @@ async fn a_node_that_lost_its_chunks_gets_them_back_from_the_others() {
     for (id, _) in parts.iter().flat_map(Part::chunks) {
         until(async || site.has(lost, id).await).await;
     }
-    let get = Request::GetChunk { id: ChunkId { part: parts[0].id, index: 1 }, from: 0, to: 5 };
+    let get =
+        Request::GetChunk { id: ChunkId { part: parts[0].id, index: 1 }, from: 0, to: 5, purpose: Purpose::Client };
     assert!(matches!(site.ask(lost, &get, Bytes::new()).await, Ok(Response::Chunk { owner: OWNER, length: 5, .. })));
     until(async || site.is_complete(lost)).await;
 }
