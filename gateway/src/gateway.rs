@@ -14,7 +14,7 @@ use crate::access_log::{AccessLog, LogDelivery};
 use crate::admin::Admin;
 use crate::auth::Accounts;
 use crate::client::ClusterClient;
-use crate::events::{EventDelivery, Webhooks};
+use crate::events::{EventDelivery, WebhookTls, Webhooks};
 use crate::http::{self, GatewayHttpConfig, GatewayService, Handler, Handlers, Told};
 use crate::iam::IamApi;
 use crate::kms::{LocalKeys, MasterKeyError, MasterKeys};
@@ -35,6 +35,8 @@ pub struct GatewaySettings {
     pub access_log_wait: Duration,
     /// Who can be told of events.
     pub webhooks: Vec<Webhook>,
+    /// Who may certify them.
+    pub webhook_tls: WebhookTls,
     /// The route `/upload`.
     pub upload: UploadConfig,
     /// What wraps the keys of the key service.
@@ -77,13 +79,14 @@ pub struct Gateway {
 
 impl GatewaySettings {
     /// The gateway's part of a process's configuration.
-    pub fn of(config: &ServerConfig) -> Result<Self, MasterKeyError> {
+    pub fn of(config: &ServerConfig, webhook_tls: WebhookTls) -> Result<Self, MasterKeyError> {
         Ok(Self {
             region: config.region.clone(),
             domains: config.domains.clone(),
             website_domain: config.website_domain.clone(),
             access_log_wait: config.access_log_wait,
             webhooks: config.webhooks.clone(),
+            webhook_tls,
             upload: UploadConfig {
                 bucket: config.upload_bucket.clone(),
                 anonymous: config.upload_anonymous,
@@ -120,7 +123,7 @@ impl Gateway {
         };
         let access_log = AccessLog::new(clock.clone(), metrics.clone(), settings.access_log_wait);
         let log_delivery = LogDelivery::new(access_log.clone(), objects.clone(), settings.region.clone());
-        let webhooks = Webhooks::new(&settings.webhooks, clock.clone());
+        let webhooks = Webhooks::new(&settings.webhooks, &settings.webhook_tls, clock.clone());
         let event_delivery = EventDelivery::new(
             objects.client().clone(),
             webhooks.clone(),

@@ -18,6 +18,7 @@ use annulus_common::rpc::{PeerIdentity, Transport};
 use annulus_common::telemetry::Metrics;
 use annulus_gateway::admin::client::AdminClient;
 use annulus_gateway::admin::model::{KeyReport, NewKey, NewUser, UserReport};
+use annulus_gateway::events::WebhookTls;
 use annulus_gateway::gateway::{Gateway, GatewaySeams, GatewaySettings};
 use annulus_gateway::kms::{MasterKey, MasterKeys, SecretKey};
 use annulus_gateway::sign::Signer;
@@ -68,6 +69,8 @@ pub struct Spec {
     pub lifecycle_day_seconds: u32,
     /// Names and URLs of webhooks, each of which is given [`WEBHOOK_TOKEN`].
     pub webhooks: Vec<(&'static str, String)>,
+    /// Who certifies those at `https://` URLs, as PEM.
+    pub webhook_ca: Option<String>,
     /// After how much silence a node is given up.
     pub dead_after: Duration,
 }
@@ -83,6 +86,7 @@ impl Default for Spec {
             sse_c_without_tls: true,
             lifecycle_day_seconds: 86_400,
             webhooks: Vec::new(),
+            webhook_ca: None,
             dead_after: Duration::from_secs(600),
         }
     }
@@ -415,6 +419,9 @@ impl Site {
             website_domain: Some(WEBSITE_DOMAIN.to_owned()),
             access_log_wait: Duration::from_secs(1),
             webhooks: self.spec.webhooks.iter().map(|(name, url)| webhook(name, url)).collect(),
+            webhook_tls: self.spec.webhook_ca.as_deref().map_or_else(WebhookTls::trusting_nobody, |pem| {
+                WebhookTls::trusting(pem.as_bytes()).expect("a test's certificate is one")
+            }),
             upload: UploadConfig {
                 bucket: "uploads".to_owned(),
                 anonymous: self.spec.upload_anonymous,

@@ -1,5 +1,6 @@
 //! What the tests share: clusters in this process and of real processes, and a client that says exactly what it is told to.
 
+pub mod certificates;
 pub mod client;
 pub mod cluster;
 pub mod history;

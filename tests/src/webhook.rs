@@ -2,7 +2,7 @@
 //! that tests with runtimes of their own can share it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -12,9 +12,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
 
 use crate::wait;
 
@@ -41,6 +44,7 @@ pub struct Post {
 
 struct State {
     status: AtomicU16,
+    connections: AtomicUsize,
     posts: Mutex<Vec<Post>>,
 }
 
@@ -50,16 +54,26 @@ impl Receiver {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
+    /// The same by TLS, with that certificate.
+    pub fn start_certified(certificate: Arc<ServerConfig>) -> Self {
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), Some(TlsAcceptor::from(certificate)))
+    }
+
     /// Listens there.
     pub fn start_at(addr: SocketAddr) -> Self {
+        Self::listen(addr, None)
+    }
+
+    fn listen(addr: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a thread can be started");
-        let state = Arc::new(State { status: AtomicU16::new(200), posts: Mutex::default() });
+        let state =
+            Arc::new(State { status: AtomicU16::new(200), connections: AtomicUsize::new(0), posts: Mutex::default() });
         let listener = std::net::TcpListener::bind(addr).expect("the port is free");
         listener.set_nonblocking(true).expect("a listener can be");
         let addr = listener.local_addr().expect("a listener has an address");
         let serving = Arc::clone(&state);
-        runtime.spawn(async move { serve(TcpListener::from_std(listener).expect("a listener"), serving).await });
+        runtime.spawn(async move { serve(TcpListener::from_std(listener).expect("a listener"), tls, serving).await });
         Self { addr, state, runtime: Some(runtime) }
     }
 
@@ -71,6 +85,11 @@ impl Receiver {
     /// Its URL with that path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
+    }
+
+    /// How often somebody has connected.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
     }
 
     /// Answers this from now on.
@@ -108,15 +127,28 @@ impl Drop for Receiver {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<State>) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
+        state.connections.fetch_add(1, Ordering::SeqCst);
+        let (state, tls) = (Arc::clone(&state), tls.clone());
         tokio::spawn(async move {
-            let take = service_fn(move |request| take(Arc::clone(&state), request));
-            // A client that leaves amid a request is no matter.
-            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), take).await;
+            match tls {
+                None => serve_connection(stream, state).await,
+                // A client that does not like the certificate leaves.
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve_connection(stream, state).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>) {
+    let take = service_fn(move |request| take(Arc::clone(&state), request));
+    // A client that leaves amid a request is no matter.
+    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), take).await;
 }
 
 async fn take(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {

@@ -1,5 +1,8 @@
 //! Events of real processes: what was acknowledged is told, whoever is killed, and to whom is shown nowhere.
 
+use std::io::Write as _;
+
+use annulus_tests::certificates::{Authority, Validity};
 use annulus_tests::processes::Processes;
 use annulus_tests::wait;
 use annulus_tests::webhook::Receiver;
@@ -14,9 +17,16 @@ const KEYS: usize = 3;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "slow: starts real processes"]
 async fn servers_that_are_killed_lose_no_event() {
-    let receiver = Receiver::start();
-    let webhooks = format!("orders={}", receiver.url("/hook?secret=of-the-url"));
-    let settings = [("ANNULUS_WEBHOOKS", webhooks.as_str()), ("ANNULUS_WEBHOOK_TOKENS", "orders=of-the-token")];
+    let authority = Authority::new("events");
+    let receiver = Receiver::start_certified(authority.certify(&["localhost"], Validity::Now));
+    let webhooks = format!("orders=https://localhost:{}/hook?secret=of-the-url", receiver.addr().port());
+    let mut ca_file = tempfile::NamedTempFile::new().expect("a file can be made");
+    ca_file.write_all(authority.pem().as_bytes()).expect("it can be written");
+    let settings = [
+        ("ANNULUS_WEBHOOKS", webhooks.as_str()),
+        ("ANNULUS_WEBHOOK_TOKENS", "orders=of-the-token"),
+        ("ANNULUS_WEBHOOK_CA_FILE", ca_file.path().to_str().expect("a path of ASCII")),
+    ];
     let mut processes = Processes::start_with(3, 3, &settings).await;
     let s3 = processes.s3(0);
     s3.put("/orders").ok().await;

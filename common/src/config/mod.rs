@@ -53,6 +53,7 @@ pub struct ServerConfig {
     pub website_domain: Option<String>,
     pub access_log_wait: Duration,
     pub webhooks: Vec<Webhook>,
+    pub webhook_ca_file: Option<PathBuf>,
     pub internal_listen: Option<SocketAddr>,
     pub log_format: LogFormat,
     pub log_level: String,

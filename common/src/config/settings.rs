@@ -215,6 +215,13 @@ pub static SETTINGS: &[Setting] = &[
         "What webhooks are given as `Authorization: Bearer`: `NAME=TOKEN`, separated by commas or each on a line.",
     ),
     setting(
+        "webhook_ca_file",
+        Kind::Path,
+        Default::None,
+        "A file with the certificates (PEM) of those who may certify webhooks at https:// URLs: then nobody else may. Without \
+         it the roots are those that the host trusts. Certificates are always verified: chain, name and dates.",
+    ),
+    setting(
         "internal_listen",
         Kind::Address,
         Default::None,

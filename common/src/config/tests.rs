@@ -193,7 +193,7 @@ fn wrong_values_are_refused_with_what_was_wanted() {
         ("zone", "a/b", "not a name"),
         ("collect_grace_seconds", "soon", "not a duration"),
         ("repair_bandwidth", "0", "nothing would ever be repaired"),
-        ("webhooks", "orders=https://example.org/", "TLS is not built"),
+        ("webhooks", "orders=ftp://example.org/", "neither http"),
     ] {
         let message = message(with_flags(&[(name, value)]));
         assert!(message.contains(expected) && message.contains("command line"), "{name}={value}: {message}");

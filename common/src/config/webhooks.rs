@@ -15,11 +15,20 @@ const URL_BYTES_MAX: usize = 2_048;
 pub struct Webhook {
     /// Its name: what buckets call it by.
     pub name: String,
-    /// Where events are posted to: an `http://` URL.
+    /// Where events are posted to: an `http://` or `https://` URL.
     pub url: Secret,
     /// Goes with each as `Authorization: Bearer`.
     pub token: Option<Secret>,
 }
+
+impl Webhook {
+    /// Whether it is reached by TLS.
+    pub fn is_https(&self) -> bool {
+        self.url.expose().starts_with(HTTPS)
+    }
+}
+
+const HTTPS: &str = "https://";
 
 /// `NAME=URL`, separated by commas.
 pub(super) fn parse_webhooks(text: &str) -> Result<Vec<Webhook>, String> {
@@ -65,10 +74,8 @@ fn pairs(text: &str) -> Result<Vec<(&str, &str)>, String> {
 
 /// Messages never show the URL.
 fn check_url(url: &str) -> Result<(), &'static str> {
-    if url.starts_with("https://") {
-        return Err("is https: TLS is not built, so let a proxy on this machine do it, and name that");
-    }
-    let rest = url.strip_prefix("http://").ok_or("is not http://...")?;
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix(HTTPS));
+    let rest = rest.ok_or("is neither http://... nor https://...")?;
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?[]@!$&'()*+;=%".contains(&byte);
     if url.len() > URL_BYTES_MAX || !rest.bytes().all(is_allowed) {
         return Err("is too long, or has characters that must be percent-encoded");
@@ -91,16 +98,17 @@ fn check_url(url: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Secret, add_tokens, parse_webhooks};
+    use super::{Secret, Webhook, add_tokens, parse_webhooks};
 
     #[test]
     fn names_urls_and_tokens_belong_together() {
-        let mut webhooks = parse_webhooks("a=http://h:80/x?y=z, b.2=http://[::1]:9/,c=http://10.0.0.1").unwrap();
+        let mut webhooks = parse_webhooks("a=http://h:80/x?y=z, b.2=https://[::1]:9/,c=http://10.0.0.1").unwrap();
         add_tokens(&mut webhooks, "b.2=x=y\na=t\n").unwrap();
         let tokens: Vec<_> = webhooks.iter().map(|hook| hook.token.as_ref().map(Secret::expose)).collect();
         assert_eq!(tokens, [Some("t"), Some("x=y"), None]);
         assert_eq!(webhooks[0].url.expose(), "http://h:80/x?y=z");
         assert!(!format!("{webhooks:?}").contains("http"));
+        assert_eq!(webhooks.iter().map(Webhook::is_https).collect::<Vec<_>>(), [false, true, false]);
         assert!(add_tokens(&mut webhooks, "d=t").is_err() && add_tokens(&mut webhooks, "a=t t").is_err());
     }
 
@@ -108,8 +116,9 @@ mod tests {
     fn what_cannot_be_told_is_refused_without_showing_it() {
         for (wrong, reason) in [
             ("http://hidden", "NAME="),
-            ("a=https://hidden", "TLS is not built"),
-            ("a=ftp://hidden", "is not http"),
+            ("a=ftp://hidden", "is neither http"),
+            ("a=https:hidden", "is neither http"),
+            ("a=https://hidden:x/", "host and port"),
             ("a=http://u:hidden@h/", "credentials"),
             ("a=http://h:0/hidden", "host and port"),
             ("a=http:///hidden", "host and port"),

@@ -21,6 +21,7 @@ use tracing::{error, info};
 
 use super::CliError;
 use crate::embedded::Embedded;
+use crate::events::WebhookTls;
 use crate::gateway::{Gateway, GatewaySeams, GatewaySettings};
 use crate::http;
 use crate::operations::{self, Waiting};
@@ -82,6 +83,7 @@ fn serve_until_told(grace: Duration, serving: impl Future<Output = Result<(), Cl
 }
 
 async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
+    let webhook_tls = webhook_tls_of(&config)?;
     let clock = SystemClock::shared();
     let listeners = Listeners::bind(&config).await?;
     let stop = stop_on_signal()?;
@@ -107,7 +109,7 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
         ready: embedded.readiness(),
         refresh: embedded.refresh(),
     };
-    let gateway = Gateway::new(settings_of(&config)?, seams);
+    let gateway = Gateway::new(settings_of(&config, webhook_tls)?, seams);
     let failure = tokio::select! {
         () = listeners.serve(gateway, stop.clone()) => None,
         reason = embedded.failed() => Some(reason),
@@ -117,6 +119,7 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
 }
 
 async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
+    let webhook_tls = webhook_tls_of(&config)?;
     let clock = SystemClock::shared();
     let listeners = Listeners::bind(&config).await?;
     let stop = stop_on_signal()?;
@@ -132,7 +135,7 @@ async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
         }
     };
     let Some(watch) = listeners.answer_during(entering).await else { return Ok(()) };
-    let settings = settings_of(&config)?;
+    let settings = settings_of(&config, webhook_tls)?;
     let seams = GatewaySeams {
         transport,
         watch,
@@ -145,8 +148,13 @@ async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
     Ok(())
 }
 
-fn settings_of(config: &ServerConfig) -> Result<GatewaySettings, CliError> {
-    GatewaySettings::of(config).map_err(|error| CliError::Run(error.to_string()))
+/// Before anything is started: what is wrong with it is said at once.
+fn webhook_tls_of(config: &ServerConfig) -> Result<WebhookTls, CliError> {
+    WebhookTls::of(config).map_err(|error| CliError::Run(error.to_string()))
+}
+
+fn settings_of(config: &ServerConfig, webhook_tls: WebhookTls) -> Result<GatewaySettings, CliError> {
+    GatewaySettings::of(config, webhook_tls).map_err(|error| CliError::Run(error.to_string()))
 }
 
 fn transport_to(config: &ServerConfig, clock: &SharedClock) -> Result<SharedTransport, CliError> {

@@ -10,10 +10,12 @@ mod arn;
 mod cause;
 mod delivery;
 mod message;
+mod tls;
 mod webhook;
 
 pub(crate) use arn::webhook_of;
 pub(crate) use cause::cause_of;
 pub use delivery::EventDelivery;
 pub(crate) use message::test_message;
+pub use tls::{WebhookTls, WebhookTlsError};
 pub(crate) use webhook::Webhooks;

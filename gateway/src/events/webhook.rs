@@ -11,10 +11,13 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
+
+use super::tls::WebhookTls;
 
 /// How long a webhook may take to answer: far less than an outbox is held.
 pub(super) const POST_DEADLINE: Duration = Duration::from_secs(10);
@@ -31,7 +34,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// The webhooks that the operator has named.
 pub(crate) struct Webhooks {
     by_name: BTreeMap<String, Target>,
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     clock: SharedClock,
 }
 
@@ -65,9 +68,9 @@ pub(crate) enum PostError {
 
 impl Webhooks {
     /// The webhooks of a configuration.
-    pub(crate) fn new(webhooks: &[Webhook], clock: SharedClock) -> Arc<Self> {
+    pub(crate) fn new(webhooks: &[Webhook], tls: &WebhookTls, clock: SharedClock) -> Arc<Self> {
         let by_name = webhooks.iter().map(|webhook| (webhook.name.clone(), Target::of(webhook))).collect();
-        Arc::new(Self { by_name, http: Client::builder(TokioExecutor::new()).build_http(), clock })
+        Arc::new(Self { by_name, http: Client::builder(TokioExecutor::new()).build(tls.connector()), clock })
     }
 
     /// Whether there is one of that name.

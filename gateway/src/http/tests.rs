@@ -27,7 +27,7 @@ use super::{GatewayHttpConfig, Handlers, Told, serve, service};
 use crate::access_log::AccessLog;
 use crate::auth::Accounts;
 use crate::client::testing::FakeCluster;
-use crate::events::Webhooks;
+use crate::events::{WebhookTls, Webhooks};
 use crate::kms::{LocalKeys, MasterKey, MasterKeys, SecretKey};
 use crate::object::Objects;
 
@@ -173,7 +173,8 @@ async fn gateway() -> Gateway {
     let objects = Arc::new(Objects::new(client, keys, clock.clone()));
     let (config, handlers, metrics) = (GatewayHttpConfig::default(), Handlers::default(), Metrics::new());
     let access_log = AccessLog::new(clock.clone(), metrics.clone(), Duration::from_secs(60));
-    let told = Told { metrics, access_log, webhooks: Webhooks::new(&[], clock.clone()) };
+    let told =
+        Told { metrics, access_log, webhooks: Webhooks::new(&[], &WebhookTls::trusting_nobody(), clock.clone()) };
     let service = service(config, objects, accounts, clock, handlers, told);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");

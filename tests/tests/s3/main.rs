@@ -54,6 +54,7 @@ mod uploads;
 mod usage;
 mod versions;
 mod virtual_hosts;
+mod webhooks;
 mod website;
 mod xml_bodies;
 

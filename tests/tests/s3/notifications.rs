@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use crate::{PART_BYTES_MIN, content, new_bucket};
 
-const ARN: &str = "arn:aws:sqs:us-east-1:123456789012:events";
+pub(crate) const ARN: &str = "arn:aws:sqs:us-east-1:123456789012:events";
 
-fn document(rules: &str) -> String {
+pub(crate) fn document(rules: &str) -> String {
     format!("<NotificationConfiguration>{rules}</NotificationConfiguration>")
 }
 
 /// A configuration of these events, with what else stands in it.
-fn rule(arn: &str, events: &[&str], more: &str) -> String {
+pub(crate) fn rule(arn: &str, events: &[&str], more: &str) -> String {
     let events: String = events.iter().map(|event| format!("<Event>s3:{event}</Event>")).collect();
     format!("<QueueConfiguration>{more}<Queue>{arn}</Queue>{events}</QueueConfiguration>")
 }
@@ -28,21 +28,21 @@ fn filter(rules: &[(&str, &str)]) -> String {
 }
 
 /// A bucket whose events of these kinds are told to the webhook `events`.
-async fn telling_bucket(s3: &S3, events: &[&str], more: &str) -> String {
+pub(crate) async fn telling_bucket(s3: &S3, events: &[&str], more: &str) -> String {
     let bucket = new_bucket(s3).await;
     tell(s3, &bucket, &rule(ARN, events, more)).await;
     bucket
 }
 
-async fn tell(s3: &S3, bucket: &str, rules: &str) {
+pub(crate) async fn tell(s3: &S3, bucket: &str, rules: &str) {
     s3.put(&format!("{bucket}?notification")).body(document(rules)).ok().await;
 }
 
-fn told(record: &Value) -> (&str, &str) {
+pub(crate) fn told(record: &Value) -> (&str, &str) {
     (record["eventName"].as_str().expect("a name"), record["s3"]["object"]["key"].as_str().expect("a key"))
 }
 
-fn sequencer(record: &Value) -> &str {
+pub(crate) fn sequencer(record: &Value) -> &str {
     record["s3"]["object"]["sequencer"].as_str().expect("a sequencer")
 }
 
@@ -307,18 +307,18 @@ async fn writes_through_both_gateways_are_told_in_the_order_of_each_key() {
 }
 
 /// A small cluster with the webhook `events`, and a bucket whose new objects it is told of.
-async fn small_cluster(receiver: &Receiver, spec: Spec) -> (Cluster, String) {
+pub(crate) async fn small_cluster(receiver: &Receiver, spec: Spec) -> (Cluster, String) {
     let webhooks = vec![("events", receiver.url("/hook?key=of-the-url"))];
     let cluster = Cluster::start(Spec { webhooks, ..spec }).await;
     let bucket = telling_bucket(&cluster.s3(0), &["ObjectCreated:*", "ObjectRemoved:*"], "").await;
     (cluster, bucket)
 }
 
-fn one_node() -> Spec {
+pub(crate) fn one_node() -> Spec {
     Spec { nodes: 1, gateways: 1, replication_factor: 1, ..Spec::default() }
 }
 
-async fn metric(s3: &S3, name: &str) -> u64 {
+pub(crate) async fn metric(s3: &S3, name: &str) -> u64 {
     let metrics = s3.get("/-/metrics").ok().await.text();
     let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("annulus_events_{name} ")));
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {metrics}"))
