@@ -1,6 +1,7 @@
 //! Logs and metrics of every process: how lines are written, and the counters that both crates move.
 //! No globals beside the subscriber, which tracing asks for: [`Metrics`] is handed to whoever counts.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
+use crate::protocol::outbox::WaitingOutbox;
 
 /// Logs cannot be set up.
 #[derive(Debug, Error)]
@@ -102,8 +104,42 @@ pub struct EventMetrics {
     pub failed: Counter,
     /// Events that were dropped: too many waited for their webhook.
     pub dropped: Counter,
+    /// Events that were given up: their webhook refused them too often.
+    pub given_up: Counter,
     /// Events that wait in the whole cluster, as this gateway saw it last.
     pub pending: Gauge,
+    /// The same, by webhook.
+    pub waiting: Family<WebhookLabels, Gauge>,
+    /// Of these, events that their webhook has refused, and that are tried again.
+    pub set_aside: Family<WebhookLabels, Gauge>,
+}
+
+/// A webhook.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct WebhookLabels {
+    /// Its name: one of those that the operator gave.
+    pub webhook: String,
+}
+
+impl EventMetrics {
+    /// Notes what waits now.
+    pub fn note_waiting<'a>(&self, outboxes: impl Iterator<Item = &'a WaitingOutbox>) {
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let (mut pending, mut of_webhooks) = (0, BTreeMap::<&str, (u64, u64)>::new());
+        for outbox in outboxes {
+            let (waiting, aside) = of_webhooks.entry(&outbox.webhook).or_default();
+            (*waiting, *aside) = (*waiting + outbox.pending, *aside + u64::from(outbox.aside));
+            pending += outbox.pending;
+        }
+        self.pending.set(count(pending));
+        self.waiting.clear();
+        self.set_aside.clear();
+        for (webhook, (waiting, aside)) in of_webhooks {
+            let labels = WebhookLabels { webhook: webhook.to_owned() };
+            self.waiting.get_or_create(&labels).set(count(waiting));
+            self.set_aside.get_or_create(&labels).set(count(aside));
+        }
+    }
 }
 
 /// What repair does, and what it knows to be wrong: states of the node that are brought up to date before they are shown.
@@ -235,6 +271,9 @@ impl Metrics {
         events.register("delivered", "Events taken by their webhook", self.events.delivered.clone());
         events.register("failed", "Posts of events that failed and are repeated", self.events.failed.clone());
         events.register("dropped", "Events dropped for want of room", self.events.dropped.clone());
+        events.register("given_up", "Events refused too often", self.events.given_up.clone());
+        events.register("waiting", "Events that wait for a webhook", self.events.waiting.clone());
+        events.register("set_aside", "Events refused by a webhook, to be tried again", self.events.set_aside.clone());
         events.register("pending", "Events that wait in the whole cluster", self.events.pending.clone());
     }
 

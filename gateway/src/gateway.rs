@@ -37,6 +37,8 @@ pub struct GatewaySettings {
     pub webhooks: Vec<Webhook>,
     /// Who may certify them.
     pub webhook_tls: WebhookTls,
+    /// How often one may refuse an event.
+    pub webhook_tries: u32,
     /// The route `/upload`.
     pub upload: UploadConfig,
     /// What wraps the keys of the key service.
@@ -87,6 +89,7 @@ impl GatewaySettings {
             access_log_wait: config.access_log_wait,
             webhooks: config.webhooks.clone(),
             webhook_tls,
+            webhook_tries: config.webhook_tries,
             upload: UploadConfig {
                 bucket: config.upload_bucket.clone(),
                 anonymous: config.upload_anonymous,
@@ -129,7 +132,7 @@ impl Gateway {
             webhooks.clone(),
             access_log.clone(),
             (clock.clone(), metrics.clone()),
-            settings.region.clone(),
+            (settings.region.clone(), settings.webhook_tries),
         );
         let config = GatewayHttpConfig {
             region: settings.region,

@@ -71,6 +71,8 @@ pub struct Spec {
     pub webhooks: Vec<(&'static str, String)>,
     /// Who certifies those at `https://` URLs, as PEM.
     pub webhook_ca: Option<String>,
+    /// How often one may refuse an event.
+    pub webhook_tries: u32,
     /// After how much silence a node is given up.
     pub dead_after: Duration,
 }
@@ -87,6 +89,7 @@ impl Default for Spec {
             lifecycle_day_seconds: 86_400,
             webhooks: Vec::new(),
             webhook_ca: None,
+            webhook_tries: 50,
             dead_after: Duration::from_secs(600),
         }
     }
@@ -422,6 +425,7 @@ impl Site {
             webhook_tls: self.spec.webhook_ca.as_deref().map_or_else(WebhookTls::trusting_nobody, |pem| {
                 WebhookTls::trusting(pem.as_bytes()).expect("a test's certificate is one")
             }),
+            webhook_tries: self.spec.webhook_tries,
             upload: UploadConfig {
                 bucket: "uploads".to_owned(),
                 anonymous: self.spec.upload_anonymous,

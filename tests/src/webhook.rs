@@ -45,6 +45,8 @@ pub struct Post {
 struct State {
     status: AtomicU16,
     connections: AtomicUsize,
+    /// What is answered about a key instead.
+    refused: Mutex<Option<(String, u16)>>,
     posts: Mutex<Vec<Post>>,
 }
 
@@ -67,8 +69,8 @@ impl Receiver {
     fn listen(addr: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a thread can be started");
-        let state =
-            Arc::new(State { status: AtomicU16::new(200), connections: AtomicUsize::new(0), posts: Mutex::default() });
+        let (connections, refused, posts) = (AtomicUsize::default(), Mutex::default(), Mutex::default());
+        let state = Arc::new(State { status: AtomicU16::new(200), connections, refused, posts });
         let listener = std::net::TcpListener::bind(addr).expect("the port is free");
         listener.set_nonblocking(true).expect("a listener can be");
         let addr = listener.local_addr().expect("a listener has an address");
@@ -95,6 +97,11 @@ impl Receiver {
     /// Answers this from now on.
     pub fn answer(&self, status: u16) {
         self.state.status.store(status, Ordering::SeqCst);
+    }
+
+    /// Answers this about one key from now on; about others it takes what comes.
+    pub fn refuse(&self, key: &str, status: u16) {
+        *self.state.refused.lock().expect("nobody panics with it") = Some((key.to_owned(), status));
     }
 
     /// All that was posted so far, what was refused too.
@@ -154,8 +161,10 @@ async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + '
 async fn take(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let status = state.status.load(Ordering::SeqCst);
-    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let refused = state.refused.lock().expect("nobody panics with it").clone();
+    let refused = refused.filter(|(key, _)| body["Records"][0]["s3"]["object"]["key"] == **key);
+    let status = refused.map_or_else(|| state.status.load(Ordering::SeqCst), |(_, status)| status);
     let target = head.uri.to_string();
     let post = Post { target, headers: head.headers, body, status };
     state.posts.lock().expect("nobody panics with it").push(post);

@@ -40,8 +40,8 @@ use annulus_common::object::{
 use annulus_common::ownership::ObjectOwnership;
 use annulus_common::policy::{BucketPolicy, IdentityPolicy, PublicAccessBlock, TrustPolicy};
 use annulus_common::protocol::metadata::{
-    AllowanceChange, BooksEntry, Command, Deletion, Garbage, MetaReply, Mutation, OutboxChange, Query, QueryReply,
-    QuotaReply, QuotaTerms, Serial, parts_fingerprint,
+    AllowanceChange, Aside, BooksEntry, Command, Deletion, Garbage, MetaReply, Mutation, OutboxChange, Query,
+    QueryReply, QuotaReply, QuotaTerms, Serial, parts_fingerprint,
 };
 use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::protocol::repair::VerifiedChunks;
@@ -230,6 +230,10 @@ fn rule() -> TellingRule {
     }
 }
 
+fn aside() -> Aside {
+    Aside { tries: 2, failed_ms: TIME_MS, next_ms: TIME_MS + 4_000 }
+}
+
 fn notice() -> Box<Notice> {
     let cause = Cause {
         means: Means::Copy,
@@ -364,7 +368,10 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
             webhook: "orders".to_owned(),
             change: OutboxChange {
                 holder: request(8),
-                through: Some(EventId { index: 10, ordinal: 0 }),
+                done: vec![EventId { index: 9, ordinal: 300 }],
+                given_up: vec![EventId { index: 8, ordinal: 0 }],
+                aside: vec![(EventId { index: 10, ordinal: 0 }, aside())],
+                passed: Some(EventId { index: 10, ordinal: 0 }),
                 dropped: 300,
                 until_ms: Some(TIME_MS + 4),
             },
@@ -691,6 +698,8 @@ fn requests_and_answers_as_they_travel() {
             partition: PartitionId(2),
             webhook: "orders".to_owned(),
             pending: 300,
+            aside: 2,
+            due_ms: TIME_MS + 5,
             claim: Some((request(8), TIME_MS)),
         }])),
         Err(Refusal::StaleEpoch(Epoch(2))),

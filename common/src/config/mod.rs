@@ -54,6 +54,7 @@ pub struct ServerConfig {
     pub access_log_wait: Duration,
     pub webhooks: Vec<Webhook>,
     pub webhook_ca_file: Option<PathBuf>,
+    pub webhook_tries: u32,
     pub internal_listen: Option<SocketAddr>,
     pub log_format: LogFormat,
     pub log_level: String,

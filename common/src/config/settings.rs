@@ -222,6 +222,13 @@ pub static SETTINGS: &[Setting] = &[
          it the roots are those that the host trusts. Certificates are always verified: chain, name and dates.",
     ),
     setting(
+        "webhook_tries",
+        Kind::Count(1, 1000),
+        Default::Value("50"),
+        "How often an event may be refused by its webhook, while that takes others, before it is given up. The pauses grow from \
+         a second to ten minutes: 50 tries take seven hours. Until then only events of the same key wait for it.",
+    ),
+    setting(
         "internal_listen",
         Kind::Address,
         Default::None,

@@ -62,6 +62,7 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         access_log_wait: values.required("access_log_seconds", parse_duration)?,
         webhooks: values.webhooks()?,
         webhook_ca_file: values.optional("webhook_ca_file", |text| Ok(PathBuf::from(text)))?,
+        webhook_tries: values.count("webhook_tries")?.unwrap_or(50),
         internal_listen: values.optional("internal_listen", parse_address)?,
         log_format: if values.choice("log_format")? == "json" { LogFormat::Json } else { LogFormat::Text },
         log_level: values.choice("log_level")?,

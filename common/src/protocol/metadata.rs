@@ -13,7 +13,9 @@ use crate::object::{
 };
 use crate::usage::{Payer, PayerKind, Usage};
 
-pub use super::outbox::{CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage};
+pub use super::outbox::{
+    ASIDE_MAX, ASIDE_PAUSE_MS_MAX, Aside, CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage,
+};
 pub use super::quota::{AllowanceChange, BOOKED_SHARDS_MAX, BooksEntry, QuotaReply, QuotaTerms, Serial};
 pub use crate::object::parts_fingerprint;
 pub use crate::usage::UsagePage;
@@ -398,7 +400,7 @@ pub enum Query {
         /// How many at most.
         limit: u32,
     },
-    /// The first events that wait for a webhook.
+    /// The next events that wait for a webhook.
     Outbox {
         /// The webhook.
         webhook: String,

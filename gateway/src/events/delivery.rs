@@ -1,14 +1,15 @@
 //! Delivers what waits in outboxes. Every gateway looks; who holds an outbox delivers from it, and lets go when it is empty
-//! or its webhook fails. A gateway that dies holds nothing for longer than [`CLAIM_MS_MAX`].
+//! or its webhook fails. A gateway that dies holds nothing for longer than [`CLAIM_MS_MAX`]. What is made of a page is
+//! [`round`](super::round)'s.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{BucketId, PartitionId, RequestId};
-use annulus_common::map::{Bucket, ClusterMap, MapVersion};
-use annulus_common::notification::{ACCESS_LOG, Event, EventId};
+use annulus_common::ids::{PartitionId, RequestId};
+use annulus_common::map::{ClusterMap, MapVersion};
+use annulus_common::notification::ACCESS_LOG;
 use annulus_common::protocol::metadata::{CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange};
 use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::telemetry::Metrics;
@@ -16,7 +17,8 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
-use super::message::message;
+use super::round::{Outcome, Round};
+use super::verdict::is_due;
 use super::webhook::{POST_DEADLINE, Webhooks};
 use crate::access_log::AccessLog;
 use crate::client::{ClientError, ClusterClient};
@@ -38,7 +40,7 @@ const PAGES_MAX: usize = 16;
 
 /// How long after it was asked for an outbox counts as held here: a post that begins then ends before the claim does, also
 /// by another's clock that is a few seconds ahead.
-const HELD: Duration = Duration::from_millis(CLAIM_MS_MAX / 2);
+pub(super) const HELD: Duration = Duration::from_millis(CLAIM_MS_MAX / 2);
 
 const _: () = assert!(HELD.as_millis() as u64 + (POST_DEADLINE.as_millis() as u64) < CLAIM_MS_MAX);
 
@@ -48,13 +50,15 @@ pub struct EventDelivery {
 }
 
 /// What each delivery works with.
-struct Deliverer {
+pub(super) struct Deliverer {
     client: Arc<ClusterClient>,
-    webhooks: Arc<Webhooks>,
-    access_log: Arc<AccessLog>,
-    clock: SharedClock,
-    metrics: Arc<Metrics>,
-    region: String,
+    pub(super) webhooks: Arc<Webhooks>,
+    pub(super) access_log: Arc<AccessLog>,
+    pub(super) clock: SharedClock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) region: String,
+    /// Tries of one event that may fail while others are taken.
+    pub(super) tries_max: u32,
     /// By what name this gateway holds outboxes.
     holder: RequestId,
 }
@@ -64,17 +68,11 @@ type Place = (PartitionId, String);
 
 /// How a delivery ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Ended {
+pub(super) enum Ended {
     /// There may be more to deliver.
     GoesOn,
     /// Its webhook fails, or another gateway holds it.
     Rests,
-}
-
-/// How far a page was delivered.
-struct Delivered {
-    through: Option<EventId>,
-    ended: Ended,
 }
 
 impl EventDelivery {
@@ -83,10 +81,11 @@ impl EventDelivery {
         webhooks: Arc<Webhooks>,
         access_log: Arc<AccessLog>,
         (clock, metrics): (SharedClock, Arc<Metrics>),
-        region: String,
+        (region, tries_max): (String, u32),
     ) -> Self {
         let holder = RequestId::generate(clock.now_ms());
-        Self { deliverer: Arc::new(Deliverer { client, webhooks, access_log, clock, metrics, region, holder }) }
+        let deliverer = Deliverer { client, webhooks, access_log, clock, metrics, region, tries_max, holder };
+        Self { deliverer: Arc::new(deliverer) }
     }
 
     /// Delivers until `stop`. What is under way then is broken off: it may be delivered again.
@@ -206,9 +205,7 @@ impl Deliverer {
             return Vec::new();
         }
         let waiting = self.client.waiting_outboxes(&map).await;
-        let events = waiting.iter().filter(|outbox| outbox.webhook != ACCESS_LOG);
-        let pending: u64 = events.map(|outbox| outbox.pending).sum();
-        self.metrics.events.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        self.metrics.events.note_waiting(waiting.iter().filter(|outbox| outbox.webhook != ACCESS_LOG));
         let now_ms = self.clock.now_ms();
         let is_free = |outbox: &WaitingOutbox| {
             outbox.claim.is_none_or(|(holder, until_ms)| {
@@ -220,7 +217,8 @@ impl Deliverer {
             true => !self.webhooks.rests(webhook),
             false => webhook == ACCESS_LOG || !looks.told.contains(webhook),
         };
-        let free = waiting.into_iter().filter(|outbox| is_free(outbox) && can(&outbox.webhook));
+        let is_due = |outbox: &WaitingOutbox| is_due(outbox.due_ms, now_ms);
+        let free = waiting.into_iter().filter(|outbox| is_due(outbox) && is_free(outbox) && can(&outbox.webhook));
         free.map(|outbox| (outbox.partition, outbox.webhook)).collect()
     }
 
@@ -234,21 +232,24 @@ impl Deliverer {
     async fn deliver_pages(&self, place: &Place) -> Result<Ended, ClientError> {
         let (partition, webhook) = (place.0, place.1.as_str());
         let mut held_since = self.clock.monotonic();
-        let claim = self.change(None, 0, true);
-        if !self.client.change_outbox(partition, webhook, claim).await? {
+        if !self.client.change_outbox(partition, webhook, self.change(self.until())).await? {
             return Ok(Ended::Rests);
         }
         for turn in 1..=PAGES_MAX {
             let page = self.client.outbox_page(partition, webhook).await?;
-            if page.dropped > 0 {
-                self.note_dropped(place, page.dropped);
+            let (dropped, is_last) = (page.dropped, page.events.len() < EVENTS_PER_QUERY_MAX as usize);
+            if dropped > 0 {
+                self.note_dropped(place, dropped);
             }
-            let is_last = page.events.len() < EVENTS_PER_QUERY_MAX as usize;
-            let Delivered { through, ended } = self.deliver_page(webhook, page.events, held_since).await?;
-            let goes_on = ended == Ended::GoesOn && !is_last && turn < PAGES_MAX;
+            let map = self.client.map().await?;
+            let Outcome { change, ended, frees } = Round::new(self, webhook, &map, held_since).tell(page).await;
+            let goes_on = ended == Ended::GoesOn && (frees || !is_last) && turn < PAGES_MAX;
+            let until_ms = if goes_on { self.until() } else { None };
+            let given_up = change.given_up.len() as u64;
             held_since = self.clock.monotonic();
-            let held =
-                self.client.change_outbox(partition, webhook, self.change(through, page.dropped, goes_on)).await?;
+            let change = OutboxChange { dropped, until_ms, ..change };
+            let held = self.client.change_outbox(partition, webhook, change).await?;
+            self.metrics.events.given_up.inc_by(given_up);
             if !held {
                 return Ok(ended);
             }
@@ -264,50 +265,15 @@ impl Deliverer {
         };
     }
 
-    fn change(&self, through: Option<EventId>, dropped: u64, holds: bool) -> OutboxChange {
-        let until_ms = holds.then(|| self.clock.now_ms() + CLAIM_MS_MAX);
-        OutboxChange { holder: self.holder, through, dropped, until_ms }
+    /// Until when an outbox is held that is asked for at this moment.
+    fn until(&self) -> Option<u64> {
+        Some(self.clock.now_ms() + CLAIM_MS_MAX)
     }
 
-    /// Posts one event after the other until one is not taken, or the outbox may soon be another's. What no bucket has told
-    /// any more is passed over.
-    async fn deliver_page(
-        &self,
-        webhook: &str,
-        events: Vec<(EventId, Event)>,
-        held_since: Duration,
-    ) -> Result<Delivered, ClientError> {
-        let map = self.client.map().await?;
-        let buckets: BTreeMap<BucketId, (&str, &Bucket)> =
-            map.buckets.iter().map(|(name, bucket)| (bucket.id, (name.as_str(), bucket))).collect();
-        let mut through = None;
-        for (id, event) in events {
-            if webhook == ACCESS_LOG {
-                if let Some(bucket) = buckets.get(&event.bucket) {
-                    self.access_log.record_expiry(*bucket, id, &event);
-                }
-                through = Some(id);
-                continue;
-            }
-            let is_told = |bucket: &&(&str, &Bucket)| {
-                let notification = bucket.1.config.notification.as_ref();
-                notification.is_some_and(|notification| notification.tells(webhook, event.name, &event.key))
-            };
-            if let Some(bucket) = buckets.get(&event.bucket).filter(is_told) {
-                if self.clock.monotonic().saturating_sub(held_since) >= HELD {
-                    return Ok(Delivered { through, ended: Ended::GoesOn });
-                }
-                let message = message(id, &event, *bucket, &self.region);
-                if let Err(error) = self.webhooks.post(webhook, message).await {
-                    warn!(webhook, bucket = bucket.0, %error, "an event is not delivered yet");
-                    self.metrics.events.failed.inc();
-                    return Ok(Delivered { through, ended: Ended::Rests });
-                }
-                self.metrics.events.delivered.inc();
-            }
-            through = Some(id);
-        }
-        Ok(Delivered { through, ended: Ended::GoesOn })
+    /// Holds an outbox until then, or lets go, and changes nothing else of it.
+    pub(super) fn change(&self, until_ms: Option<u64>) -> OutboxChange {
+        let (done, given_up, aside) = (Vec::new(), Vec::new(), Vec::new());
+        OutboxChange { holder: self.holder, done, given_up, aside, passed: None, dropped: 0, until_ms }
     }
 }
 

@@ -44,12 +44,25 @@ struct Target {
     rest: Mutex<Rest>,
 }
 
-/// How a webhook is left alone.
+/// How a webhook is left alone, and whether it works.
 #[derive(Clone, Copy, Default)]
 struct Rest {
     until: Duration,
-    /// How long the last rest was; none since it has answered.
+    /// How long the last rest was; none since it has taken something.
     length: Option<Duration>,
+    /// When it took something last, Unix milliseconds.
+    taken_ms: u64,
+}
+
+/// Whose fault it seems to be that a message was not taken, by the answer alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// The message's: the webhook does not like it.
+    Message,
+    /// Not the message's: the webhook has not seen it.
+    Webhook,
+    /// Nobody can say: a message may break a server.
+    Unknown,
 }
 
 /// Why a message was not taken.
@@ -58,12 +71,33 @@ pub(crate) enum PostError {
     /// There is no webhook of that name here.
     #[error("no webhook of that name is configured at this gateway")]
     Unknown,
+    /// It could not be reached.
+    #[error("no connection: {0}")]
+    Unreached(String),
     /// It did not answer.
     #[error("no answer: {0}")]
     Unanswered(String),
     /// It did not answer with a success.
     #[error("it answered {0}")]
     Refused(StatusCode),
+}
+
+impl PostError {
+    /// Statuses that speak of the request's content are the message's fault; those of authorization, of the path or of the
+    /// server's state are not.
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::Unknown | Self::Unreached(_) => Fault::Webhook,
+            Self::Refused(
+                StatusCode::BAD_REQUEST
+                | StatusCode::CONFLICT
+                | StatusCode::PAYLOAD_TOO_LARGE
+                | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                | StatusCode::UNPROCESSABLE_ENTITY,
+            ) => Fault::Message,
+            Self::Unanswered(_) | Self::Refused(_) => Fault::Unknown,
+        }
+    }
 }
 
 impl Webhooks {
@@ -83,27 +117,43 @@ impl Webhooks {
         self.by_name.get(name).is_some_and(|target| target.rest.lock().until > self.clock.monotonic())
     }
 
+    /// When it took an event last, Unix milliseconds, as far as this gateway knows.
+    pub(super) fn taken_ms(&self, name: &str) -> u64 {
+        self.by_name.get(name).map_or(0, |target| target.rest.lock().taken_ms)
+    }
+
+    /// It has taken an event: it works.
+    pub(super) fn works(&self, name: &str) {
+        if let Some(target) = self.by_name.get(name) {
+            *target.rest.lock() = Rest { taken_ms: self.clock.now_ms(), ..Rest::default() };
+        }
+    }
+
+    /// It has failed what was posted at that time: it is left alone.
+    pub(super) fn fails(&self, name: &str, posted_at: Duration) {
+        let Some(target) = self.by_name.get(name) else { return };
+        let (now, share) = (self.clock.monotonic(), rand::random_range(0.5..1.0));
+        let mut rest = target.rest.lock();
+        // Who began before another failed learns nothing new.
+        if posted_at >= rest.until {
+            *rest = rest.longer(now, share);
+        }
+    }
+
     /// Posts a message. It is taken when this says so, and may be taken when it does not.
     pub(crate) async fn post(&self, name: &str, message: Bytes) -> Result<(), PostError> {
         let target = self.by_name.get(name).ok_or(PostError::Unknown)?;
-        let began = self.clock.monotonic();
         let posted = tokio::time::timeout(POST_DEADLINE, self.exchange(target, message)).await;
-        let posted = posted.unwrap_or_else(|_| Err(PostError::Unanswered(format!("nothing within {POST_DEADLINE:?}"))));
-        let (now, share) = (self.clock.monotonic(), rand::random_range(0.5..1.0));
-        let mut rest = target.rest.lock();
-        match &posted {
-            Ok(()) => *rest = Rest::default(),
-            // Who began before another failed learns nothing new.
-            Err(_) if began < rest.until => {}
-            Err(_) => *rest = rest.longer(now, share),
-        }
-        posted
+        posted.unwrap_or_else(|_| Err(PostError::Unanswered(format!("nothing within {POST_DEADLINE:?}"))))
     }
 
     /// Redirections are not followed: the operator has said where to.
     async fn exchange(&self, target: &Target, message: Bytes) -> Result<(), PostError> {
         let response = self.http.request(target.request(message)).await;
-        let response = response.map_err(|error| PostError::Unanswered(root_cause(&error)))?;
+        let response = response.map_err(|error| match error.is_connect() {
+            true => PostError::Unreached(root_cause(&error)),
+            false => PostError::Unanswered(root_cause(&error)),
+        })?;
         let status = response.status();
         // What it says beside its status makes no difference.
         let _ = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
@@ -141,7 +191,7 @@ impl Rest {
     /// Twice as long as before; by a share between a half and the whole of it, so that gateways do not come back together.
     fn longer(self, now: Duration, share: f64) -> Self {
         let length = self.length.map_or(REST_MIN, |length| (length * 2).min(REST_MAX));
-        Self { until: now + length.mul_f64(share), length: Some(length) }
+        Self { until: now + length.mul_f64(share), length: Some(length), ..self }
     }
 }
 

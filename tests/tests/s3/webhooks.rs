@@ -1,4 +1,4 @@
-//! How webhooks are told: whom a gateway believes to be one.
+//! How webhooks are told: whom a gateway believes to be one, and what becomes of events that one does not take.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use annulus_tests::webhook::Receiver;
 use rustls::ServerConfig;
 
 use crate::new_bucket;
-use crate::notifications::{document, one_node, rule, tell, told};
+use crate::notifications::{document, metric, one_node, rule, sequencer, small_cluster, tell, told};
 
 fn arn(webhook: &str) -> String {
     format!("arn:aws:sqs:us-east-1:123456789012:{webhook}")
@@ -77,4 +77,72 @@ async fn webhooks_are_told_by_tls_if_they_are_who_they_should_be() {
     for Certified { name, receiver, .. } in &wrong {
         assert!(receiver.posts().is_empty(), "{name} was told nothing");
     }
+}
+
+/// Which keys were posted, and what was answered, in their order.
+fn answered(receiver: &Receiver) -> Vec<(String, u16)> {
+    let posts = receiver.posts().into_iter().filter(|post| post.body["Records"].is_array());
+    posts.map(|post| (told(&post.body["Records"][0]).1.to_owned(), post.status)).collect()
+}
+
+#[tokio::test]
+async fn an_event_that_is_refused_holds_back_its_key_alone() {
+    for status in [400, 500] {
+        let receiver = Receiver::start();
+        let (cluster, bucket) = small_cluster(&receiver, one_node()).await;
+        let s3 = cluster.s3(0);
+        receiver.refuse("bad", status);
+        for number in 0..3 {
+            s3.put(&format!("{bucket}/bad")).body(format!("{number}")).ok().await;
+            for key in 0..40 {
+                s3.put(&format!("{bucket}/{key}")).body("x").ok().await;
+            }
+        }
+        // More than one page of each of four partitions, while what is refused is tried again and again.
+        let records = receiver.until(&bucket, 120).await;
+        assert!(records.iter().all(|record| told(record).1 != "bad"), "{status}");
+        wait::until("three wait", async || (metric(&s3, "pending").await == 3).then_some(())).await;
+        let metrics = s3.get("/-/metrics").ok().await.text();
+        for line in ["annulus_events_waiting{webhook=\"events\"} 3", "annulus_events_set_aside{webhook=\"events\"} 1"] {
+            assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+        }
+        let tried = async || (answered(&receiver).iter().filter(|(key, _)| key == "bad").count() > 2).then_some(());
+        wait::until("it is tried again", tried).await;
+        let refused = receiver.posts().into_iter().filter(|post| post.status == status);
+        let refused: Vec<_> =
+            refused.map(|post| post.body["Records"][0]["s3"]["object"]["sequencer"].clone()).collect();
+        assert!(refused.iter().all(|tried| *tried == refused[0]), "nothing overtakes the first: {refused:?}");
+        receiver.refuse("nobody", status);
+        let records = receiver.until(&bucket, 123).await;
+        let bad: Vec<_> = records.iter().filter(|record| told(record).1 == "bad").map(sequencer).collect();
+        assert!(bad.len() == 3 && bad.is_sorted() && refused[0] == bad[0], "{bad:?}");
+        wait::until("none waits", async || (metric(&s3, "pending").await == 0).then_some(())).await;
+        assert_eq!((metric(&s3, "given_up_total").await, metric(&s3, "dropped_total").await), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_is_refused_too_often_is_given_up() {
+    let receiver = Receiver::start();
+    let (cluster, bucket) = small_cluster(&receiver, Spec { webhook_tries: 2, ..one_node() }).await;
+    let s3 = cluster.s3(0);
+    receiver.refuse("bad", 422);
+    for _ in 0..3 {
+        s3.put(&format!("{bucket}/bad")).body("x").ok().await;
+    }
+    // As long as nothing else is taken it may be the webhook that is wrong.
+    let tried = async || (answered(&receiver).len() >= 3).then_some(());
+    wait::until("it is tried again", tried).await;
+    assert_eq!(metric(&s3, "given_up_total").await, 0);
+    let given_up = async || {
+        s3.put(&format!("{bucket}/good")).body("x").ok().await;
+        (metric(&s3, "given_up_total").await == 3).then_some(())
+    };
+    wait::until("it is given up, and what waited behind it", given_up).await;
+    receiver.refuse("nobody", 422);
+    s3.put(&format!("{bucket}/bad")).body("x").ok().await;
+    wait::until("the key is told again", async || answered(&receiver).contains(&("bad".to_owned(), 200)).then_some(()))
+        .await;
+    wait::until("none waits", async || (metric(&s3, "pending").await == 0).then_some(())).await;
+    assert_eq!(metric(&s3, "dropped_total").await, 0);
 }

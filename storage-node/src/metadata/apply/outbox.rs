@@ -1,14 +1,17 @@
 //! Events and where they wait: each is put into the outbox of its webhook by the step that makes it, so that none is lost
 //! and none tells of what did not happen; whoever delivers takes it out again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use annulus_common::ids::BucketId;
 use annulus_common::notification::{Event, EventId, EventName, Means, Rule};
 use annulus_common::object::{ETag, KeyPath, VersionId};
-use annulus_common::protocol::metadata::{CLAIM_MS_MAX, MetaReply, OutboxChange, after_prefix};
+use annulus_common::protocol::metadata::{ASIDE_MAX, Aside, CLAIM_MS_MAX, MetaReply, OutboxChange, after_prefix};
+use bytes::Bytes;
 
 use super::super::schema::keys::Keys;
-use super::super::schema::records::{Head, Outbox};
+use super::super::schema::records::{Head, Outbox, Record as _};
 use super::Step;
 use crate::kv::{KvError, Table};
 
@@ -17,7 +20,10 @@ use crate::kv::{KvError, Table};
 const PENDING_MAX: u64 = 20_000;
 
 /// The oldest that are dropped at once when there are more: no step makes as many, so that it drops only once.
-const DROPPED_AT_ONCE: u64 = 1_024;
+const DROPPED_AT_ONCE: usize = 1_024;
+
+/// Events that were set aside and are gone, by their keys: which they were, and how it stands with what is next of the key.
+type Gone = BTreeMap<(BucketId, String), (EventId, Aside)>;
 
 impl Step<'_> {
     /// Tells that an object is there, or is changed.
@@ -62,7 +68,8 @@ impl Step<'_> {
         for rule in met {
             event.configuration.clone_from(&rule.id);
             let outbox = self.make_place(&rule.webhook)?;
-            self.put(self.keys.outbox(&rule.webhook), &Outbox { pending: outbox.pending + 1, ..outbox });
+            let outbox = Outbox { pending: outbox.pending + 1, last: Some(id), ..outbox };
+            self.put(self.keys.outbox(&rule.webhook), &outbox);
             self.put(self.keys.event(&rule.webhook, id), &event);
         }
         Ok(())
@@ -70,56 +77,144 @@ impl Step<'_> {
 
     /// The outbox, with room for one more event: a webhook that is down for long loses the oldest.
     fn make_place(&mut self, webhook: &str) -> Result<Outbox, KvError> {
-        let outbox: Outbox = self.read(&self.keys.outbox(webhook))?.unwrap_or_default();
-        if outbox.pending < PENDING_MAX {
-            return Ok(outbox);
+        let Some(mut outbox) = self.read::<Outbox>(&self.keys.outbox(webhook))? else {
+            // Whoever looks need not step over what was here before.
+            let passed = EventId { index: self.index.saturating_sub(1), ordinal: u16::MAX };
+            return Ok(Outbox { passed: Some(passed), ..Outbox::default() });
+        };
+        if outbox.pending >= PENDING_MAX {
+            let oldest = self.oldest_events(webhook, DROPPED_AT_ONCE)?;
+            let removed = self.take_out(webhook, &mut outbox, &[], &oldest)?;
+            outbox.dropped += removed;
         }
-        let removed = self.remove_events(webhook, |removed, _| removed < DROPPED_AT_ONCE)?;
-        Ok(Outbox { pending: outbox.pending - removed, dropped: outbox.dropped + removed, ..outbox })
+        Ok(outbox)
     }
 
-    /// Takes out what was delivered, and holds the outbox or lets go.
+    /// Takes out what was delivered, sets aside what was not taken, and holds the outbox or lets go.
     pub(super) fn change_outbox(&mut self, webhook: &str, change: &OutboxChange) -> Result<MetaReply, KvError> {
         let key = self.keys.outbox(webhook);
         let Some(before) = self.read::<Outbox>(&key)? else { return Ok(MetaReply::Held(false)) };
-        let removed = match change.through {
-            Some(through) => self.remove_events(webhook, |_, id| id <= through)?,
-            None => 0,
-        };
+        let mut after = before;
+        // Who was slow, so that others have had the outbox meanwhile, does not know what else is set aside.
+        let holds = before.claim.is_some_and(|(holder, _)| holder == change.holder);
+        if holds && self.set_aside(webhook, &change.aside)? {
+            after.passed = before.passed.max(change.passed);
+        }
+        self.take_out(webhook, &mut after, &change.done, &change.given_up)?;
+        after.dropped = before.dropped.saturating_sub(change.dropped);
         let is_others = |(holder, until_ms): &(_, u64)| {
             *holder != change.holder && (self.time_ms..=self.time_ms.saturating_add(CLAIM_MS_MAX)).contains(until_ms)
         };
         let others = before.claim.filter(is_others);
         let own = change.until_ms.map(|until_ms| (change.holder, until_ms));
-        let after = Outbox {
-            pending: before.pending.saturating_sub(removed),
-            dropped: before.dropped.saturating_sub(change.dropped),
-            claim: others.or(own),
-        };
+        after.claim = others.or(own);
         match after {
             after if after == before => {}
-            Outbox { pending: 0, dropped: 0, claim: None } => self.delete(key),
+            Outbox { pending: 0, dropped: 0, claim: None, .. } => self.delete(key),
             after => self.put(key, &after),
         }
         Ok(MetaReply::Held(others.is_none() && own.is_some()))
     }
 
-    /// Removes the first events, as long as `goes` says so, and says how many.
-    fn remove_events(&mut self, webhook: &str, goes: impl Fn(u64, EventId) -> bool) -> Result<u64, KvError> {
-        let lower = self.keys.events(webhook);
-        let kv = self.kv;
-        let mut cursor = kv.cursor(Table::Meta, &lower, &after_prefix(&lower).unwrap_or_default())?;
-        let mut removed = 0;
-        cursor.seek(&lower)?;
-        while let Some((key, _)) = cursor.entry() {
-            let is_gone = |id: &EventId| goes(removed, *id);
-            if Keys::parse_event(key).filter(is_gone).is_none() {
-                break;
+    /// Sets events aside, and says whether it did: all of them, or none when they would be too many.
+    fn set_aside(&mut self, webhook: &str, events: &[(EventId, Aside)]) -> Result<bool, KvError> {
+        if events.is_empty() {
+            return Ok(true);
+        }
+        let known = self.asides(webhook)?;
+        let new = events.iter().filter(|(id, _)| !known.contains_key(id)).count();
+        if known.len() + new > ASIDE_MAX {
+            return Ok(false);
+        }
+        for (id, aside) in events {
+            // It may have been dropped.
+            if self.get(&self.keys.event(webhook, *id))?.is_some() {
+                self.put(self.keys.aside(webhook, *id), aside);
             }
-            self.delete(key.to_vec());
+        }
+        Ok(true)
+    }
+
+    /// Removes events, those that were told and those that will not be, and says how many there were. One that was set aside
+    /// leaves its place to the next of its key.
+    fn take_out(
+        &mut self,
+        webhook: &str,
+        outbox: &mut Outbox,
+        told: &[EventId],
+        untold: &[EventId],
+    ) -> Result<u64, KvError> {
+        let asides = self.asides(webhook)?;
+        let (mut removed, mut gone) = (0, Gone::new());
+        let heir = Aside { tries: 0, failed_ms: self.time_ms, next_ms: 0 };
+        let told = told.iter().map(|id| (id, Some(heir)));
+        for (id, heir) in told.chain(untold.iter().map(|id| (id, None))) {
+            let key = self.keys.event(webhook, *id);
+            let Some(record) = self.get(&key)? else { continue };
+            self.delete(key);
             removed += 1;
+            if let Some(aside) = asides.get(id) {
+                let Event { bucket, key, .. } = Event::decode(&record)?;
+                gone.insert((bucket, key), (*id, heir.unwrap_or(*aside)));
+                self.delete(self.keys.aside(webhook, *id));
+            }
+        }
+        self.let_follow(webhook, gone, outbox.passed)?;
+        outbox.pending = outbox.pending.saturating_sub(removed);
+        let asides = if asides.is_empty() { asides } else { self.asides(webhook)? };
+        outbox.aside = u32::try_from(asides.len()).unwrap_or(u32::MAX);
+        outbox.next_ms = asides.values().map(|aside| aside.next_ms).min().unwrap_or_default();
+        Ok(removed)
+    }
+
+    /// Of each of these keys the first event that waited behind the one that is gone is set aside instead: it is the next.
+    fn let_follow(&mut self, webhook: &str, mut gone: Gone, passed: Option<EventId>) -> Result<(), KvError> {
+        let first = gone.values().map(|(id, _)| *id).min();
+        let (Some(first), Some(passed)) = (first, passed) else { return Ok(()) };
+        let (lower, upper) = (self.keys.event(webhook, first), self.keys.events_after(webhook, passed));
+        let kv = self.kv;
+        let mut cursor = kv.cursor(Table::Meta, &lower, &upper)?;
+        cursor.seek(&lower)?;
+        while let Some((key, record)) = cursor.entry().filter(|_| !gone.is_empty()) {
+            // What this step has removed is still there for the cursor.
+            if !self.staged.contains_key(key) {
+                let event = Event::decode(record)?;
+                let next = gone.remove(&(event.bucket, event.key)).zip(Keys::parse_event(key));
+                if let Some(((_, aside), id)) = next {
+                    self.put(self.keys.aside(webhook, id), &aside);
+                }
+            }
             cursor.next()?;
         }
-        Ok(removed)
+        Ok(())
+    }
+
+    /// All that is set aside, as this step leaves it.
+    fn asides(&self, webhook: &str) -> Result<BTreeMap<EventId, Aside>, KvError> {
+        let lower = self.keys.asides(webhook);
+        let upper = after_prefix(&lower).unwrap_or_default();
+        let mut records = BTreeMap::new();
+        let mut cursor = self.kv.cursor(Table::Meta, &lower, &upper)?;
+        cursor.seek(&lower)?;
+        while let Some((key, record)) = cursor.entry() {
+            records.insert(key.to_vec(), Some(Bytes::copy_from_slice(record)));
+            cursor.next()?;
+        }
+        let staged = self.staged.range(lower..upper);
+        records.extend(staged.map(|(key, record)| (key.clone(), record.clone())));
+        let present = records.iter().filter_map(|(key, record)| Some((Keys::parse_event(key)?, record.as_ref()?)));
+        present.map(|(id, record)| Ok((id, Aside::decode(record)?))).collect()
+    }
+
+    fn oldest_events(&self, webhook: &str, count: usize) -> Result<Vec<EventId>, KvError> {
+        let lower = self.keys.events(webhook);
+        let mut cursor = self.kv.cursor(Table::Meta, &lower, &after_prefix(&lower).unwrap_or_default())?;
+        let mut oldest = Vec::new();
+        cursor.seek(&lower)?;
+        while let Some((key, _)) = cursor.entry().filter(|_| oldest.len() < count) {
+            oldest.extend(Keys::parse_event(key));
+            cursor.next()?;
+        }
+        Ok(oldest)
     }
 }

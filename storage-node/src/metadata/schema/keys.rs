@@ -23,6 +23,7 @@ const BOOKS: u8 = b'q';
 const GRANT: u8 = b'w';
 const OUTBOX: u8 = b't';
 const EVENT: u8 = b'e';
+const ASIDE: u8 = b'h';
 
 /// The keys of one group.
 #[derive(Clone, Copy, Debug)]
@@ -305,24 +306,47 @@ impl Keys {
     /// An event that waits for a webhook; they lie in their order.
     pub(crate) fn event(self, webhook: &str, id: EventId) -> Vec<u8> {
         let mut key = self.events(webhook);
-        key.extend_from_slice(&id.index.to_be_bytes());
-        key.extend_from_slice(&id.ordinal.to_be_bytes());
+        push_event_id(id, &mut key);
         key
     }
 
-    /// Where the events of a webhook begin. No name holds a 0, so none is the beginning of another's.
+    /// Where the events of a webhook begin.
     pub(crate) fn events(self, webhook: &str) -> Vec<u8> {
-        let mut key = self.kind(EVENT);
-        key.extend_from_slice(webhook.as_bytes());
+        self.in_outbox(EVENT, webhook)
+    }
+
+    /// Where the events of a webhook after that one begin.
+    pub(crate) fn events_after(self, webhook: &str, id: EventId) -> Vec<u8> {
+        let mut key = self.event(webhook, id);
         key.push(0);
         key
     }
 
-    /// The place of an event's key.
+    /// That an event is set aside.
+    pub(crate) fn aside(self, webhook: &str, id: EventId) -> Vec<u8> {
+        let mut key = self.asides(webhook);
+        push_event_id(id, &mut key);
+        key
+    }
+
+    /// Where that is said of the events of a webhook.
+    pub(crate) fn asides(self, webhook: &str) -> Vec<u8> {
+        self.in_outbox(ASIDE, webhook)
+    }
+
+    /// The event of a key under [`Keys::event`] or [`Keys::aside`].
     pub(crate) fn parse_event(key: &[u8]) -> Option<EventId> {
         let (rest, ordinal) = key.split_last_chunk::<2>()?;
         let (_, index) = rest.split_last_chunk::<8>()?;
         Some(EventId { index: u64::from_be_bytes(*index), ordinal: u16::from_be_bytes(*ordinal) })
+    }
+
+    /// No name holds a 0, so none is the beginning of another's.
+    fn in_outbox(self, kind: u8, webhook: &str) -> Vec<u8> {
+        let mut key = self.kind(kind);
+        key.extend_from_slice(webhook.as_bytes());
+        key.push(0);
+        key
     }
 
     fn kind(self, kind: u8) -> Vec<u8> {
@@ -341,6 +365,11 @@ impl Keys {
         key.extend_from_slice(rest);
         key
     }
+}
+
+fn push_event_id(id: EventId, key: &mut Vec<u8>) {
+    key.extend_from_slice(&id.index.to_be_bytes());
+    key.extend_from_slice(&id.ordinal.to_be_bytes());
 }
 
 /// Neither kind is the beginning of another payer's of the same kind: each has its length.

@@ -2,12 +2,12 @@
 
 use annulus_common::encryption::Encryption;
 use annulus_common::ids::{RequestId, UploadId};
-use annulus_common::notification::Event;
+use annulus_common::notification::{Event, EventId};
 use annulus_common::object::{
     Data, DeleteMarker, ETag, NewObject, ObjectAttributes, ObjectChecksum, ObjectHeaders, ObjectVersion, Part, Upload,
     UploadedPart, UserId, VersionId,
 };
-use annulus_common::protocol::metadata::{MetaReply, Serial};
+use annulus_common::protocol::metadata::{Aside, MetaReply, Serial};
 use annulus_common::usage::Usage;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -127,6 +127,14 @@ pub(crate) struct Outbox {
     pub(crate) dropped: u64,
     /// Who delivers them, and until when, Unix milliseconds.
     pub(crate) claim: Option<(RequestId, u64)>,
+    /// The last that came.
+    pub(crate) last: Option<EventId>,
+    /// The last that was looked at: those up to it that are still there are set aside, or behind one that is.
+    pub(crate) passed: Option<EventId>,
+    /// How many are set aside.
+    pub(crate) aside: u32,
+    /// When the first of these may be tried again, Unix milliseconds.
+    pub(crate) next_ms: u64,
 }
 
 /// What the body record holds.
@@ -212,6 +220,18 @@ impl Record for Grant {
 
 impl Record for Outbox {
     const NAME: &'static str = "reading an outbox";
+}
+
+impl Outbox {
+    /// Nothing can be done in it before.
+    pub(crate) fn due_ms(&self) -> u64 {
+        let all_wait = self.last <= self.passed && self.aside > 0 && self.dropped == 0;
+        if all_wait { self.next_ms } else { 0 }
+    }
+}
+
+impl Record for Aside {
+    const NAME: &'static str = "reading what is set aside";
 }
 
 impl Record for Event {

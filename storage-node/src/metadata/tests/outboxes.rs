@@ -1,14 +1,28 @@
 //! Events: made by the step that does what they tell, waiting in order, taken out, held, and dropped when there are too many.
 
 use annulus_common::notification::{ACCESS_LOG, Cause, Destination, EventId, EventName, Means, Rule};
-use annulus_common::protocol::metadata::{CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage};
+use annulus_common::protocol::metadata::{
+    ASIDE_MAX, Aside, CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage,
+};
 use annulus_common::protocol::outbox::WaitingOutbox;
 
 use super::*;
+use crate::kv::{KvRead as _, Table};
+use crate::metadata::schema::keys::Keys;
+use crate::metadata::schema::records::{Outbox, Record as _};
 use crate::metadata::waiting;
 
 const HOLDER: RequestId = RequestId([0xaa; 16]);
 const OTHER: RequestId = RequestId([0xbb; 16]);
+
+fn nothing(holder: RequestId) -> OutboxChange {
+    let (done, given_up, aside) = (Vec::new(), Vec::new(), Vec::new());
+    OutboxChange { holder, done, given_up, aside, passed: None, dropped: 0, until_ms: None }
+}
+
+fn refused(tries: u32) -> Aside {
+    Aside { tries, failed_ms: 1, next_ms: 7_777 }
+}
 
 fn notice(means: Means, events: &[EventName]) -> Option<Box<Notice>> {
     let rule = Rule {
@@ -49,9 +63,34 @@ impl Bench {
         waiting(self.kv.as_ref(), &[PARTITION]).expect("memory answers")
     }
 
-    fn change(&mut self, holder: RequestId, through: Option<EventId>, until_ms: Option<u64>) -> MetaReply {
-        let change = OutboxChange { holder, through, dropped: 0, until_ms };
+    fn change(&mut self, holder: RequestId, done: &[EventId], until_ms: Option<u64>) -> MetaReply {
+        self.change_outbox(OutboxChange { done: done.to_vec(), until_ms, ..nothing(holder) })
+    }
+
+    fn change_outbox(&mut self, change: OutboxChange) -> MetaReply {
         self.run(Command::Outbox { webhook: "hook".to_owned(), change })
+    }
+
+    /// Puts these keys, one after the other, and holds the outbox.
+    fn hold_puts(&mut self, keys: &[&str]) -> Vec<EventId> {
+        for key in keys {
+            self.tell(Means::Put, put(key, Conditions::default(), inline(1)));
+        }
+        let until_ms = self.now_ms() + CLAIM_MS_MAX;
+        assert_eq!(self.change(HOLDER, &[], Some(until_ms)), MetaReply::Held(true));
+        self.outbox().events.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// What is set aside, by key and tries.
+    fn aside(&self) -> Vec<(String, u32)> {
+        self.outbox().aside.into_iter().map(|(_, aside, event)| (event.key, aside.tries)).collect()
+    }
+
+    /// The last event that waits.
+    fn waiting_last(&self) -> Option<EventId> {
+        let keys = Keys::of(PARTITION.into());
+        let outbox = self.kv.get(Table::Meta, &keys.outbox("hook")).expect("memory answers").expect("something waits");
+        Outbox::decode(&outbox).expect("it is one").last
     }
 
     fn now_ms(&self) -> u64 {
@@ -131,35 +170,35 @@ fn what_was_delivered_is_taken_out_and_an_empty_outbox_leaves_nothing() {
         bench.tell(Means::Put, put(key, Conditions::default(), inline(1)));
     }
     let ids: Vec<EventId> = bench.outbox().events.into_iter().map(|(id, _)| id).collect();
-    assert_eq!(bench.change(HOLDER, Some(ids[1]), None), MetaReply::Held(false));
+    assert_eq!(bench.change(HOLDER, &ids[..2], None), MetaReply::Held(false));
     assert_eq!(bench.told(), [(EventName::ObjectCreatedPut, "c".to_owned())]);
     assert_eq!(bench.waiting()[0].pending, 1);
-    bench.change(HOLDER, Some(ids[1]), None);
+    bench.change(HOLDER, &ids[..2], None);
     assert_eq!(bench.waiting()[0].pending, 1, "what is taken out is gone");
-    bench.change(HOLDER, Some(ids[2]), None);
+    bench.change(HOLDER, &ids[2..], None);
     assert_eq!((bench.waiting(), bench.outbox()), (Vec::new(), OutboxPage::default()));
 }
 
 #[test]
 fn one_holds_an_outbox_until_it_lets_go_or_its_time_is_over() {
     let mut bench = Bench::new();
-    assert_eq!(bench.change(HOLDER, None, Some(5_000)), MetaReply::Held(false), "there is none");
+    assert_eq!(bench.change(HOLDER, &[], Some(5_000)), MetaReply::Held(false), "there is none");
     bench.tell(Means::Put, put("k", Conditions::default(), inline(1)));
     let until_ms = bench.now_ms() + 5_000;
-    assert_eq!(bench.change(HOLDER, None, Some(until_ms)), MetaReply::Held(true));
-    assert_eq!(bench.change(OTHER, None, Some(until_ms)), MetaReply::Held(false));
+    assert_eq!(bench.change(HOLDER, &[], Some(until_ms)), MetaReply::Held(true));
+    assert_eq!(bench.change(OTHER, &[], Some(until_ms)), MetaReply::Held(false));
     assert_eq!(bench.waiting()[0].claim, Some((HOLDER, until_ms)));
-    assert_eq!(bench.change(HOLDER, None, None), MetaReply::Held(false), "it lets go");
-    assert_eq!(bench.change(OTHER, None, Some(until_ms)), MetaReply::Held(true));
+    assert_eq!(bench.change(HOLDER, &[], None), MetaReply::Held(false), "it lets go");
+    assert_eq!(bench.change(OTHER, &[], Some(until_ms)), MetaReply::Held(true));
     while bench.now_ms() < until_ms {
-        assert_eq!(bench.change(HOLDER, None, None), MetaReply::Held(false));
+        assert_eq!(bench.change(HOLDER, &[], None), MetaReply::Held(false));
     }
     let until_ms = bench.now_ms() + 5_000;
-    assert_eq!(bench.change(HOLDER, None, Some(until_ms)), MetaReply::Held(true), "its time is over");
+    assert_eq!(bench.change(HOLDER, &[], Some(until_ms)), MetaReply::Held(true), "its time is over");
     // A clock that is far ahead holds nothing for long.
     let absurd = bench.now_ms() + 10 * CLAIM_MS_MAX;
-    bench.change(HOLDER, None, Some(absurd));
-    assert_eq!(bench.change(OTHER, None, Some(bench.now_ms() + 5_000)), MetaReply::Held(true));
+    bench.change(HOLDER, &[], Some(absurd));
+    assert_eq!(bench.change(OTHER, &[], Some(bench.now_ms() + 5_000)), MetaReply::Held(true));
 }
 
 #[test]
@@ -179,7 +218,88 @@ fn the_oldest_are_dropped_when_too_many_wait_and_it_is_known() {
     assert_eq!(outbox.pending + page.dropped, told, "all are accounted for");
     assert_eq!(page.events.len(), EVENTS_PER_QUERY_MAX as usize);
     assert!(page.events[0].0.index > 1, "the oldest are gone");
-    let change = OutboxChange { holder: HOLDER, through: None, dropped: page.dropped, until_ms: None };
-    bench.run(Command::Outbox { webhook: "hook".to_owned(), change });
+    bench.change_outbox(OutboxChange { dropped: page.dropped, ..nothing(HOLDER) });
     assert_eq!(bench.outbox().dropped, 0, "it was told");
+}
+
+#[test]
+fn what_is_set_aside_holds_back_its_key_alone() {
+    let mut bench = Bench::new();
+    let ids = bench.hold_puts(&["a", "b", "a", "c", "a"]);
+    let until_ms = Some(bench.now_ms() + CLAIM_MS_MAX);
+    // `b` is told; what is left of the page waits behind the first `a`, or was not looked at.
+    let aside = vec![(ids[0], refused(4))];
+    let change = OutboxChange { done: vec![ids[1]], aside, passed: Some(ids[2]), until_ms, ..nothing(HOLDER) };
+    assert_eq!(bench.change_outbox(change), MetaReply::Held(true));
+    let page = bench.outbox();
+    let keys: Vec<_> = page.events.iter().map(|(id, event)| (*id, event.key.as_str())).collect();
+    assert_eq!((keys, page.through), (vec![(ids[3], "c"), (ids[4], "a")], Some(ids[4])));
+    assert_eq!(bench.aside(), [("a".to_owned(), 4)]);
+    let waiting = |bench: &Bench| bench.waiting().first().map(|outbox| (outbox.pending, outbox.aside, outbox.due_ms));
+    assert_eq!(waiting(&bench), Some((4, 1, 0)), "there is something new");
+    let change = OutboxChange { done: vec![ids[3]], passed: page.through, until_ms, ..nothing(HOLDER) };
+    bench.change_outbox(change);
+    assert_eq!(waiting(&bench), Some((3, 1, 7_777)), "all that is left waits");
+    // One that is given up leaves how it stood, one that was told does not.
+    bench.change_outbox(OutboxChange { given_up: vec![ids[0]], until_ms, ..nothing(HOLDER) });
+    assert_eq!((bench.aside(), bench.outbox().aside[0].0), (vec![("a".to_owned(), 4)], ids[2]));
+    bench.change_outbox(OutboxChange { done: vec![ids[2]], until_ms, ..nothing(HOLDER) });
+    assert_eq!((bench.aside(), waiting(&bench)), (vec![("a".to_owned(), 0)], Some((1, 1, 0))));
+    bench.change_outbox(OutboxChange { done: vec![ids[4]], ..nothing(HOLDER) });
+    assert_eq!((bench.waiting(), bench.outbox()), (Vec::new(), OutboxPage::default()));
+}
+
+#[test]
+fn who_does_not_hold_the_outbox_sets_nothing_aside() {
+    let mut bench = Bench::new();
+    let ids = bench.hold_puts(&["a", "b"]);
+    bench.change(HOLDER, &[], None);
+    let late = OutboxChange { aside: vec![(ids[0], refused(1))], passed: Some(ids[1]), ..nothing(HOLDER) };
+    bench.change_outbox(late.clone());
+    assert_eq!((bench.aside(), bench.told().len()), (Vec::new(), 2), "it may not know what another set aside");
+    bench.change_outbox(OutboxChange { done: vec![ids[0]], ..late });
+    assert_eq!((bench.aside(), bench.told().len()), (Vec::new(), 1), "what was told was told");
+}
+
+#[test]
+fn so_many_are_set_aside_and_no_more() {
+    let mut bench = Bench::new();
+    let keys: Vec<String> = (0..=ASIDE_MAX).map(|number| number.to_string()).collect();
+    let mut ids = bench.hold_puts(&keys.iter().map(String::as_str).collect::<Vec<_>>());
+    ids.truncate(ASIDE_MAX);
+    let until_ms = Some(bench.now_ms() + CLAIM_MS_MAX);
+    let aside: Vec<_> = ids.iter().map(|id| (*id, refused(0))).collect();
+    let passed = ids.last().copied();
+    bench.change_outbox(OutboxChange { aside: aside.clone(), passed, until_ms, ..nothing(HOLDER) });
+    let [(last, event)] = &bench.outbox().events[..] else { panic!("one was not looked at") };
+    assert_eq!((bench.aside().len(), event.key.as_str()), (ASIDE_MAX, keys[ASIDE_MAX].as_str()));
+    let one_more = OutboxChange { aside: vec![(*last, refused(0))], passed: Some(*last), until_ms, ..nothing(HOLDER) };
+    bench.change_outbox(one_more);
+    assert_eq!((bench.aside().len(), bench.told().len()), (ASIDE_MAX, 1), "it stays where it is");
+    let again = vec![(ids[0], refused(1))];
+    bench.change_outbox(OutboxChange { aside: again, ..nothing(HOLDER) });
+    assert_eq!(bench.aside()[0], ("0".to_owned(), 1), "one of them is tried again");
+}
+
+#[test]
+fn what_waits_is_next_when_what_it_waits_for_is_dropped() {
+    let mut bench = Bench::new();
+    let ids = bench.hold_puts(&["a"]);
+    let aside = vec![(ids[0], refused(3))];
+    let until_ms = Some(bench.now_ms() + CLAIM_MS_MAX);
+    bench.change_outbox(OutboxChange { aside, passed: Some(ids[0]), until_ms, ..nothing(HOLDER) });
+    let mut others = 0;
+    while bench.outbox().dropped == 0 {
+        let deletions = (0..1_000).map(|number| deletion(&number.to_string(), None, Conditions::default()));
+        bench.tell(Means::Put, delete_in(Versioning::Enabled, deletions.collect()));
+        bench.tell(Means::Put, put("a", Conditions::default(), inline(1)));
+        others += 1;
+        // All are looked at: the first of `a` holds the others back.
+        let (passed, until_ms) = (bench.waiting_last(), Some(bench.now_ms() + CLAIM_MS_MAX));
+        bench.change_outbox(OutboxChange { passed, until_ms, ..nothing(HOLDER) });
+    }
+    assert!(others > 2);
+    let page = bench.outbox();
+    assert_eq!(bench.aside(), [("a".to_owned(), 3)]);
+    assert!(page.aside[0].0 > ids[0], "the next of the key");
 }
