@@ -29,14 +29,22 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked while no bucket has anybody told: what was left behind is dropped then.
 const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The pause between two looks, however much happens: what comes within it is found by one.
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// The pause between two looks, however much happens: what comes within it is found by one. A look asks every node.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Outboxes that are delivered from at once: each has one page of events in memory and one post under way.
-const DELIVERIES_MAX: usize = 16;
+/// Outboxes that are delivered from at once, those of two busy buckets: each has one page of events in memory and one post
+/// under way.
+const DELIVERIES_MAX: usize = 32;
 
 /// Pages that are delivered from an outbox before the others have their turn.
 const PAGES_MAX: usize = 16;
+
+/// How long an outbox is held on to that is empty after several of its events were told: it is in use, and what comes meanwhile
+/// is told together. To hold an outbox, and to let go of it, costs an entry of the partition's log each.
+const GATHER_WAIT: Duration = Duration::from_millis(300);
+
+/// Events of a page that are several: one alone need not be followed by others.
+const GATHER_EVENTS_MIN: usize = 2;
 
 /// How long after it was asked for an outbox counts as held here: a post that begins then ends before the claim does, also
 /// by another's clock that is a few seconds ahead.
@@ -243,7 +251,8 @@ impl Deliverer {
             }
             let map = self.client.map().await?;
             let Outcome { change, ended, frees } = Round::new(self, webhook, &map, held_since).tell(page).await;
-            let goes_on = ended == Ended::GoesOn && (frees || !is_last) && turn < PAGES_MAX;
+            let gathers = is_last && !frees && change.done.len() >= GATHER_EVENTS_MIN;
+            let goes_on = ended == Ended::GoesOn && (frees || gathers || !is_last) && turn < PAGES_MAX;
             let until_ms = if goes_on { self.until() } else { None };
             let given_up = change.given_up.len() as u64;
             held_since = self.clock.monotonic();
@@ -252,6 +261,9 @@ impl Deliverer {
             self.metrics.events.given_up.inc_by(given_up);
             if !held {
                 return Ok(ended);
+            }
+            if gathers {
+                tokio::time::sleep(GATHER_WAIT).await;
             }
         }
         Ok(Ended::GoesOn)
