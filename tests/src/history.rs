@@ -47,6 +47,8 @@ pub struct Worker {
     steps: usize,
     /// How often each of its keys was given up for a fresh one.
     generations: [usize; KEYS],
+    /// Between two requests.
+    pause: Duration,
     clients: Vec<S3>,
     history: Arc<History>,
     stop: Arc<AtomicBool>,
@@ -143,7 +145,12 @@ impl History {
 impl Worker {
     /// The worker of that number. Its first client is its usual one; it tries the others when that one fails.
     pub fn new(number: usize, clients: Vec<S3>, history: Arc<History>, stop: Arc<AtomicBool>) -> Self {
-        Self { number, steps: 0, generations: [0; KEYS], clients, history, stop }
+        Self { number, steps: 0, generations: [0; KEYS], pause: Duration::ZERO, clients, history, stop }
+    }
+
+    /// The same, with a pause between two requests.
+    pub fn with_pauses(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
 
     /// Works until it is told to stop. What it was doing then may remain uncertain.
@@ -157,6 +164,7 @@ impl Worker {
                 1 | 2 => self.read(&key).await,
                 _ => self.mutate(slot, &key, Some(self.body())).await,
             }
+            tokio::time::sleep(self.pause).await;
         }
     }
 

@@ -1,10 +1,11 @@
-//! What goes wrong in a machine room, done to real processes: killed at random, frozen, a byte of a file flipped. Nothing
+//! What goes wrong in a machine room, done to real processes: killed at random, frozen, a bit of a file flipped. Nothing
 //! acknowledged is lost, and nothing that was not written is ever answered.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use annulus_tests::client::S3;
@@ -189,91 +190,132 @@ enum Outcome {
     Stopped,
 }
 
+/// Everything is read all the time, and what clients replace is soon forgotten.
+const SCRUBBING: [(&str, &str); 2] = [("ANNULUS_SCRUB_INTERVAL_DAYS", "0"), ("ANNULUS_COLLECT_GRACE_SECONDS", "5")];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "slow: starts real processes"]
 async fn a_flipped_byte_in_any_file_of_a_node_is_never_served_and_is_repaired() {
     let mut random = seeded();
-    let mut processes = Processes::start(NODES, 3).await;
-    let load = Load::start(&processes, "/flipped").await;
-    load.progress(300).await;
-    let history = load.stop().await;
-    healthy(&processes, 0).await;
-    // What the scrub would find is not what is looked for here, and it would stop the node at any moment.
-    let is_scrubbed = async || processes.status(0).await?.copies.scrubbed_ms;
-    wait::until("everything has been scrubbed", is_scrubbed).await;
-    for number in 0..NODES {
-        processes.server(number).ask_to_stop();
-        processes.server(number).until_ended().await;
-        keep(&processes.server(number).data());
-    }
+    let mut processes = Processes::start_with(NODES, 3, &SCRUBBING).await;
+    let load = Load::start_gently(&processes, "/flipped").await;
+    load.progress(100).await;
     let victim = NODES - 1;
     let data = processes.server(victim).data();
-    for (kind, file) in kinds_of_files(&data) {
-        for number in 0..NODES {
-            bring_back(&processes.server(number).data());
-        }
-        let at = flip(&data.join(&file), &mut random);
+    wait::until("files of every kind are there", async || (kinds_of_files(&data).len() >= KINDS).then_some(())).await;
+    for kind in kinds_of_files(&data).into_keys() {
         let logged = processes.server(victim).log().len();
-        processes.start_all();
-        for number in (0..NODES).filter(|number| *number != victim) {
-            processes.server(number).until_ready().await;
-        }
-        let outcome = ready_or_ended(&mut processes, victim).await;
-        eprintln!("{kind}: byte {at} of {} flipped: {outcome:?}", file.display());
-        match outcome {
-            Outcome::Serves => verify_everywhere(&history, &processes).await,
-            Outcome::Stopped => {
-                let log = processes.server(victim).log()[logged..].to_owned();
-                let directory = file.parent().expect("a file lies in a directory").to_string_lossy().into_owned();
-                let says_it = log.contains(&directory) && log.contains("move this data directory away");
-                assert!(says_it, "{} was damaged, and neither that nor the way out is said:\n{log}", file.display());
-                history.verify(&processes.s3(0)).await;
-            }
-        }
-        repaired(&mut processes, victim).await;
-        verify_everywhere(&history, &processes).await;
-        processes.kill_all();
-    }
-}
-
-/// Who reads everything finds nothing wrong in the end: chunks are mended by themselves, and a node whose metadata is damaged
-/// says so and is filled anew, as it says.
-async fn repaired(processes: &mut Processes, victim: usize) {
-    let begun = Instant::now();
-    let asked = (victim + 1) % NODES;
-    loop {
-        let (report, sound) = processes.audit(asked);
-        if sound {
-            break;
-        }
-        let has_ended = processes.server(victim).exit_status().is_some();
-        if has_ended || report.problems.iter().any(|problem| problem.kind == "unreadable") {
-            eprintln!("  the node is filled anew: {:?}", report.problems.first().map(|problem| &problem.message));
+        let (file, at) = flip_one_of(&data, &kind, &mut random).await;
+        if is_read_at_the_start_alone(&kind) {
             processes.server(victim).kill();
-            processes.server(victim).wipe();
             processes.server(victim).start();
-            let name = processes.server(victim).name().to_owned();
-            let replaced = processes.annulus(asked, &["node", "replace", &name, &name]).output().expect("it starts");
-            assert!(replaced.status.success(), "{}", String::from_utf8_lossy(&replaced.stderr));
-            healthy(processes, asked).await;
         }
-        assert!(begun.elapsed() < 2 * wait::PATIENCE, "it is not repaired: {:?}", report.problems);
+        let outcome = outcome_of(&mut processes, victim).await;
+        eprintln!("{kind}: byte {at} of {} flipped: {outcome:?}", file.display());
+        if let Outcome::Stopped = outcome {
+            let log = processes.server(victim).log()[logged..].to_owned();
+            let directory = file.parent().expect("a file lies in a directory").to_string_lossy().into_owned();
+            let says_it = log.contains(&directory) && log.contains("move this data directory away");
+            assert!(says_it, "{} was damaged, and neither that nor the way out is said:\n{log}", file.display());
+            replace(&mut processes, victim);
+        }
+        load.progress(20).await;
     }
+    let history = load.stop().await;
+    verify_everywhere(&history, &processes).await;
+    healthy(&processes, 0).await;
+    let (report, sound) = processes.audit(0);
+    assert!(sound, "{:?}", report.problems);
 }
 
-async fn ready_or_ended(processes: &mut Processes, number: usize) -> Outcome {
-    let begun = std::time::Instant::now();
+/// Kinds of files that a node has at least: of each of its two databases CURRENT, IDENTITY, MANIFEST, OPTIONS, a log and tables, the
+/// metadata's values, extents and whose they are.
+const KINDS: usize = 15;
+
+/// What scrubs find as little as requests: the node is started again to read it.
+fn is_read_at_the_start_alone(kind: &str) -> bool {
+    [".log", "IDENTITY", "OPTIONS-", "owner"].iter().any(|end| kind.ends_with(end))
+}
+
+/// Flips a bit of the largest file of a kind. The node runs meanwhile: such a file may have yet to come, or go when it is opened.
+async fn flip_one_of(data: &Path, kind: &str, random: &mut StdRng) -> (PathBuf, u64) {
+    let seed = random.random();
+    wait::until(&format!("a file of the kind {kind} is damaged"), async || {
+        let file = kinds_of_files(data).remove(kind)?;
+        let at = flip(&data.join(&file), &mut StdRng::seed_from_u64(seed)).ok()?;
+        Some((file, at))
+    })
+    .await
+}
+
+/// Has everything read, again and again, until nothing is wrong with it any more or the node has ended: what the audit finds, scrubs
+/// find too.
+async fn outcome_of(processes: &mut Processes, victim: usize) -> Outcome {
+    let begun = Instant::now();
     loop {
-        if processes.server(number).exit_status().is_some() {
+        let (report, sound) = processes.audit((victim + 1) % NODES);
+        if processes.server(victim).exit_status().is_some() {
             return Outcome::Stopped;
         }
-        // A node that serves and has compared what it holds has found whatever would stop it.
-        let is_compared = async || processes.status(0).await.is_some_and(|status| status.copies.unverified == 0);
-        if processes.is_ready(number).await && is_compared().await {
+        if sound {
             return Outcome::Serves;
         }
-        assert!(begun.elapsed() < wait::PATIENCE, "the node neither serves nor ends:\n{}", processes.logs()[number]);
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(begun.elapsed() < 2 * wait::PATIENCE, "the node neither mends it nor ends: {:?}", report.problems);
+    }
+}
+
+/// What the node says to do: it is filled anew.
+fn replace(processes: &mut Processes, victim: usize) {
+    processes.server(victim).kill();
+    processes.server(victim).wipe();
+    processes.server(victim).start();
+    let name = processes.server(victim).name().to_owned();
+    let command = ["node", "replace", &name, &name, "--wait"];
+    let replaced = processes.annulus((victim + 1) % NODES, &command).output().expect("it starts");
+    assert!(replaced.status.success(), "{}", String::from_utf8_lossy(&replaced.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow: starts real processes"]
+async fn a_scrub_finds_what_rots_beneath_what_is_in_memory() {
+    let mut processes = Processes::start_with(NODES, 3, &SCRUBBING).await;
+    let s3 = processes.s3(0);
+    s3.put("/hot").ok().await;
+    for number in 0..HOT {
+        s3.put(&format!("/hot/{number}")).body(vec![number as u8; 500]).ok().await;
+    }
+    read_hot(&processes, 0).await;
+    let victim = NODES - 1;
+    let tables = processes.data(victim).join("db/meta");
+    // Scrubs write to the disk what was only in memory.
+    let table = wait::until("there is a table", async || {
+        let (_, table) = kinds_of_files(&tables).into_iter().find(|(kind, _)| kind.ends_with(".sst"))?;
+        (fs::metadata(tables.join(&table)).ok()?.len() > 10_000).then_some(table)
+    })
+    .await;
+    read_hot(&processes, victim).await;
+    // In its first block.
+    flip_at(&tables.join(&table), 100, 1).expect("the table is still there");
+    read_hot(&processes, 0).await;
+    processes.server(victim).until_ended().await;
+    let log = processes.server(victim).log();
+    let named = format!("db/meta/{}", table.display());
+    assert!(log.contains(&named) && log.contains("move this data directory away"), "{named} is not named:\n{log}");
+    read_hot(&processes, 0).await;
+}
+
+const HOT: usize = 100;
+
+async fn read_hot(processes: &Processes, server: usize) {
+    let s3 = processes.s3(server);
+    for number in 0..HOT {
+        let target = format!("/hot/{number}");
+        // Leaders of a node that ends are elected anew.
+        let read = wait::until("a read succeeds", async || {
+            let reply = s3.get(&target).try_send().await.ok()?;
+            reply.status.is_success().then_some(reply)
+        });
+        assert!(read.await.body == vec![number as u8; 500], "{target} from server {server}");
     }
 }
 
@@ -300,7 +342,7 @@ async fn a_flipped_byte_of_a_chunk_is_never_served_and_is_mended() {
     processes.server(victim).until_ended().await;
     let data = processes.server(victim).data();
     let largest = largest_of_chunks(&data);
-    let at = flip(&largest, &mut random);
+    let at = flip(&largest, &mut random).expect("the file can be damaged");
     eprintln!("byte {at} of {} flipped", largest.display());
     processes.server(victim).start();
     processes.server(victim).until_ready().await;
@@ -333,10 +375,11 @@ fn largest_of_chunks(data: &Path) -> PathBuf {
 fn kinds_of_files(data: &Path) -> BTreeMap<String, PathBuf> {
     let mut kinds: BTreeMap<String, (u64, PathBuf)> = BTreeMap::new();
     for file in files_below(data) {
-        let size = fs::metadata(data.join(&file)).expect("a file has a size").len();
+        // A file of a node that runs may go at any time.
+        let size = fs::metadata(data.join(&file)).map_or(0, |found| found.len());
         let kind: String = file.to_string_lossy().chars().filter(|char| !char.is_ascii_digit()).collect();
-        // What RocksDB tells people, and what is empty.
-        if size == 0 || kind.ends_with("LOG") || kind.contains("LOG.old") {
+        // What RocksDB tells people, what is empty, and what a scrub looks at now: the files of others by other names.
+        if size == 0 || kind.ends_with("LOG") || kind.contains("LOG.old") || kind.contains("checkpoints") {
             continue;
         }
         let largest = kinds.entry(kind).or_insert((0, PathBuf::new()));
@@ -351,10 +394,10 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut open = vec![PathBuf::new()];
     while let Some(below) = open.pop() {
-        for entry in fs::read_dir(directory.join(&below)).expect("a directory can be read") {
-            let entry = entry.expect("a directory can be read");
+        let Ok(entries) = fs::read_dir(directory.join(&below)) else { continue };
+        for entry in entries.flatten() {
             let name = below.join(entry.file_name());
-            let is_directory = entry.file_type().expect("an entry has a type").is_dir();
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_directory { open.push(name) } else { files.push(name) }
         }
     }
@@ -362,28 +405,16 @@ fn files_below(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Flips one bit of a byte anywhere in the file, and says which byte.
-fn flip(file: &Path, random: &mut StdRng) -> usize {
-    let mut bytes = fs::read(file).expect("a file can be read");
-    let at = random.random_range(0..bytes.len());
-    bytes[at] ^= 1 << random.random_range(0..8);
-    fs::write(file, bytes).expect("a file can be written");
-    at
+fn flip(file: &Path, random: &mut StdRng) -> io::Result<u64> {
+    let at = random.random_range(0..fs::metadata(file)?.len());
+    flip_at(file, at, 1 << random.random_range(0..8)).map(|()| at)
 }
 
-fn keep(data: &Path) {
-    copy(data, &kept(data));
-}
-
-fn bring_back(data: &Path) {
-    fs::remove_dir_all(data).expect("a directory can be removed");
-    copy(&kept(data), data);
-}
-
-fn kept(data: &Path) -> PathBuf {
-    data.with_extension("kept")
-}
-
-fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
-    assert!(copied.is_ok_and(|status| status.success()), "{} can be copied", from.display());
+/// In its place, as a disk would do it: whoever has the file open goes on with it.
+fn flip_at(file: &Path, at: u64, bit: u8) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(file)?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at)?;
+    file.write_all_at(&[byte[0] ^ bit], at)?;
+    file.sync_all()
 }

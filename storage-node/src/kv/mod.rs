@@ -87,8 +87,12 @@ pub enum KvError {
         /// The operation.
         during: &'static str,
     },
-    /// Bytes on disk are not what was written.
-    #[error("storage is corrupt while {during}: {reason}")]
+    /// Bytes on disk are not what was written. The operator is told the way out wherever it is noticed: there is nothing in a
+    /// database that its replicas do not have.
+    #[error(
+        "storage is corrupt while {during}: {reason}; move this data directory away and let the node join again under a new \
+         id, its replicas have the data"
+    )]
     Corrupt {
         /// The operation.
         during: &'static str,

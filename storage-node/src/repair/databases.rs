@@ -37,54 +37,64 @@ pub(crate) type Place = (u8, Vec<u8>);
 
 /// The databases of a node.
 pub struct Databases {
-    metadata: Arc<dyn Kv>,
-    chunk_index: Arc<dyn Kv>,
+    metadata: Opened,
+    chunk_index: Opened,
     clock: SharedClock,
+}
+
+/// A database, and the files of it that are being read.
+struct Opened {
+    kv: Arc<dyn Kv>,
     held: Mutex<Option<Held>>,
 }
 
 struct Held {
-    database: Database,
     since: Duration,
     checkpoint: Box<dyn Checkpoint>,
 }
 
 impl Databases {
     pub(crate) fn new(metadata: Arc<dyn Kv>, chunk_index: Arc<dyn Kv>, clock: SharedClock) -> Self {
-        Self { metadata, chunk_index, clock, held: Mutex::new(None) }
+        let opened = |kv| Opened { kv, held: Mutex::new(None) };
+        Self { metadata: opened(metadata), chunk_index: opened(chunk_index), clock }
     }
 
     /// Reads and checks about so many bytes from a place on, the default one being the beginning. Returns where to go on; nothing
     /// at the end. It blocks.
     pub(crate) fn verify(&self, (number, from): Place, bytes_max: usize) -> Result<Option<Place>, KvError> {
         let Some(&(database, table)) = TABLES.get(usize::from(number)) else { return Ok(None) };
-        let mut slot = self.held.lock();
-        let held = match slot.take().filter(|held| held.database == database && !self.is_old(held)) {
+        let opened = self.opened(database);
+        // Who begins with a database, whose first table this is, reads the files of now.
+        let begins = table == Table::System && from.is_empty();
+        let mut slot = opened.held.lock();
+        let held = match slot.take().filter(|held| !begins && !self.is_old(held)) {
             Some(held) => held,
-            None => self.hold(database)?,
+            None => Held { since: self.clock.monotonic(), checkpoint: opened.kv.checkpoint()? },
         };
         let next = match held.checkpoint.verify(table, &from, bytes_max)? {
             Some(key) => Some((number, key)),
             None => Some((number + 1, Vec::new())).filter(|(next, _)| usize::from(*next) < TABLES.len()),
         };
-        *slot = next.is_some().then_some(held);
+        let goes_on = next.as_ref().is_some_and(|(next, _)| TABLES[usize::from(*next)].0 == database);
+        *slot = goes_on.then_some(held);
         Ok(next)
     }
 
     /// Lets go of files whose reader has not come back, as an audit that was given up. It blocks.
     pub(crate) fn let_go(&self) {
-        // Whoever reads looks for himself.
-        if let Some(mut slot) = self.held.try_lock() {
-            slot.take_if(|held| self.is_old(held));
+        for opened in [&self.metadata, &self.chunk_index] {
+            // Whoever reads looks for himself.
+            if let Some(mut slot) = opened.held.try_lock() {
+                slot.take_if(|held| self.is_old(held));
+            }
         }
     }
 
-    fn hold(&self, database: Database) -> Result<Held, KvError> {
-        let kv = match database {
+    fn opened(&self, database: Database) -> &Opened {
+        match database {
             Database::Metadata => &self.metadata,
             Database::ChunkIndex => &self.chunk_index,
-        };
-        Ok(Held { database, since: self.clock.monotonic(), checkpoint: kv.checkpoint()? })
+        }
     }
 
     fn is_old(&self, held: &Held) -> bool {
@@ -119,6 +129,10 @@ mod tests {
         places
     }
 
+    fn holds(databases: &Databases) -> bool {
+        [&databases.metadata, &databases.chunk_index].iter().any(|opened| opened.held.lock().is_some())
+    }
+
     #[test]
     fn all_tables_of_both_databases_are_read() {
         let (metadata, index) = (Arc::new(MemoryKv::new()), Arc::new(MemoryKv::new()));
@@ -131,8 +145,18 @@ mod tests {
         let first = |table| (table, Vec::new());
         let all = [first(1), first(2), first(3), second(3), first(4), first(5), second(5), first(6)];
         assert_eq!(walk(&databases), all);
-        assert!(databases.held.lock().is_none(), "nothing is held when nobody reads");
+        assert!(!holds(&databases), "nothing is held when nobody reads");
         assert_eq!(databases.verify(first(7), 1).unwrap(), None);
+    }
+
+    #[test]
+    fn who_begins_reads_the_files_of_now() {
+        let metadata = Arc::new(MemoryKv::new());
+        let databases = Databases::new(metadata.clone(), Arc::new(MemoryKv::new()), ManualClock::at(Duration::ZERO));
+        assert_eq!(databases.verify((0, Vec::new()), 1).unwrap(), Some((1, Vec::new())));
+        put(&metadata, Table::System, b"a");
+        put(&metadata, Table::System, b"b");
+        assert_eq!(databases.verify((0, Vec::new()), 1).unwrap(), Some((0, b"b".to_vec())));
     }
 
     #[test]
@@ -146,11 +170,11 @@ mod tests {
         assert_eq!(databases.verify(next.clone(), 1).unwrap(), Some((2, Vec::new())), "the files are the same");
         clock.advance(HELD_MAX - Duration::from_secs(1));
         databases.let_go();
-        assert!(databases.held.lock().is_some());
+        assert!(holds(&databases));
         clock.advance(Duration::from_secs(1));
         assert_eq!(databases.verify(next, 1).unwrap(), Some((1, b"latest".to_vec())));
         clock.advance(HELD_MAX);
         databases.let_go();
-        assert!(databases.held.lock().is_none());
+        assert!(!holds(&databases));
     }
 }

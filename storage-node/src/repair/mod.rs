@@ -13,7 +13,8 @@
 //!
 //! Each is a [`Worker`]: a loop over decisions that are plain functions. They share `peers`, the calls to other nodes, `fetch`,
 //! which gets a good copy from whoever has one, `owners`, which asks whether a chunk is still referred to, and `throttle`, which
-//! steps back when clients wait (`pressure`). Every step can be repeated, and what is done lies on the disk: a worker that begins anew after a crash goes on where it was.
+//! steps back when clients wait (`pressure`). Every step can be repeated, and what is done lies on the disk: a worker that begins
+//! anew after a crash goes on where it was.
 //! Nothing here makes a cluster map or judges a mutation.
 
 mod arrivals;
@@ -236,13 +237,11 @@ impl Drop for Repair {
     }
 }
 
-/// A database that is corrupt cannot say what is here: the node ends, and says which file it is and what to do.
+/// A database that is corrupt cannot say what is here: the node ends.
 fn end_if_corrupt(fatal: &Fatal, error: &KvError) -> bool {
     let is_corrupt = matches!(error, KvError::Corrupt { .. });
     if is_corrupt {
-        fatal(&format!(
-            "{error}; move this data directory away and let the node join again under a new id, its replicas have the data"
-        ));
+        fatal(&error.to_string());
     }
     is_corrupt
 }

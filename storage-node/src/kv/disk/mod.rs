@@ -103,10 +103,6 @@ impl DiskOptions {
     }
 }
 
-/// What the operator of a node with a damaged database is told: there is nothing in it that its replicas do not have.
-const WAY_OUT: &str =
-    "move this data directory away and let the node join again under a new id, its replicas have the data";
-
 /// Threads of the process for compactions: what both databases may run at once.
 const COMPACTION_THREADS: i32 = 4;
 
@@ -408,16 +404,18 @@ fn open_error(path: &Path, error: rocksdb::Error) -> KvError {
     }
     // That there is a database was looked at before: a file that it names and does not have is damage.
     let misses_a_file = error.as_ref().contains("No such file or directory");
-    match kv_error(OPENING, error) {
-        KvError::Failed { during, reason } if misses_a_file => {
-            KvError::Corrupt { during, reason: format!("{}: {reason}; {WAY_OUT}", path.display()) }
-        }
-        KvError::Corrupt { during, reason } => {
-            KvError::Corrupt { during, reason: format!("{}: {reason}; {WAY_OUT}", path.display()) }
-        }
-        KvError::Failed { during, reason } => {
-            KvError::Failed { during, reason: format!("{}: {reason}", path.display()) }
-        }
+    match in_place(path, kv_error(OPENING, error)) {
+        KvError::Failed { during, reason } if misses_a_file => KvError::Corrupt { during, reason },
+        error => error,
+    }
+}
+
+/// Says which database it is about.
+fn in_place(path: &Path, error: KvError) -> KvError {
+    let place = |reason| format!("{}: {reason}", path.display());
+    match error {
+        KvError::Corrupt { during, reason } => KvError::Corrupt { during, reason: place(reason) },
+        KvError::Failed { during, reason } => KvError::Failed { during, reason: place(reason) },
         full @ KvError::Full { .. } => full,
     }
 }

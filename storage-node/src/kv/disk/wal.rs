@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use annulus_common::chunk::crc32c;
 
-use super::{OPENING, WAY_OUT, io_error};
+use super::{OPENING, io_error};
 use crate::kv::KvError;
 
 const BLOCK_BYTES: usize = 32 * 1024;
@@ -40,8 +40,7 @@ pub(super) fn cut_torn_end(path: &Path) -> Result<(), KvError> {
             // A write that found the disk full ends a log like this. The engine knows whether it still needs the file.
             Verdict::Torn { .. } => {}
             Verdict::Damaged { at } => {
-                let reason =
-                    format!("{} is damaged at byte {at}, where acknowledged writes were; {WAY_OUT}", log.display());
+                let reason = format!("{} is damaged at byte {at}, where acknowledged writes were", log.display());
                 return Err(KvError::Corrupt { during: OPENING, reason });
             }
         }
