@@ -14,7 +14,7 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
 use super::action::{Action, Judged, Rule, accompanying, accompanying_creation, rule};
 use super::facts::{self, Head};
-use super::promise::{self, NotBuilt};
+use super::promise::{self, Broken};
 use super::subresource::{self, Misplaced};
 use super::{Access, Accounts, Caller, Operation, Resource, Signature, bucket_arn, session_token};
 use crate::http::Peer;
@@ -67,6 +67,7 @@ impl S3Access for Gatekeeper {
         let built = built.ok_or_else(|| s3_error!(NotImplemented))?;
         subresource::check(cx.uri().query(), built.taken).map_err(misplaced)?;
         promise::check(cx.headers(), cx.s3_op().name()).map_err(refused)?;
+        promise::check_numbers(cx.headers()).map_err(refused)?;
         cx.extensions_mut().insert(access);
         Ok(())
     }
@@ -281,6 +282,12 @@ fn misplaced(misplaced: Misplaced) -> S3Error {
     }
 }
 
-fn refused(NotBuilt(header): NotBuilt) -> S3Error {
-    detailed(s3_error!(NotImplemented), &[("Header", &header)])
+fn refused(broken: Broken) -> S3Error {
+    match broken {
+        Broken::NotBuilt(header) => detailed(s3_error!(NotImplemented), &[("Header", &header)]),
+        Broken::NoNumber(name) => {
+            let error = s3_error!(InvalidArgument, "The header {name} must be a whole number.");
+            detailed(error, &[("ArgumentName", name)])
+        }
+    }
 }

@@ -121,7 +121,7 @@ fn object_rule(operation: &str) -> Option<Rule> {
             (action("s3:GetObjectTorrent", "s3:GetObjectVersionTorrent", Some(Permission::Read)), Judged::Found)
         }
         "RestoreObject" => (action("s3:RestoreObject", "s3:RestoreObject", None), Judged::Found),
-        "PutObject" | "PostObject" | "CopyObject" | "RenameObject" => (PUT_OBJECT, Judged::Before),
+        "PutObject" | "CopyObject" | "RenameObject" => (PUT_OBJECT, Judged::Before),
         "CreateMultipartUpload" | "UploadPart" | "UploadPartCopy" | "CompleteMultipartUpload" => {
             (PUT_OBJECT, Judged::BeforeSigned)
         }
@@ -180,7 +180,7 @@ fn configuration_rule(operation: &str) -> Option<Rule> {
         "PutBucketLifecycleConfiguration" | "DeleteBucketLifecycle" => "s3:PutLifecycleConfiguration",
         "GetBucketLogging" => "s3:GetBucketLogging",
         "PutBucketLogging" => "s3:PutBucketLogging",
-        "GetBucketNotificationConfiguration" | "ListenBucketNotification" => "s3:GetBucketNotification",
+        "GetBucketNotificationConfiguration" => "s3:GetBucketNotification",
         "PutBucketNotificationConfiguration" => "s3:PutBucketNotification",
         "GetBucketReplication" => "s3:GetReplicationConfiguration",
         "PutBucketReplication" | "DeleteBucketReplication" => "s3:PutReplicationConfiguration",

@@ -8,6 +8,7 @@ mod error_details;
 mod errors;
 mod form;
 mod handler;
+mod hoisted;
 mod io;
 mod presigned;
 mod recording;

@@ -3,8 +3,9 @@
 //! was verified.
 //!
 //! That is the way of XML bodies, which s3s does not compare with what the client promised of them, of which it passes over
-//! what it does not know, and which it cannot read when they come `aws-chunked`; and of `Range` and `If-Modified-Since` headers that S3 ignores and s3s refuses. All other
-//! requests, those with large bodies above all, take one pass.
+//! what it does not know, and which it cannot read when they come `aws-chunked`; of presigned URLs that have headers in them;
+//! and of `Range` and `If-Modified-Since` headers that S3 ignores and s3s refuses. All other requests, those with large bodies
+//! above all, take one pass.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 
 use super::addressing::{Addressing, Target};
-use super::{GatewayHttpConfig, presigned, xml};
+use super::{GatewayHttpConfig, hoisted, presigned, xml};
 use crate::auth::access::Gatekeeper;
 use crate::auth::{Accounts, Signature};
 use crate::events::Webhooks;
@@ -41,9 +42,6 @@ const MALFORMED: &[u8] = b"<";
 /// The largest chunk of a signed `aws-chunked` body, which s3s holds in memory until its signature is verified. SDKs
 /// send 64 KiB to 1 MiB.
 const SIGNED_CHUNK_BYTES_MAX: usize = 16 << 20;
-
-/// What every parameter of a presigned URL begins with.
-const AMZ_QUERY_PREFIX: &str = "x-amz-";
 
 /// The query keys of documents that are put to a key.
 const OBJECT_DOCUMENTS: &[&str] = &["acl", "legal-hold", "retention", "tagging"];
@@ -77,7 +75,8 @@ pub(super) fn s3_service(
 fn s3s_config(config: &GatewayHttpConfig) -> S3Config {
     let mut s3s = S3Config::default();
     s3s.xml_max_body_size = XML_BYTES_MAX;
-    s3s.custom_route_max_body_size = Some(XML_BYTES_MAX as u64);
+    // XML has a bound of its own.
+    s3s.custom_route_max_body_size = Some(BODY_BYTES_MAX);
     s3s.put_object_max_size = Some(BODY_BYTES_MAX);
     s3s.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_BYTES_MAX;
     // Forms become puts before they come here.
@@ -102,6 +101,7 @@ struct SecondPass {
 impl S3Route for SecondPass {
     fn is_match(&self, method: &Method, uri: &Uri, headers: &HeaderMap, _: &mut Extensions) -> bool {
         has_xml_body(method, uri, &self.addressing.target(headers, uri))
+            || hoisted::is_any(uri)
             || headers_to_drop(method, headers).next().is_some()
     }
 
@@ -126,6 +126,9 @@ impl S3Route for SecondPass {
         }
         if let Some(credentials) = credentials {
             request.extensions.insert(Signature::of_request(&credentials.access_key, &request.uri, &request.headers));
+            if hoisted::is_any(&request.uri) {
+                hoisted::unhoist(&request.uri, &mut request.headers)?;
+            }
         }
         let dropped: Vec<_> = headers_to_drop(&request.method, &request.headers).collect();
         for name in dropped {
@@ -205,10 +208,7 @@ fn unsigned(request: S3Request<Body>) -> S3Result<Request<Body>> {
 }
 
 fn without_signature(uri: &Uri) -> S3Result<Uri> {
-    let is_signature = |pair: &&str| {
-        pair.get(..AMZ_QUERY_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(AMZ_QUERY_PREFIX))
-    };
-    let query: Vec<&str> = query_pairs(uri).filter(|pair| !is_signature(pair)).collect();
+    let query: Vec<&str> = query_pairs(uri).filter(|pair| !hoisted::has_prefix(pair)).collect();
     let text = if query.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), query.join("&")) };
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(text.parse().map_err(|error| s3_error!(error, InvalidURI))?);

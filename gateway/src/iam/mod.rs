@@ -25,6 +25,7 @@ mod versions;
 mod xml;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::iam::Kind;
@@ -32,6 +33,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
@@ -46,6 +48,9 @@ use crate::http::{Handler, HandlerBody, RequestId, whole};
 
 /// The largest request: the largest policy with its white space, percent-encoded throughout, and its names.
 const BODY_BYTES_MAX: usize = 128 << 10;
+
+/// How long a request may take to come. Whose it is shows only when it is here.
+const BODY_WAIT: Duration = Duration::from_secs(60);
 
 /// What clients sign for beside the region of the cluster: AWS's IAM is in one region for all, and some name none.
 const OTHER_REGIONS: [&str; 2] = ["us-east-1", ""];
@@ -85,9 +90,9 @@ impl Handler for IamApi {
         let (head, body) = request.into_parts();
         let request_id = head.extensions.get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default();
         let service = Service::of(&head.headers);
-        let answer = match Limited::new(body, BODY_BYTES_MAX).collect().await {
-            Ok(body) => self.answer(service, &head, &body.to_bytes()).await,
-            Err(_) => Err(IamError::Validation(format!("A request is whole and has at most {BODY_BYTES_MAX} bytes"))),
+        let answer = match read_whole(body, BODY_WAIT).await {
+            Ok(body) => self.answer(service, &head, &body).await,
+            Err(error) => Err(error),
         };
         match answer {
             Ok((action, result)) => {
@@ -197,9 +202,42 @@ impl Service {
     }
 }
 
+async fn read_whole<B>(body: B, wait: Duration) -> Result<Bytes, IamError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match tokio::time::timeout(wait, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) => Err(IamError::Validation(format!("A request is whole and has at most {BODY_BYTES_MAX} bytes"))),
+        Err(_) => Err(IamError::Validation(format!("A request comes within {} s", wait.as_secs()))),
+    }
+}
+
 fn respond(status: StatusCode, body: String) -> Response<HandlerBody> {
     let mut response = Response::new(whole(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
+
+    use super::{BODY_BYTES_MAX, read_whole};
+
+    #[tokio::test]
+    async fn a_request_is_bounded_in_time_and_size() {
+        let silent = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        assert!(read_whole(silent, Duration::from_millis(1)).await.is_err());
+        let whole = |bytes: usize| read_whole(Full::new(Bytes::from(vec![0; bytes])), Duration::from_secs(60));
+        assert_eq!(whole(BODY_BYTES_MAX).await.map(|body| body.len()), Ok(BODY_BYTES_MAX));
+        assert!(whole(BODY_BYTES_MAX + 1).await.is_err());
+    }
 }

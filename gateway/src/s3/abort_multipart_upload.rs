@@ -1,7 +1,7 @@
 //! AbortMultipartUpload.
 
 use s3s::dto::{AbortMultipartUploadInput, AbortMultipartUploadOutput};
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Request, S3Response, S3Result};
 
 use super::error::s3_error;
 use super::upload_part::upload_id;
@@ -15,10 +15,6 @@ pub(super) async fn abort_multipart_upload(
 ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
     let access = access(&req.extensions)?;
     let input = req.input;
-    if input.if_match_initiated_time.is_some() {
-        // Of directory buckets, which there are none of.
-        return Err(s3_error!(NotImplemented));
-    }
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
     let page = gateway.objects.list_parts(path, 0, 0).await.map_err(s3_error)?;

@@ -22,7 +22,7 @@ use super::listing::xml_text;
 use super::upload_part::{part_number, upload_id};
 use super::{Gateway, NamedByHost, access, condition, dto_etag, encryption, expiry, version, with_headers};
 use crate::kms::CustomerKey;
-use crate::object::{ChecksumValue, CompletePart, CompleteUpload, Objects, UploadPath, Written};
+use crate::object::{ChecksumValue, CompletePart, CompleteUpload, ObjectError, Objects, UploadPath, Written};
 
 /// How long the client waits for a status. Idle connections are cut by proxies after 30 s and more.
 const STATUS_WAIT: Duration = Duration::from_secs(10);
@@ -35,7 +35,9 @@ pub(super) async fn complete_multipart_upload(
     let input = req.input;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let upload = upload_id(&input.upload_id)?;
-    check_upload(gateway, access.user(), UploadPath { bucket: &bucket, key: &input.key, upload }).await?;
+    let path = UploadPath { bucket: &bucket, key: &input.key, upload };
+    check_upload(gateway, access.user(), path).await?;
+    check_encryption(gateway, &req.headers, path).await?;
     let conditions = condition::of_write(&req.headers)?;
     check_compares(gateway, access, Place::current(&input.bucket, &input.key), &conditions).await?;
     let completion = Completion {
@@ -65,6 +67,23 @@ pub(super) async fn complete_multipart_upload(
             })),
             ..Default::default()
         })),
+    }
+}
+
+/// How the object is encrypted was said when the upload began. Who says it again must mean the same.
+async fn check_encryption(gateway: &Gateway, headers: &HeaderMap, path: UploadPath<'_>) -> S3Result {
+    if encryption::is_repeated(headers, None) {
+        return Ok(());
+    }
+    let begun = match gateway.objects.list_parts(path, 0, 0).await {
+        Ok(page) => page.upload.encryption.map(|encryption| encryption.mode),
+        // One that was completed before is answered as it was then.
+        Err(ObjectError::NoSuchUpload) => return Ok(()),
+        Err(error) => return Err(s3_error(error)),
+    };
+    match encryption::is_repeated(headers, begun.as_ref()) {
+        true => Ok(()),
+        false => Err(s3_error!(InvalidRequest, "The multipart upload was not begun with this encryption.")),
     }
 }
 
@@ -159,11 +178,14 @@ fn part_checksum(part: CompletedPart) -> S3Result<Option<ChecksumValue>> {
         (ChecksumAlgorithm::Sha1, part.checksum_sha1),
         (ChecksumAlgorithm::Sha256, part.checksum_sha256),
     ];
-    let found = named.into_iter().find_map(|(algorithm, text)| text.map(|text| value_of(algorithm, &text)));
-    found.transpose()
+    let mut found = named.into_iter().filter_map(|(algorithm, text)| Some((algorithm, text?)));
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "A part is listed with one checksum at most.")),
+        (Some((algorithm, text)), None) => value_of(algorithm, &text).map(Some),
+        (None, _) => Ok(None),
+    }
 }
 
-/// Where the client finds the object, by the name under which it reached us.
 /// Where the object will be, addressed as the request is.
 fn location(headers: &HeaderMap, extensions: &Extensions, (bucket, key): (&str, &str)) -> String {
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
@@ -196,6 +218,14 @@ mod tests {
         assert_eq!(code(listed(CompletedPart { e_tag: None, ..part.clone() })), "MalformedXML");
         assert_eq!(code(listed(CompletedPart { part_number: None, ..part.clone() })), "MalformedXML");
         assert_eq!(code(listed(CompletedPart { part_number: Some(0), ..part })), "InvalidArgument");
+    }
+
+    #[test]
+    fn a_part_has_one_checksum_at_most() {
+        let part = CompletedPart { part_number: Some(1), e_tag: Some(ETag::Strong("a".into())), ..Default::default() };
+        let one = CompletedPart { checksum_crc32: Some("y/Q5Jg==".into()), ..part };
+        let two = CompletedPart { checksum_crc32c: Some("y/Q5Jg==".into()), ..one.clone() };
+        assert_eq!((code(listed(one)), code(listed(two))), ("ok".to_owned(), "InvalidRequest".to_owned()));
     }
 
     #[test]

@@ -116,12 +116,16 @@ fn not_modified(version: &ObjectVersion) -> S3Error {
     error
 }
 
-/// A list of entity tags, over all headers of that name.
+/// A list of entity tags, over all headers of that name. A tag that is empty is one, and no object's: a client whose variable
+/// is empty must not overwrite what it meant to compare.
 fn tags(headers: &HeaderMap, name: &str) -> S3Result<Option<ETagCondition>> {
     let mut tags = Vec::new();
     for value in headers.get_all(name) {
         let text = value.to_str().map_err(|_| invalid_argument(name, format!("invalid header: {name}")))?;
         tags.extend(split_tags(text));
+    }
+    if tags.is_empty() && headers.contains_key(name) {
+        return Err(invalid_argument(name, format!("invalid header: {name}")));
     }
     if tags.iter().any(|tag| tag == "*") {
         return Ok(Some(ETagCondition::Any));
@@ -141,7 +145,7 @@ fn split_tags(text: &str) -> Vec<String> {
         quoted ^= character == '"';
         character == ',' && !quoted
     });
-    pieces.map(bare_tag).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+    pieces.filter(|piece| !piece.trim().is_empty()).map(|piece| bare_tag(piece).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -156,6 +160,7 @@ mod tests {
         assert_eq!(split_tags("\"a\", W/\"b\" ,c"), ["a", "b", "c"]);
         assert_eq!(split_tags("\"a,b\", \"c\""), ["a,b", "c"]);
         assert_eq!(split_tags("*"), ["*"]);
+        assert_eq!(split_tags("\"\", W/\"\" ,"), ["", ""]);
         assert!(split_tags(" , ").is_empty());
     }
 
@@ -169,5 +174,12 @@ mod tests {
         assert_eq!(tags(&headers, "if-match").expect("valid"), Some(both));
         headers.append("if-match", HeaderValue::from_static("*"));
         assert_eq!(tags(&headers, "if-match").expect("valid"), Some(ETagCondition::Any));
+        for nothing in ["", " ", ","] {
+            headers.insert("if-match", HeaderValue::from_static(nothing));
+            assert!(tags(&headers, "if-match").is_err(), "{nothing:?}");
+        }
+        headers.insert("if-match", HeaderValue::from_static("\"\""));
+        let empty = ETagCondition::OneOf(vec![String::new()]);
+        assert_eq!(tags(&headers, "if-match").expect("valid"), Some(empty));
     }
 }

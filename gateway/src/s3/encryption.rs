@@ -184,6 +184,12 @@ pub(super) fn of_part<'a>(headers: &HeaderMap, customer: Option<&'a CustomerKey>
     PartEncryption { customer, by_service: headers.contains_key(METHOD) }
 }
 
+/// Whether what a request says of an upload's encryption is what the upload was begun with.
+pub(super) fn is_repeated(headers: &HeaderMap, begun: Option<&EncryptionMode>) -> bool {
+    let begun = answer(begun, None);
+    [METHOD, KMS_KEY].into_iter().all(|name| headers.get(name).is_none_or(|said| begun.get(name) == Some(said)))
+}
+
 /// Whether a request says how it wants an object encrypted.
 pub(super) fn is_asked(headers: &HeaderMap) -> bool {
     [METHOD, KMS_KEY, BUCKET_KEY, OBJECT.algorithm].into_iter().any(|name| headers.contains_key(name))

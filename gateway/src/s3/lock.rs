@@ -68,7 +68,8 @@ pub(super) fn check_digest(headers: &HeaderMap, bucket: &Bucket, attributes: &Ob
     Ok(())
 }
 
-/// A document that locks something, or everything to come, must come with it, too; S3 asks that of no other document.
+/// A document that locks something, or everything to come, must come with it, too. AWS documents the same of other
+/// documents, of `DeleteObjects` above all; those are compared with what comes, and nothing has to.
 pub(super) fn check_document_digest(headers: &HeaderMap) -> S3Result {
     if is_checked(headers) {
         return Ok(());

@@ -168,3 +168,64 @@ async fn one_part(s3: &S3, target: &str) -> (String, String) {
     );
     (upload, parts)
 }
+
+/// What a client sends whose variable is empty: a tag that no object has, or no tag at all.
+#[tokio::test]
+async fn an_empty_tag_is_no_objects() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    let (source, target) = (format!("{bucket}/source"), format!("{bucket}/target"));
+    for key in [&source, &target] {
+        s3.put(key).body("hello").ok().await;
+    }
+    let rename = format!("{target}?renameObject");
+    for (value, status) in [("\"\"", 412), ("W/\"\"", 412), ("", 400), (",", 400)] {
+        let calls = [
+            s3.put(&target).body("other").header("if-match", value),
+            s3.delete(&target).header("if-match", value),
+            s3.get(&target).header("if-match", value),
+            s3.put(&target).header("x-amz-copy-source", &source).header("x-amz-copy-source-if-match", value),
+            s3.put(&rename).header("x-amz-rename-source", &source).header("x-amz-rename-source-if-match", value),
+        ];
+        for call in calls {
+            let reply = call.send().await;
+            assert_eq!(reply.status, status, "{value:?}: {}", reply.text());
+        }
+    }
+    assert_eq!(s3.get(&target).ok().await.text(), "hello");
+    s3.get(&target).header("if-none-match", "\"\"").ok().await;
+}
+
+/// Whoever says on which condition something is to be done does not want it done without.
+#[tokio::test]
+async fn what_does_not_judge_a_condition_is_not_done() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    let target = format!("{bucket}/k");
+    s3.put(&target).body("hello").ok().await;
+    let tagging = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+    let upload = s3.post(&format!("{target}?uploads")).ok().await.element("UploadId").expect("an upload has an id");
+    let table: [(Call<'_>, &'static str); 12] = [
+        (s3.put(&target).body("other"), "if-unmodified-since"),
+        (s3.put(&target).body("other"), "if-modified-since"),
+        (s3.delete(&target), "if-unmodified-since"),
+        (s3.put(&target).header("x-amz-copy-source", &target), "if-unmodified-since"),
+        (s3.put(&format!("{target}?tagging")).body(tagging), "if-match"),
+        (s3.delete(&format!("{target}?tagging")), "if-match"),
+        (s3.put(&format!("{target}?acl")).header("x-amz-acl", "public-read"), "if-match"),
+        (s3.put(&format!("{target}?partNumber=1&uploadId={upload}")).body("part"), "if-none-match"),
+        (s3.post(&format!("{target}?uploads")), "if-none-match"),
+        (s3.delete(&format!("{target}?uploadId={upload}")), "if-match"),
+        (s3.put(&format!("{bucket}?tagging")).body(tagging), "if-match"),
+        (s3.delete(&bucket), "if-match"),
+    ];
+    for (call, name) in table {
+        let value = if name.ends_with("since") { LONG_AGO } else { "\"0123456789abcdef0123456789abcdef\"" };
+        let refused = call.header(name, value).refused(501, "NotImplemented").await;
+        assert_eq!(refused.element("Header").as_deref(), Some(name));
+    }
+    assert_eq!(s3.get(&target).ok().await.text(), "hello");
+    assert_eq!(s3.get(&format!("{target}?tagging")).ok().await.elements("Tag").len(), 0);
+    // A read that judges none is answered in full.
+    s3.get(&bucket).header("if-none-match", "*").ok().await;
+}

@@ -6,7 +6,7 @@ use annulus_tests::cluster::shared;
 use http::Method;
 
 use crate::policies::set_policy;
-use crate::{assert_absent, new_bucket};
+use crate::{CHUNK_BYTES, assert_absent, content, new_bucket};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -93,4 +93,53 @@ async fn how_a_request_is_signed_is_what_its_signature_is_in() {
     for url in &urls {
         anybody.get(url).ok().await;
     }
+}
+
+#[tokio::test]
+async fn headers_in_the_url_are_obeyed() {
+    let cluster = shared().await;
+    let (owner, anybody) = (cluster.s3(0), cluster.anonymous());
+    let target = format!("{}/k", new_bucket(&owner).await);
+    let presign = |query: &str| owner.presign(&Method::PUT, &format!("{target}?{query}"), SystemTime::now(), HOUR);
+    // More than any XML has.
+    let body = content(3 * CHUNK_BYTES, 1);
+    let query =
+        "X-Amz-Meta-Colour=deep%20blue&x-amz-acl=public-read&x-amz-server-side-encryption=AES256&x-id=PutObject";
+    let put = anybody.put(&presign(query)).body(body.clone()).ok().await;
+    assert_eq!(put.header("x-amz-server-side-encryption"), Some("AES256"));
+    let got = anybody.get(&target).ok().await;
+    assert!(got.body == body, "what was put is read, and by everybody");
+    assert_eq!(got.header("x-amz-meta-colour"), Some("deep blue"));
+    // The header is signed with the query: another one is another request.
+    anybody.put(&presign(query).replace("public-read", "private")).refused(403, "SignatureDoesNotMatch").await;
+    for (query, status, code) in [
+        ("x-amz-expected-bucket-owner=000000000000", 403, "AccessDenied"),
+        ("x-amz-acl=nonsense", 400, "InvalidArgument"),
+        ("x-amz-tagging=a%3Db", 501, "NotImplemented"),
+        ("x-amz-object-lock-legal-hold=ON", 501, "NotImplemented"),
+        ("x-amz-mfa=1", 501, "NotImplemented"),
+        ("x-amz-write-offset-bytes=5x", 400, "InvalidArgument"),
+    ] {
+        anybody.put(&presign(query)).body("other").refused(status, code).await;
+    }
+    assert!(owner.get(&target).ok().await.body == body, "nothing else was put");
+}
+
+/// SDKs that do not have the body yet put the checksum of no bytes into the URL, which S3 ignores.
+#[tokio::test]
+async fn a_checksum_in_the_url_is_the_bodys_or_that_of_nothing() {
+    let cluster = shared().await;
+    let (owner, anybody) = (cluster.s3(0), cluster.anonymous());
+    let target = format!("{}/k", new_bucket(&owner).await);
+    let put = |query: &str| {
+        let query = format!("x-amz-sdk-checksum-algorithm=CRC32{query}");
+        owner.presign(&Method::PUT, &format!("{target}?{query}"), SystemTime::now(), HOUR)
+    };
+    for query in ["", "&x-amz-checksum-crc32=AAAAAA%3D%3D", "&x-amz-checksum-crc32=y%2FQ5Jg%3D%3D"] {
+        anybody.put(&put(query)).body("123456789").ok().await;
+        assert_eq!(owner.get(&target).ok().await.text(), "123456789", "{query}");
+        owner.delete(&target).ok().await;
+    }
+    anybody.put(&put("&x-amz-checksum-crc32=y%2FQ5Jg%3D%3D")).body("12345678").refused(400, "BadDigest").await;
+    assert_absent(&owner, &target).await;
 }

@@ -37,6 +37,66 @@ async fn headers_that_promise_what_is_not_built() {
     assert_absent(&s3, &target).await;
 }
 
+/// Whatever it would have encrypted is made by another operation, or was made before.
+#[tokio::test]
+async fn encryption_is_asked_of_what_encrypts() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    let (source, target) = (format!("{bucket}/source"), format!("{bucket}/target"));
+    s3.put(&source).body("x").ok().await;
+    let upload = s3.post(&format!("{target}?uploads")).ok().await.element("UploadId").expect("an upload has an id");
+    let part = s3.put(&format!("{target}?partNumber=1&uploadId={upload}")).body("x").ok().await;
+    let tag = part.header("etag").expect("a part has a tag");
+    let parts = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{tag}</ETag></Part></CompleteMultipartUpload>"
+    );
+    for call in [s3.put(&format!("{target}?renameObject")).header("x-amz-rename-source", &source), s3.delete(&source)] {
+        call.header("x-amz-server-side-encryption", "aws:kms").refused(501, "NotImplemented").await;
+    }
+    // Some clients say at the end what they said at the beginning; others say what they should have said then.
+    let complete = s3.post(&format!("{target}?uploadId={upload}")).body(parts);
+    complete.header("x-amz-server-side-encryption", "aws:kms").refused(400, "InvalidRequest").await;
+    assert_absent(&s3, &target).await;
+    for (begun, said, status) in [("AES256", "AES256", 200), ("AES256", "aws:kms", 400)] {
+        let begin = s3.post(&format!("{target}?uploads")).header("x-amz-server-side-encryption", begun);
+        let upload = begin.ok().await.element("UploadId").expect("an upload has an id");
+        let part = s3.put(&format!("{target}?partNumber=1&uploadId={upload}")).body("x").ok().await;
+        let tag = part.header("etag").expect("a part has a tag");
+        let parts = format!(
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{tag}</ETag></Part></CompleteMultipartUpload>"
+        );
+        let complete = s3.post(&format!("{target}?uploadId={upload}")).body(parts);
+        let reply = complete.header("x-amz-server-side-encryption", said).send().await;
+        assert_eq!(reply.status, status, "{begun} {said}: {}", reply.text());
+    }
+    s3.get(&source).ok().await;
+}
+
+/// A client that miscounts must not write where it did not mean to.
+#[tokio::test]
+async fn numbers_are_read_to_their_end() {
+    let s3 = shared().await.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    s3.put(&target).body("hello").ok().await;
+    let call = |name: &'static str, value: &str| match name {
+        "x-amz-write-offset-bytes" => s3.put(&target).body(" world").header(name, value),
+        "x-amz-if-match-size" => s3.delete(&target).header(name, value),
+        _ => s3.get(&format!("{target}?attributes")).header("x-amz-object-attributes", "ETag").header(name, value),
+    };
+    for name in ["x-amz-write-offset-bytes", "x-amz-if-match-size", "x-amz-max-parts", "x-amz-part-number-marker"] {
+        for value in ["5x", "5 5", "5.0", ""] {
+            let refused = call(name, value).refused(400, "InvalidArgument").await;
+            assert_eq!(refused.element("ArgumentName").as_deref(), Some(name), "{value}");
+        }
+    }
+    for query in ["max-keys=5x", "list-type=2&max-keys=5x", "uploads&max-uploads=5x"] {
+        let bucket = target.trim_end_matches("/k");
+        s3.get(&format!("{bucket}?{query}")).refused(400, "InvalidArgument").await;
+    }
+    s3.get(&format!("{target}?partNumber=1x")).refused(400, "InvalidArgument").await;
+    assert_eq!(s3.get(&target).ok().await.text(), "hello");
+}
+
 #[tokio::test]
 async fn methods_that_mean_nothing() {
     let s3 = shared().await.s3(0);
