@@ -65,10 +65,11 @@ impl Objects {
                         return Ok(());
                     }
                 }
-                QuotaReply::Uncounted => tokio::time::sleep(COUNTING_POLL).await,
-                QuotaReply::Superseded => {}
+                // Somebody else counts, or the books know a newer limit than this gateway's map does yet.
+                QuotaReply::Uncounted | QuotaReply::Superseded => {}
                 reply => return Err(unexpected(reply)),
             }
+            tokio::time::sleep(COUNTING_POLL).await;
         }
         Err(ObjectError::Busy)
     }
