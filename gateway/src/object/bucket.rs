@@ -59,7 +59,8 @@ impl Objects {
         Ok(())
     }
 
-    /// Deletes a bucket that holds no object. Uploads under way are aborted with it. Once begun it goes on without its
+    /// Deletes a bucket that holds no object. Uploads under way go with it, once it is gone for good: storage nodes notice that
+    /// their bucket is no more. Once begun it goes on without its
     /// caller, so that a client that leaves does not leave a bucket half deleted.
     pub async fn delete_bucket(&self, name: &str) -> Result<(), ObjectError> {
         let (objects, name) = (self.clone(), name.to_owned());

@@ -7,6 +7,8 @@
 //! A clock that is wrong would expire what is not due, for good. So nothing is done before most of the partition's nodes agree
 //! about the time.
 //!
+//! The uploads of deleted buckets, which nobody could abort any more, go the same way, a page of them with each look.
+//!
 //! Nothing is remembered on disk: a new leader begins the day's round anew, and meets less to do. Which rules mean what is
 //! `annulus_common::lifecycle`'s.
 
@@ -14,12 +16,12 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{BucketId, GroupId, NodeId, PartitionId, RequestId, ShardId};
+use annulus_common::ids::{BucketId, NodeId, PartitionId, RequestId, ShardId};
 use annulus_common::lifecycle::{Calendar, Lifecycle};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{Bucket, BucketState, ClusterMap};
@@ -32,13 +34,16 @@ use self::scan::{Page, Scan, uploads_page, versions_page};
 use crate::cluster::ask::Asking;
 use crate::kv::{Kv, KvError};
 use crate::metadata;
-use crate::raft::{RaftError, RaftNode, Role};
+use crate::raft::{RaftError, RaftNode};
 
 /// Versions and uploads that a node looks at in a second: a shard of a million keys takes a minute or two.
 const LOOKED_AT_PER_SECOND: u32 = 10_000;
 
 /// Deletions in one command: with the longest keys some 110 KiB, far below what an entry may have.
 const DELETIONS_PER_COMMAND_MAX: usize = 100;
+
+/// Uploads of deleted buckets that one look at a partition aborts, one command each: clients of other buckets write beside.
+const ABANDONED_PER_LOOK_MAX: usize = 500;
 
 /// The longest pause before it is looked again whether a new day has begun.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -113,9 +118,12 @@ impl Rounds {
     }
 
     async fn turn(&mut self) {
-        let led = self.led();
+        let led = self.seams.raft.led_partitions();
         self.done.retain(|partition, _| led.contains(partition));
         for partition in led {
+            if let Err(error) = self.abandoned(partition).await {
+                tracing::debug!(partition = partition.0, %error, "uploads of deleted buckets are left to the next look");
+            }
             let day = self.seams.clock.now_ms() / self.seams.calendar.scan_ms();
             if self.done.get(&partition) == Some(&day) {
                 continue;
@@ -134,10 +142,22 @@ impl Rounds {
         }
     }
 
-    fn led(&self) -> Vec<PartitionId> {
-        let leads = |group: &GroupId| self.seams.raft.status(*group).is_some_and(|status| status.role == Role::Leader);
-        let groups = self.seams.raft.groups().into_iter().filter(leads);
-        groups.filter_map(|group| group.0.checked_sub(1)).map(PartitionId).collect()
+    /// Aborts uploads of buckets that are deleted. Ids are never used again, so one below the next that is not in the map was
+    /// deleted for good, however old the map is.
+    async fn abandoned(&self, partition: PartitionId) -> Result<(), Interruption> {
+        let map = self.map()?;
+        let kv = Arc::clone(&self.seams.kv);
+        let known: BTreeSet<BucketId> = map.buckets.values().map(|bucket| bucket.id).collect();
+        let is_gone = move |bucket: BucketId| bucket < map.next_bucket && !known.contains(&bucket);
+        let read = move || metadata::abandoned_uploads(&*kv.snapshot(), partition, is_gone, ABANDONED_PER_LOOK_MAX);
+        let abandoned = on_disk(read).await?;
+        if !abandoned.is_empty() {
+            tracing::info!(partition = partition.0, uploads = abandoned.len(), "aborting uploads of deleted buckets");
+        }
+        for (path, upload) in abandoned {
+            self.propose(partition, Command::AbortUpload { path, upload }, None).await?;
+        }
+        Ok(())
     }
 
     /// Goes once through what the partition has of buckets with rules.

@@ -18,7 +18,7 @@ use super::is_time_of_most;
 use super::scan::{Scan, ShardAt, uploads_page, versions_page};
 use crate::kv::memory::MemoryKv;
 use crate::kv::{Batch, Durability, Kv};
-use crate::metadata::{Partition, answer, decode_reply, encode_command};
+use crate::metadata::{Partition, abandoned_uploads, answer, decode_reply, encode_command};
 use crate::raft::StateMachine;
 
 const AT: ShardAt = ShardAt { partition: PartitionId(4), bucket: BucketId(1), shard: ShardId(2) };
@@ -108,6 +108,21 @@ impl Bench {
                 return due;
             }
         }
+    }
+
+    /// Begins an upload whose id is made of the key.
+    fn begin_upload(&mut self, path: KeyPath, initiated_ms: u64) {
+        let upload = Upload {
+            id: UploadId([path.key.as_bytes()[0]; 16]),
+            initiator: UserId([0; 32]),
+            owner: UserId([0; 32]),
+            initiated_ms,
+            headers: ObjectHeaders::default(),
+            attributes: ObjectAttributes::default(),
+            checksum: None,
+            encryption: None,
+        };
+        assert_eq!(self.run(0, Command::CreateUpload { path, upload }), MetaReply::Done);
     }
 
     fn versions(&self) -> usize {
@@ -245,17 +260,7 @@ fn pages_end_amid_a_key_and_nothing_is_missed() {
 fn uploads_are_due_in_their_time() {
     let mut bench = Bench::new();
     for (key, initiated_ms) in [("a", 0), ("b", 500), ("c", 5_000)] {
-        let upload = Upload {
-            id: UploadId([key.as_bytes()[0]; 16]),
-            initiator: UserId([0; 32]),
-            owner: UserId([0; 32]),
-            initiated_ms,
-            headers: ObjectHeaders::default(),
-            attributes: ObjectAttributes::default(),
-            checksum: None,
-            encryption: None,
-        };
-        assert_eq!(bench.run(0, Command::CreateUpload { path: path(key), upload }), MetaReply::Done);
+        bench.begin_upload(path(key), initiated_ms);
     }
     let rule = Rule { abort_upload_days: Some(1), ..rule() };
     let scan = Scan::new(lifecycle(&rule), Calendar::Short(DAY_MS), 1_500);
@@ -274,4 +279,25 @@ fn a_node_with_a_wrong_clock_expires_nothing() {
     assert!(!is_time_of_most(now, &[days_ago, days_ago], 3));
     assert!(!is_time_of_most(now, &[], 3));
     assert!(!is_time_of_most(now, &[days_ago], 2));
+}
+
+#[test]
+fn uploads_are_abandoned_with_their_bucket_and_no_other() {
+    let mut bench = Bench::new();
+    let paths: Vec<KeyPath> = [(1, 2, "x"), (1, 3, "a"), (2, 0, "m"), (3, 2, "k"), (3, 2, "l"), (9, 1, "z")]
+        .map(|(bucket, shard, key)| KeyPath { bucket: BucketId(bucket), shard: ShardId(shard), key: key.to_owned() })
+        .into();
+    paths.iter().for_each(|path| bench.begin_upload(path.clone(), 0));
+    let abandoned = |bench: &Bench, limit| {
+        let is_gone = |bucket: BucketId| [1, 3].contains(&bucket.0);
+        let found = abandoned_uploads(bench.kv.as_ref(), AT.partition, is_gone, limit).unwrap();
+        found.into_iter().map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    assert_eq!(abandoned(&bench, 10), [&paths[..2], &paths[3..5]].concat());
+    assert_eq!(abandoned(&bench, 3), [&paths[..2], &paths[3..4]].concat());
+    for path in abandoned(&bench, 10) {
+        let upload = UploadId([path.key.as_bytes()[0]; 16]);
+        assert_eq!(bench.run(0, Command::AbortUpload { path, upload }), MetaReply::Done);
+    }
+    assert_eq!(abandoned(&bench, 10), []);
 }

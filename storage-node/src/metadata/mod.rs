@@ -3,6 +3,7 @@
 //! Mutations are judged and carried out in `apply`, in the group's order, on every replica alike; `query` reads what is applied.
 //! The caller has made sure that it is new enough (a ReadIndex). Keys and records are `schema`'s. No Raft, no network, no clock.
 
+mod abandoned;
 mod apply;
 mod inventory;
 mod list;
@@ -14,6 +15,7 @@ mod schema;
 mod tests;
 mod usage;
 
+pub use abandoned::abandoned_uploads;
 pub use apply::Partition;
 pub use outbox::waiting;
 pub use query::{answer, tags};

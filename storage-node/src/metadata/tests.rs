@@ -327,12 +327,47 @@ fn a_fence_closes_an_empty_shard_until_its_token_is_void() {
     let upload = bench.begin_upload("big", 1);
     bench.run(Command::PutPart { path: path("big"), upload, part: part(6, 1) });
     assert_eq!(bench.run(fence(1)), MetaReply::Done);
-    assert_eq!(bench.garbage(), BTreeSet::from([PartId([6; 16])]));
     assert_eq!(bench.run(put("k", Conditions::default(), inline(1))), MetaReply::Fenced(RequestId([1; 16])));
     bench.run(Command::Unfence { bucket: BUCKET, shard: SHARD, token: RequestId([2; 16]) });
     assert_eq!(bench.run(put("k", Conditions::default(), inline(1))), MetaReply::Fenced(RequestId([1; 16])));
     bench.run(Command::Unfence { bucket: BUCKET, shard: SHARD, token: RequestId([1; 16]) });
     assert!(matches!(bench.run(put("k", Conditions::default(), inline(1))), MetaReply::Written { .. }));
+}
+
+/// A clock that stepped forward makes an id that was drawn a moment ago look as old as that.
+#[test]
+fn a_condemnation_is_forgotten_when_it_is_old_itself() {
+    const OVER_30_DAYS: u64 = 3_000_000;
+    let mut bench = Bench::new();
+    let ids = [1, 2, 3].map(|id: u128| PartId(id.to_be_bytes()));
+    let named = put("k", Conditions::default(), Data::Parts(vec![Part { id: ids[0], ..part(1, 1) }]));
+    bench.index += OVER_30_DAYS;
+    for id in &ids[..2] {
+        assert_eq!(bench.run(Command::Condemn(vec![*id])), MetaReply::Condemned(vec![true]));
+    }
+    assert_eq!(bench.run(named.clone()), MetaReply::PartsCondemned);
+    bench.index += OVER_30_DAYS;
+    bench.run(Command::Condemn(vec![ids[2]]));
+    assert!(matches!(bench.run(named), MetaReply::Written { .. }));
+}
+
+/// Another shard may have refused the deletion: then this one has lost nothing.
+#[test]
+fn a_fence_stops_uploads_and_keeps_them() {
+    let mut bench = Bench::new();
+    let token = RequestId([1; 16]);
+    let upload = bench.begin_upload("big", 1);
+    let put_part = |id| Command::PutPart { path: path("big"), upload, part: part(id, 1) };
+    assert_eq!(bench.run(put_part(6)), MetaReply::Done);
+    assert_eq!(bench.run(Command::Fence { bucket: BUCKET, shard: SHARD, token }), MetaReply::Done);
+    assert_eq!(bench.garbage(), BTreeSet::new());
+    assert_eq!(bench.run(put_part(7)), MetaReply::Fenced(token));
+    assert_eq!(bench.complete("big", upload, &[part(6, 1)]), MetaReply::Fenced(token));
+    let of_no_upload = Command::PutPart { path: path("big"), upload: UploadId([9; 16]), part: part(8, 1) };
+    assert_eq!(bench.run(of_no_upload), MetaReply::NoSuchUpload);
+    bench.run(Command::Unfence { bucket: BUCKET, shard: SHARD, token });
+    assert!(matches!(bench.complete("big", upload, &[part(6, 1)]), MetaReply::Written { .. }));
+    assert_eq!(bench.garbage(), BTreeSet::from([PartId([8; 16])]));
 }
 
 #[test]

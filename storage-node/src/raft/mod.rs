@@ -57,7 +57,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{GroupId, NodeId};
+use annulus_common::ids::{GroupId, NodeId, PartitionId};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
@@ -237,6 +237,12 @@ impl RaftNode {
     /// The groups of this node, in order.
     pub fn groups(&self) -> Vec<GroupId> {
         self.shared.statuses.read().keys().copied().collect()
+    }
+
+    /// The partitions whose leader this node takes itself for.
+    pub fn led_partitions(&self) -> Vec<PartitionId> {
+        let leads = |group: &GroupId| self.status(*group).is_some_and(|status| status.role == Role::Leader);
+        self.groups().into_iter().filter(leads).filter_map(GroupId::partition).collect()
     }
 
     /// Takes a frame of a peer, whose id the transport has proven. Never blocks: what does not fit is dropped, as a

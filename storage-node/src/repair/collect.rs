@@ -31,7 +31,7 @@ use super::{Next, RepairSeams, Tools, Worker, on_disk};
 use crate::chunk::ChunkStore;
 use crate::kv::{Kv, KvError, KvRead};
 use crate::metadata;
-use crate::raft::{RaftError, RaftNode, Role};
+use crate::raft::{RaftError, RaftNode};
 
 /// Entries of one page.
 const PAGE_ENTRIES: u32 = 256;
@@ -106,7 +106,7 @@ struct Page {
 impl Worker for Collection {
     /// Goes once through the partitions that this node leads.
     async fn turn(&mut self) -> Next {
-        let led = self.led();
+        let led = self.raft.led_partitions();
         self.partitions.retain(|partition, _| led.contains(partition));
         let mut reachable = None;
         let mut more = false;
@@ -135,12 +135,6 @@ impl Collection {
             pacer: Pacer::new(seams.settings.collect_chunks_per_second),
             partitions: BTreeMap::new(),
         }
-    }
-
-    fn led(&self) -> Vec<PartitionId> {
-        let leads = |group: &GroupId| self.raft.status(*group).is_some_and(|status| status.role == Role::Leader);
-        let groups = self.raft.groups().into_iter().filter(leads);
-        groups.filter_map(|group| group.0.checked_sub(1)).map(PartitionId).collect()
     }
 
     /// Collects a partition's garbage, up to a bound. Tells whether more is left that can be collected now.

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use annulus_common::ids::{Epoch, GroupId, PartitionId};
+use annulus_common::ids::{Epoch, PartitionId};
 use annulus_common::protocol::metadata::{Mutation, Query, QueryReply};
 use annulus_common::protocol::{QUERIES_PER_REQUEST_MAX, Refusal, Response};
 use futures::future::join_all;
 
 use super::{Reply, Server, bare, check_count};
 use crate::kv::{Kv, KvRead};
-use crate::raft::{RaftNode, Role};
+use crate::raft::RaftNode;
 use crate::{metadata, refusal};
 
 impl Server {
@@ -38,9 +38,7 @@ impl Server {
 
     /// Who asks looks again anyway, so that a leader that is none any more does no harm.
     pub(super) async fn outboxes(&self) -> Reply {
-        let leads = |group: &GroupId| self.raft.status(*group).is_some_and(|status| status.role == Role::Leader);
-        let led = self.raft.groups().into_iter().filter(leads).filter_map(GroupId::partition);
-        let led: Vec<PartitionId> = led.collect();
+        let led = self.raft.led_partitions();
         let waiting = self.on_disk(move |kv| metadata::waiting(kv, &led)).await?;
         Ok(bare(Response::Outboxes(waiting.map_err(refusal::of_storage)?)))
     }

@@ -104,6 +104,33 @@ async fn a_name_can_be_used_again_and_holds_nothing_of_before() {
     s3.put(&format!("{bucket}/k?partNumber=1&uploadId={upload}")).body("x").refused(404, "NoSuchUpload").await;
 }
 
+/// The object lies in one of 16 shards, uploads in all of them: each shard alone would have let its uploads go.
+#[tokio::test]
+async fn a_refused_deletion_leaves_uploads_as_they_are() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    s3.put(&format!("{bucket}/in-the-way")).body("x").ok().await;
+    let mut begun = Vec::new();
+    for number in 0..40 {
+        let object = format!("{bucket}/u{number}");
+        let upload = s3.post(&format!("{object}?uploads")).ok().await.element("UploadId").expect("an id");
+        let part =
+            s3.put(&format!("{object}?partNumber=1&uploadId={upload}")).body(format!("part of {number}")).ok().await;
+        begun.push((object, upload, part.header("etag").expect("a tag").to_owned()));
+    }
+    s3.delete(&bucket).refused(409, "BucketNotEmpty").await;
+    assert_eq!(s3.get(&format!("{bucket}?uploads")).ok().await.elements("UploadId").len(), begun.len());
+    for (number, (object, upload, etag)) in begun.into_iter().enumerate() {
+        let parts = format!("<Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part>", etag.replace('"', "&quot;"));
+        let completion = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
+        s3.post(&format!("{object}?uploadId={upload}")).body(completion).ok().await;
+        assert_eq!(s3.get(&object).ok().await.text(), format!("part of {number}"));
+        s3.delete(&object).ok().await;
+    }
+    s3.delete(&format!("{bucket}/in-the-way")).ok().await;
+    s3.delete(&bucket).ok().await;
+}
+
 /// Puts `keys` through both gateways while the bucket is being deleted. A put that was acknowledged is never lost, and no
 /// bucket is deleted that one was acknowledged in.
 #[tokio::test]

@@ -70,13 +70,17 @@ impl Metadata {
                 self.uploads.insert((shelf(&path), path.key, upload.id), (upload, BTreeMap::new()));
                 MetaReply::Done
             }
-            Command::PutPart { path, upload, part } => match self.uploads.get_mut(&(shelf(&path), path.key, upload)) {
-                Some((_, parts)) => {
-                    parts.insert(part.number, UploadedPart { part, modified_ms: now });
-                    MetaReply::Done
+            Command::PutPart { path, upload, part } => {
+                let (shelf, fence) = (shelf(&path), self.fences.get(&shelf(&path)));
+                match (self.uploads.get_mut(&(shelf, path.key, upload)), fence) {
+                    (None, _) => MetaReply::NoSuchUpload,
+                    (Some(_), Some(token)) => MetaReply::Fenced(*token),
+                    (Some((_, parts)), None) => {
+                        parts.insert(part.number, UploadedPart { part, modified_ms: now });
+                        MetaReply::Done
+                    }
                 }
-                None => MetaReply::NoSuchUpload,
-            },
+            }
             Command::CompleteUpload {
                 path,
                 upload,
@@ -91,6 +95,9 @@ impl Metadata {
             } => {
                 let place = (shelf(&path), path.key.clone(), upload);
                 let Some((begun, uploaded)) = self.uploads.get(&place).cloned() else { return MetaReply::NoSuchUpload };
+                if let Some(token) = self.fences.get(&shelf(&path)) {
+                    return MetaReply::Fenced(*token);
+                }
                 let chosen: Vec<_> =
                     parts.iter().filter_map(|number| Some(uploaded.get(number)?.part.clone())).collect();
                 if parts_fingerprint(&chosen) != fingerprint {

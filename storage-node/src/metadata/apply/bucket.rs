@@ -1,23 +1,19 @@
 //! The fence that makes deleting a bucket safe against writes that are under way: a shard is found empty and closed in one step.
 
 use annulus_common::ids::{BucketId, RequestId, ShardId};
-use annulus_common::object::KeyPath;
 use annulus_common::protocol::metadata::{MetaReply, after_prefix};
 
-use super::super::schema::keys::Keys;
 use super::super::schema::records::Shard;
 use super::Step;
 use crate::kv::{KvError, Table};
 
 impl Step<'_> {
-    /// Writing stops until the token is void. A later deletion takes the fence over.
+    /// Writing stops until the token is void. A later deletion takes the fence over. Uploads stay as they are: another shard may
+    /// refuse the deletion, and once the bucket is gone, the leader finds them ([`crate::metadata::abandoned_uploads`]).
     pub(super) fn fence(&mut self, bucket: BucketId, shard: ShardId, token: RequestId) -> Result<MetaReply, KvError> {
         let (objects, versions) = (self.keys.objects(bucket, shard), self.keys.versions_from(bucket, shard, &[]));
         if self.first_key(&objects)?.is_some() || self.first_key(&versions)?.is_some() {
             return Ok(MetaReply::NotEmpty);
-        }
-        for (path, upload) in self.uploads(bucket, shard)? {
-            self.drop_upload(&path, upload)?;
         }
         let fenced = Shard { fence: Some(token), ..self.shard(bucket, shard)? };
         self.put(self.keys.shard(bucket, shard), &fenced);
@@ -37,24 +33,5 @@ impl Step<'_> {
         let mut cursor = self.kv.cursor(Table::Meta, prefix, &upper)?;
         cursor.seek(prefix)?;
         Ok(cursor.entry().map(|(key, _)| key.to_vec()))
-    }
-
-    fn uploads(
-        &self,
-        bucket: BucketId,
-        shard: ShardId,
-    ) -> Result<Vec<(KeyPath, annulus_common::ids::UploadId)>, KvError> {
-        let lower = self.keys.uploads_from(bucket, shard, &[]);
-        let upper = after_prefix(&lower).unwrap_or_default();
-        let mut cursor = self.kv.cursor(Table::Meta, &lower, &upper)?;
-        let mut uploads = Vec::new();
-        cursor.seek(&lower)?;
-        while let Some((key, _)) = cursor.entry() {
-            if let Some((key, upload)) = Keys::parse_upload(key) {
-                uploads.push((KeyPath { bucket, shard, key }, upload));
-            }
-            cursor.next()?;
-        }
-        Ok(uploads)
     }
 }

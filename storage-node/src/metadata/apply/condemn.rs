@@ -5,19 +5,21 @@ use annulus_common::ids::PartId;
 use annulus_common::object::{Data, Part};
 use annulus_common::protocol::metadata::MetaReply;
 
-use super::super::schema::records::CondemnedSince;
+use super::super::schema::records::{CondemnedSince, Record};
 use super::Step;
 use crate::kv::{KvError, Table};
 
-/// How old the id of a part gets before it is forgotten that the part was condemned: no upload of one part takes as long.
+/// How old the id of a part and its condemnation get before it is forgotten: no upload of one part takes as long. Both, because
+/// a clock that steps forward makes every id old at once.
 const REMEMBERED_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Condemned parts that one step looks at, oldest ids first, to forget them.
+const LOOKED_AT_MAX: usize = 1_024;
 
 impl Step<'_> {
     /// Condemns what nothing refers to. Again is no different from once.
     pub(super) fn condemn(&mut self, parts: &[PartId]) -> Result<MetaReply, KvError> {
-        let (oldest, remembered) = (0, self.time_ms.saturating_sub(REMEMBERED_MS));
-        let forgotten = (self.keys.condemned_from(oldest), self.keys.condemned_from(remembered));
-        self.batch.delete_range(Table::Meta, forgotten.0, forgotten.1);
+        self.forget_condemned()?;
         let mut condemned = Vec::with_capacity(parts.len());
         for part in parts {
             let is_referenced = self.get(&self.keys.reference(*part))?.is_some();
@@ -27,6 +29,25 @@ impl Step<'_> {
             condemned.push(!is_referenced);
         }
         Ok(MetaReply::Condemned(condemned))
+    }
+
+    fn forget_condemned(&mut self) -> Result<(), KvError> {
+        let long_ago_ms = self.time_ms.saturating_sub(REMEMBERED_MS);
+        let (lower, upper) = (self.keys.condemned_from(0), self.keys.condemned_from(long_ago_ms));
+        let mut cursor = self.kv.cursor(Table::Meta, &lower, &upper)?;
+        let mut forgotten = Vec::new();
+        cursor.seek(&lower)?;
+        for _ in 0..LOOKED_AT_MAX {
+            let Some((key, record)) = cursor.entry() else { break };
+            let CondemnedSince(since_ms) = CondemnedSince::decode(record)?;
+            if since_ms < long_ago_ms {
+                forgotten.push(key.to_vec());
+            }
+            cursor.next()?;
+        }
+        drop(cursor);
+        forgotten.into_iter().for_each(|key| self.delete(key));
+        Ok(())
     }
 
     /// Whether some of an object's bytes may be gone.

@@ -48,6 +48,9 @@ impl Step<'_> {
             self.discard(&part);
             return Ok(MetaReply::NoSuchUpload);
         }
+        if let Some(token) = self.shard(path.bucket, path.shard)?.fence {
+            return Ok(MetaReply::Fenced(token));
+        }
         if self.is_part_condemned(&part)? {
             return Ok(MetaReply::PartsCondemned);
         }
@@ -65,6 +68,9 @@ impl Step<'_> {
             let completed = self.head(path)?.filter(|head| head.upload == Some(completion.upload));
             return Ok(completed.map_or(MetaReply::NoSuchUpload, |head| head.written()));
         };
+        if let Some(token) = self.shard(path.bucket, path.shard)?.fence {
+            return Ok(MetaReply::Fenced(token));
+        }
         let id = self.new_id(completion.to_be.versioning, &path.key);
         if let Some(refusal) = self.refusal(path, id, &completion.conditions)? {
             return Ok(refusal);
@@ -95,7 +101,7 @@ impl Step<'_> {
     }
 
     /// Removes an upload; its parts are garbage.
-    pub(super) fn drop_upload(&mut self, path: &KeyPath, upload: UploadId) -> Result<(), KvError> {
+    fn drop_upload(&mut self, path: &KeyPath, upload: UploadId) -> Result<(), KvError> {
         for part in self.parts(upload)?.values() {
             self.discard(part);
         }

@@ -61,14 +61,11 @@ impl Keys {
 
     /// What the key of a naming record is of.
     pub(crate) fn parse_naming(key: &[u8]) -> Option<Naming> {
-        let (kind, rest) = key.get(KIND_PREFIX_BYTES - 1..)?.split_first()?;
         let path = |object_key: String| {
-            let (bucket, rest) = rest.split_first_chunk()?;
-            let (shard, _) = rest.split_first_chunk()?;
-            let (bucket, shard) = (BucketId(u64::from_be_bytes(*bucket)), ShardId(u16::from_be_bytes(*shard)));
+            let (bucket, shard) = shard_of(key)?;
             Some(KeyPath { bucket, shard, key: object_key })
         };
-        match *kind {
+        match *key.get(KIND_PREFIX_BYTES - 1)? {
             OBJECT => path(Keys::parse_object(key)?.to_owned()).map(Naming::Object),
             VERSION => path(Keys::parse_version(key)?.0).map(Naming::Version),
             PART => Some(Naming::UploadedPart),
@@ -150,6 +147,17 @@ impl Keys {
         let mut key = self.in_shard(UPLOAD, bucket, shard, &[]);
         escape(from, &mut key);
         key
+    }
+
+    /// All uploads.
+    pub(crate) fn uploads(self) -> Range {
+        (self.kind(UPLOAD), self.kind(UPLOAD + 1))
+    }
+
+    /// Which upload of which shard an upload's key is of.
+    pub(crate) fn parse_upload_path(key: &[u8]) -> Option<(KeyPath, UploadId)> {
+        let ((bucket, shard), (object_key, upload)) = (shard_of(key)?, Self::parse_upload(key)?);
+        Some((KeyPath { bucket, shard, key: object_key }, upload))
     }
 
     /// The object key and the id of an upload's key.
@@ -389,6 +397,13 @@ fn push_payer(payer: Payer, key: &mut Vec<u8>) {
 const KIND_PREFIX_BYTES: usize = 5;
 const SHARD_PREFIX_BYTES: usize = KIND_PREFIX_BYTES + 10;
 
+/// The shard of a key that lies in one.
+fn shard_of(key: &[u8]) -> Option<(BucketId, ShardId)> {
+    let (bucket, rest) = key.get(KIND_PREFIX_BYTES..)?.split_first_chunk()?;
+    let (shard, _) = rest.split_first_chunk()?;
+    Some((BucketId(u64::from_be_bytes(*bucket)), ShardId(u16::from_be_bytes(*shard))))
+}
+
 /// Ends an escaped object key: sorts before every byte that can follow in a longer one.
 const TERMINATOR: [u8; 2] = [0, 0];
 
@@ -436,7 +451,8 @@ mod tests {
         #[test]
         fn an_uploads_key_says_which_upload_it_is(key in ".{0,20}", id: [u8; 16]) {
             let stored = Keys::of(GroupId(9)).upload(&path(&key), UploadId(id));
-            prop_assert_eq!(Keys::parse_upload(&stored), Some((key, UploadId(id))));
+            prop_assert_eq!(Keys::parse_upload(&stored), Some((key.clone(), UploadId(id))));
+            prop_assert_eq!(Keys::parse_upload_path(&stored), Some((path(&key), UploadId(id))));
         }
 
         #[test]
