@@ -137,10 +137,11 @@ impl Server {
         }
     }
 
-    /// Registers a data directory, or says again what an initial member was told at the formation.
+    /// Registers a data directory, or says again what an initial member was told at the formation, as long as the layout is that.
     async fn join(&self, profile: NodeProfile) -> Result<JoinReply, Refusal> {
         if let Some(formation) = &self.formation
             && let Some(id) = formation.node_of_instance(profile.instance)
+            && self.map.latest().epoch == formation.epoch
             && self.map.latest().nodes.contains_key(&id)
         {
             return Ok(JoinReply::Member { node: id, map: Box::new(formation.clone()), initial: true });

@@ -96,11 +96,6 @@ impl Leases {
         let known_since = self.reign.map(|reign| reign.since).max(self.forgot_at);
         asked_at.max(known_since).map_or(Duration::ZERO, |at| now.saturating_sub(at))
     }
-
-    /// How many watchers hold a lease.
-    pub fn watchers(&self, now: Duration) -> usize {
-        self.watchers.values().filter(|watcher| watcher.until > now).count()
-    }
 }
 
 #[cfg(test)]
@@ -119,6 +114,11 @@ mod tests {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&number.to_be_bytes());
         InstanceId(id)
+    }
+
+    /// How many watchers hold a lease.
+    fn watchers(leases: &Leases, now: Duration) -> usize {
+        leases.watchers.values().filter(|watcher| watcher.until > now).count()
     }
 
     /// A leader whose first lease has passed, and the time then.
@@ -171,7 +171,7 @@ mod tests {
         leases.confirm(watcher(2), Some(MapVersion(8)));
         assert_eq!(leases.outstanding(MapVersion(8), now + STEP), Some(LEASE - STEP));
         assert_eq!(leases.outstanding(MapVersion(8), now + LEASE), None);
-        assert_eq!(leases.watchers(now + LEASE), 1);
+        assert_eq!(watchers(&leases, now + LEASE), 1);
     }
 
     #[test]
@@ -203,6 +203,6 @@ mod tests {
         assert_eq!(leases.renew(one_more, None, now), Err(TooMany));
         assert_eq!(leases.renew(watcher(0), None, now + STEP), Ok(()));
         assert_eq!(leases.renew(one_more, None, now + LEASE), Ok(()));
-        assert_eq!(leases.watchers(now + LEASE), 2);
+        assert_eq!(watchers(&leases, now + LEASE), 2);
     }
 }

@@ -12,7 +12,7 @@ use crate::kv::{Batch, Durability, Kv, KvError, KvRead, Table};
 use crate::raft::GroupSpec;
 
 const FORMATION_KEY: &[u8] = b"cluster/formation";
-const CONTACTS_KEY: &[u8] = b"cluster/contacts";
+pub(crate) const CONTACTS_KEY: &[u8] = b"cluster/contacts";
 
 /// A node's place in the cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,7 +50,11 @@ impl Membership {
     }
 
     /// The groups of this node by `map`, as they begin. A group that exists resumes whatever is said here.
-    pub fn groups(&self, map: &ClusterMap) -> Vec<GroupSpec> {
+    ///
+    /// Partitions begin with the voters of the formation only when it is confirmed that the layout is still that one: a node that
+    /// was cut off before it had begun them may have been removed from them since. The map's own group has nobody to confirm it
+    /// where all nodes were cut off.
+    pub fn groups(&self, map: &ClusterMap, is_confirmed: bool) -> Vec<GroupSpec> {
         // Once replicas have moved, an initial replica may have left and come back: it must not begin anew as a voter then.
         let formation = self.formation.as_ref().filter(|formation| formation.epoch == map.epoch);
         let spec = |group: GroupId, voters: Option<&[NodeId]>| GroupSpec {
@@ -60,6 +64,9 @@ impl Membership {
         let mut groups = Vec::new();
         if map.map_voters.contains(&self.node) {
             groups.push(spec(GroupId::CLUSTER_MAP, formation.map(|formation| formation.map_voters.as_slice())));
+        }
+        if formation.is_some() && !is_confirmed {
+            return groups;
         }
         for partition in (0..map.partitions()).map(PartitionId) {
             if map.replicas(partition).contains(&self.node) {

@@ -28,8 +28,6 @@ pub struct NodeDirectory {
     pub extents: PathBuf,
     /// Whose they are, as it was at the start.
     pub identity: NodeIdentity,
-    /// Whether this start made them.
-    pub created: bool,
 }
 
 /// How the databases of a node are opened.
@@ -50,15 +48,12 @@ impl NodeDirectory {
     /// Opens the databases in `directory`; makes them where there are none and the mode allows it.
     pub fn open(directory: &Path, options: &DirectoryOptions) -> Result<Self, IdentityError> {
         let paths = Paths::of(directory);
-        let created = match (DiskKv::exists(&paths.meta)?, DiskKv::exists(&paths.chunks)?) {
-            (true, true) => false,
+        match (DiskKv::exists(&paths.meta)?, DiskKv::exists(&paths.chunks)?) {
+            (true, true) => {}
             (true, false) => return Err(missing(&paths.chunks, &paths.meta)),
             (false, true) => return Err(missing(&paths.meta, &paths.chunks)),
-            (false, false) => {
-                create(&paths, options)?;
-                true
-            }
-        };
+            (false, false) => create(&paths, options)?,
+        }
         let meta = DiskKv::open(&paths.meta, OpenMode::Existing, &options.meta)?;
         let chunks = DiskKv::open(&paths.chunks, OpenMode::Existing, &options.chunks)?;
         let identity = identity_of(&meta, &paths.meta)?;
@@ -68,7 +63,7 @@ impl NodeDirectory {
             return Err(IdentityError::OtherInstance { place: display(&paths.meta) });
         }
         check_owner(&paths, identity.instance)?;
-        Ok(Self { meta: Arc::new(meta), chunks: Arc::new(chunks), extents: paths.extents, identity, created })
+        Ok(Self { meta: Arc::new(meta), chunks: Arc::new(chunks), extents: paths.extents, identity })
     }
 }
 
@@ -222,12 +217,10 @@ mod tests {
     fn a_node_is_made_once_and_keeps_its_identity() {
         let directory = TempDir::new().unwrap();
         let first = NodeDirectory::open(directory.path(), &options("n1", 1)).unwrap();
-        assert!(first.created);
         let joined = NodeIdentity { cluster: Some(ClusterId([5; 16])), ..first.identity.clone() };
         joined.store(&*first.meta).unwrap();
         drop(first);
         let second = NodeDirectory::open(directory.path(), &options("n1", 2)).unwrap();
-        assert!(!second.created);
         assert_eq!(second.identity, joined);
     }
 
@@ -236,7 +229,7 @@ mod tests {
         let directory = TempDir::new().unwrap();
         fs::create_dir_all(directory.path().join("db.new/meta")).unwrap();
         fs::write(directory.path().join("db.new/meta/CURRENT"), "half").unwrap();
-        assert!(NodeDirectory::open(directory.path(), &options("n1", 1)).unwrap().created);
+        NodeDirectory::open(directory.path(), &options("n1", 1)).unwrap();
         assert!(!directory.path().join("db.new").exists());
     }
 

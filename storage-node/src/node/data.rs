@@ -46,7 +46,7 @@ impl NodeData {
             what: format!("opening {}", directory.extents.display()),
             source,
         })?;
-        let NodeDirectory { meta, chunks, identity, .. } = directory;
+        let NodeDirectory { meta, chunks, identity, extents: _ } = directory;
         Ok(Self::of(meta, chunks, Arc::new(extents), identity, Execution::Threads))
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use annulus_common::ids::{GroupId, NodeId};
 use annulus_common::map::{ClusterMap, MapVersion};
 use futures::future::{join_all, try_join_all};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::StartError;
 use super::life::Shared;
@@ -20,8 +20,9 @@ use crate::cluster::conduct::target;
 use crate::cluster::membership::{self, Membership};
 use crate::cluster::state::MapMachine;
 use crate::cluster::watch::MapService;
+use crate::kv::KvError;
 use crate::metadata::Partition;
-use crate::raft::{self, GroupSpec, StateMachine};
+use crate::raft::{self, GroupSpec, RaftError, StateMachine};
 use crate::server::Server;
 
 /// How often the layout is looked at without news: a map that came as a whole may have an older version's number.
@@ -37,15 +38,18 @@ pub(super) enum End {
 }
 
 impl Shared {
-    /// Starts what is on the disk, and what the last known map gives to the node.
-    pub(super) async fn resume_groups(&self, server: &Server, membership: &Membership) -> Result<(), StartError> {
-        let mut groups = membership.groups(&membership.contacts);
-        for group in raft::stored_groups(&*server.kv)? {
-            if !groups.iter().any(|spec| spec.group == group) {
-                groups.push(GroupSpec { group, voters: Vec::new() });
-            }
-        }
-        self.create_groups(server, groups).await
+    /// Starts what is on the disk, and what the last known map gives to the node. With `is_new`, the node has just got into the
+    /// cluster.
+    pub(super) async fn resume_groups(
+        &self,
+        server: &Server,
+        membership: &Membership,
+        is_new: bool,
+    ) -> Result<(), StartError> {
+        let stored = raft::stored_groups(&*server.kv)?.into_iter();
+        self.create_groups(server, stored.map(|group| GroupSpec { group, voters: Vec::new() }).collect()).await?;
+        let begun = self.carry_out(server, membership, &membership.contacts, is_new).await;
+        begun.or_else(|error| passing(error).map(|_| ()))
     }
 
     /// Remembers who is in the cluster, and keeps the groups as the map wants them, until the node is removed.
@@ -57,24 +61,46 @@ impl Shared {
     ) -> Result<End, StartError> {
         let mut known = membership.contacts.clone();
         loop {
-            self.carry_out(server, &membership, &known).await?;
-            let recheck = if forget_groups(server, &known, asking).await? { RECHECK_TO_FORGET } else { RECHECK };
-            let next = MapVersion(server.map.latest().version.0.max(known.version.0) + 1);
+            let recheck = self.follow(server, &membership, &known, asking).await.or_else(passing)?;
+            let seen = server.map.latest().version.0.max(known.version.0);
+            let next = if server.map.has_arrived() { MapVersion(seen + 1) } else { MapVersion(0) };
             let _ = tokio::time::timeout(recheck, server.map.changed(next)).await;
             let map = server.map.latest();
             if server.map.has_arrived() && !map.nodes.contains_key(&server.node) {
                 return Ok(End::Removed);
             }
             if !is_same_layout(&known, &map) {
-                known = map.skeleton();
-                membership::store_contacts(&*server.kv, &known)?;
+                // A map that is not stored is not followed: forgetting by it, the node would begin groups anew that it had forgotten.
+                match membership::store_contacts(&*server.kv, &map) {
+                    Ok(()) => known = map.skeleton(),
+                    Err(error) => drop(passing(error.into())?),
+                }
             }
         }
     }
 
+    /// Starts and forgets groups by a map that is stored. Returns how soon to look again.
+    async fn follow(
+        &self,
+        server: &Server,
+        membership: &Membership,
+        known: &ClusterMap,
+        asking: &Asking,
+    ) -> Result<Duration, StartError> {
+        let is_confirmed = server.map.has_arrived() && server.map.latest().epoch == known.epoch;
+        self.carry_out(server, membership, known, is_confirmed).await?;
+        Ok(if forget_groups(server, known, asking).await? { RECHECK_TO_FORGET } else { RECHECK })
+    }
+
     /// Starts the groups that a map gives to this node, and notes that they run.
-    async fn carry_out(&self, server: &Server, membership: &Membership, map: &ClusterMap) -> Result<(), StartError> {
-        let given = membership.groups(map);
+    async fn carry_out(
+        &self,
+        server: &Server,
+        membership: &Membership,
+        map: &ClusterMap,
+        is_confirmed: bool,
+    ) -> Result<(), StartError> {
+        let given = membership.groups(map, is_confirmed);
         let groups: BTreeSet<GroupId> = given.iter().map(|spec| spec.group).collect();
         let existing = server.raft.groups();
         self.create_groups(server, given.into_iter().filter(|spec| !existing.contains(&spec.group)).collect()).await?;
@@ -97,6 +123,19 @@ impl Shared {
         }
         try_join_all(creations).await?;
         Ok(())
+    }
+}
+
+/// Whether the map can be followed later: a disk that is full is emptied by what comes next, and a queue by itself. What is
+/// corrupt, or stopped, ends the node.
+fn passing(error: StartError) -> Result<Duration, StartError> {
+    match error {
+        StartError::Storage(KvError::Full { .. } | KvError::Failed { .. })
+        | StartError::Raft(RaftError::Busy | RaftError::Storage { .. } | RaftError::TimedOut | RaftError::Uncertain) => {
+            warn!(%error, "the cluster map cannot be followed now, trying again");
+            Ok(RECHECK)
+        }
+        error => Err(error),
     }
 }
 

@@ -94,17 +94,17 @@ impl Shared {
     }
 
     fn fail(&self, reason: &str) {
-        error!(reason, "the node cannot go on");
-        self.failure.send_replace(Some(reason.to_owned()));
+        fail(&self.failure, reason);
     }
 
     pub(super) async fn live(self: Arc<Self>, parts: Parts, membership: Option<Membership>) {
+        let is_new = membership.is_none();
         let member = match membership {
             Some(membership) => Ok(membership),
             None => self.become_member(&parts).await,
         };
         let lived = match member {
-            Ok(membership) => self.serve(parts, membership).await,
+            Ok(membership) => self.serve(parts, membership, is_new).await,
             Err(error) => Err(error),
         };
         if let Err(error) = lived {
@@ -136,10 +136,10 @@ impl Shared {
     }
 
     /// Starts everything that a member has, and keeps up with the map.
-    async fn serve(self: &Arc<Self>, parts: Parts, membership: Membership) -> Result<(), StartError> {
+    async fn serve(self: &Arc<Self>, parts: Parts, membership: Membership, is_new: bool) -> Result<(), StartError> {
         let (me, transport) = (parts.me.clone(), Arc::clone(&parts.transport));
         let server = Arc::new(self.open_server(parts, &membership)?);
-        self.resume_groups(&server, &membership).await?;
+        self.resume_groups(&server, &membership, is_new).await?;
         self.enter(Stage::Member(Arc::clone(&server)));
         let (node, groups) = (server.node, server.raft.groups().len());
         info!(node = node.0, name = me.name, addr = me.addr, groups, "node started");
@@ -270,6 +270,12 @@ impl Shared {
             settings: self.config.repair.clone(),
         }
     }
+}
+
+/// Says why the node must end.
+pub(super) fn fail(failure: &watch::Sender<Option<String>>, reason: &str) {
+    error!(reason, "the node cannot go on");
+    failure.send_replace(Some(reason.to_owned()));
 }
 
 /// Tells the cluster where this node is now, and what it offers, whenever the map says something else, or takes it for dead.

@@ -4,17 +4,20 @@ mod layout;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use annulus_common::chunk::{ChunkOwner, piece_crcs};
 use annulus_common::clock::{SharedClock, SystemClock};
-use annulus_common::ids::{BucketId, ChunkId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId};
+use annulus_common::ids::{
+    BucketId, ChunkId, Epoch, GroupId, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId, UploadId,
+};
 use annulus_common::lifecycle::Calendar;
 use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, NodeProfile};
-use annulus_common::object::KeyPath;
-use annulus_common::protocol::metadata::{Query, QueryReply};
+use annulus_common::object::{KeyPath, ObjectAttributes, ObjectHeaders, Part, Upload, UserId};
+use annulus_common::protocol::metadata::{Command, MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{Answer, JoinReply, Purpose, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::{Envelope, Lane, PeerIdentity, RpcError, SharedTransport, Transport};
@@ -27,10 +30,11 @@ use super::{NodeConfig, NodeData, StartError, StorageNode};
 use crate::chunk::Execution;
 use crate::chunk::files::memory::MemoryFiles;
 use crate::cluster::formation::FormationSettings;
+use crate::cluster::membership::{CONTACTS_KEY, Membership};
 use crate::cluster::root_key;
 use crate::kv::identity::NodeIdentity;
 use crate::kv::memory::MemoryKv;
-use crate::kv::{Batch, Checkpoint, Cursor, Durability, Kv, KvError, KvRead, Table};
+use crate::kv::{Batch, Checkpoint, Cursor, Durability, Kv, KvError, KvRead, Op, Table};
 use crate::repair::RepairSettings;
 
 /// Longer than everything here takes, elections included.
@@ -40,8 +44,11 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
 }
 
-/// A database as one start of a node holds it: gone when the node has let go of it.
-struct Handle(Arc<MemoryKv>);
+/// A database as one start of a node holds it: gone when the node has let go of it. With a count it refuses to store contacts.
+struct Handle(Arc<MemoryKv>, Arc<AtomicU64>);
+
+/// A disk of which [`Handle`] refuses nothing.
+const NOT_FULL: u64 = 0;
 
 impl KvRead for Handle {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
@@ -55,6 +62,11 @@ impl KvRead for Handle {
 
 impl Kv for Handle {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+        let is_contacts = |op: &Op| matches!(op, Op::Put(_, key, _) if key == CONTACTS_KEY);
+        if self.1.load(Ordering::Relaxed) != NOT_FULL && batch.ops.iter().any(is_contacts) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            return Err(KvError::Full { during: "a test" });
+        }
         self.0.write(batch, durability)
     }
 
@@ -74,6 +86,8 @@ impl Kv for Handle {
 /// A machine's disk: it outlives the nodes that are started on it.
 struct Disk {
     name: String,
+    /// One and how often it refused, or [`NOT_FULL`].
+    full: Arc<AtomicU64>,
     meta: Arc<MemoryKv>,
     chunks: Arc<MemoryKv>,
     extents: Arc<MemoryFiles>,
@@ -87,6 +101,7 @@ impl Disk {
         let directory = tempfile::tempdir().unwrap();
         Self {
             name: name.to_owned(),
+            full: Arc::default(),
             meta,
             chunks: Arc::new(MemoryKv::new()),
             extents: Arc::new(MemoryFiles::new()),
@@ -96,7 +111,7 @@ impl Disk {
 
     fn data(&self) -> NodeData {
         let identity = NodeIdentity::load(&*self.meta, "memory").unwrap().unwrap();
-        let open = |kv: &Arc<MemoryKv>| Arc::new(Handle(Arc::clone(kv)));
+        let open = |kv: &Arc<MemoryKv>| Arc::new(Handle(Arc::clone(kv), Arc::clone(&self.full)));
         NodeData::of(open(&self.meta), open(&self.chunks), self.extents.clone(), identity, Execution::Inline)
     }
 }
@@ -410,4 +425,140 @@ async fn a_fresh_node_serves_nothing_but_the_waiting_room() {
     let other = NodeProfile { name: "n2".into(), instance, addr: "n2".into(), zone: "z".into(), capacity_bytes: 1 };
     let (answer, _) = site.ask("n1", &Request::Join(other), Bytes::new()).await;
     assert_eq!(answer, Ok(Response::Join(JoinReply::NotFormed)));
+}
+
+/// Carries a command out in a shard.
+async fn change_shard(site: &Site, node: &StorageNode, command: Command, of: (BucketId, ShardId)) -> MetaReply {
+    let mutation = Mutation { request: RequestId(rand::random()), time_ms: 1, command, notice: None };
+    let map = map_of(node);
+    let partition = map.partition_of_shard(of.0, of.1);
+    let request = Request::Mutate { partition, epoch: map.epoch, mutation };
+    match site.ask("n1", &request, Bytes::new()).await.0 {
+        Ok(Response::Mutated(reply)) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn ask_shard(site: &Site, node: &StorageNode, query: Query, of: (BucketId, ShardId)) -> QueryReply {
+    let map = map_of(node);
+    let queries = vec![(map.partition_of_shard(of.0, of.1), query)];
+    match site.ask("n1", &Request::Query { epoch: map.epoch, queries }, Bytes::new()).await.0 {
+        Ok(Response::Queried(mut answers)) => answers.remove(0).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_of_a_deleted_bucket_go_and_those_of_others_stay() {
+    let (site, disk) = (Site::of(1), Disk::new("n1"));
+    let data = disk.data();
+    let transport = site.network.transport(data.identity());
+    let node = site.start_with(NodeConfig { calendar: Calendar::Short(20), ..site.config(&disk) }, data, transport);
+    soon(node.ready()).await;
+    let watch = site.watch().await;
+    let shard = ShardId(0);
+    let mut buckets = Vec::new();
+    for (name, id) in [("photos", 1), ("music", 2)] {
+        soon(watch.change(create_bucket(&watch, name), PATIENCE)).await.unwrap().unwrap();
+        let bucket = watch.current().unwrap().buckets[name].id;
+        let path = KeyPath { bucket, shard, key: "k".to_owned() };
+        let upload = Upload {
+            id: UploadId([id; 16]),
+            initiator: UserId([0; 32]),
+            owner: UserId([0; 32]),
+            initiated_ms: 1,
+            headers: ObjectHeaders::default(),
+            attributes: ObjectAttributes::default(),
+            checksum: None,
+            encryption: None,
+        };
+        let part = Part { id: PartId([id; 16]), number: 1, length: 9, stored: 9, md5: [id; 16], checksum: None };
+        for command in [
+            Command::CreateUpload { path: path.clone(), upload: upload.clone() },
+            Command::PutPart { path, upload: upload.id, part },
+        ] {
+            assert_eq!(change_shard(&site, &node, command, (bucket, shard)).await, MetaReply::Done);
+        }
+        buckets.push(bucket);
+    }
+    let uploads = async |bucket| {
+        let (prefix, delimiter, from, after_upload) = (String::new(), None, Vec::new(), None);
+        let query = Query::Uploads { bucket, shard, prefix, delimiter, from, after_upload, limit: 10 };
+        match ask_shard(&site, &node, query, (bucket, shard)).await {
+            QueryReply::Uploads(page) => page.entries.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let begin = MapChange::BeginDeleteBucket { name: "photos".to_owned() };
+    let token = RequestId(rand::random());
+    soon(watch.change(MapEntry { request: token, time_ms: 1, change: begin }, PATIENCE)).await.unwrap().unwrap();
+    assert_eq!(uploads(buckets[0]).await, 1, "the deletion may fail yet");
+    let finish = MapChange::FinishDeleteBucket { name: "photos".to_owned(), token };
+    let entry = MapEntry { request: RequestId(rand::random()), time_ms: 1, change: finish };
+    soon(watch.change(entry, PATIENCE)).await.unwrap().unwrap();
+    soon(async {
+        while uploads(buckets[0]).await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(uploads(buckets[1]).await, 1);
+    let garbage = Query::Garbage { before_ms: u64::MAX, after: None, limit: 10 };
+    match ask_shard(&site, &node, garbage, (buckets[0], shard)).await {
+        QueryReply::Garbage(garbage) => assert_eq!(garbage[0].part, PartId([1; 16])),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_does_not_end_a_node_that_follows_the_map() {
+    let (site, disks, nodes) = form(3).await;
+    disks[2].full.store(1, Ordering::Relaxed);
+    let fourth = Disk::new("n4");
+    let _late = site.start(&fourth);
+    soon(async {
+        while disks[2].full.load(Ordering::Relaxed) == 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    disks[2].full.store(NOT_FULL, Ordering::Relaxed);
+    let identity = NodeIdentity::load(&*disks[2].meta, "memory").unwrap().unwrap();
+    let knows_it = || Membership::load(&*disks[2].meta, &identity).unwrap().unwrap().contacts.nodes.len() == 4;
+    soon(async {
+        while !knows_it() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(nodes[2].shared.failure.borrow().is_none() && nodes[2].is_ready());
+}
+
+/// A node that was cut off after it had stored that it belongs to the cluster, and before it had begun its groups.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_start_that_was_cut_off_begins_partitions_only_when_the_layout_is_confirmed() {
+    let (site, disks, nodes) = form(3).await;
+    for (node, disk) in nodes.into_iter().zip(&disks) {
+        site.stop(node, disk).await;
+    }
+    let identity = NodeIdentity::load(&*disks[2].meta, "memory").unwrap().unwrap();
+    let cut_off = Disk::new("n3");
+    let membership = Membership::load(&*disks[2].meta, &identity).unwrap().unwrap();
+    membership.store(&*cut_off.meta, &identity).unwrap();
+    let node = site.start(&cut_off);
+    soon(async {
+        while node.shared.server().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(node.shared.server().unwrap().raft.groups(), [GroupId::CLUSTER_MAP]);
+    let _others = [site.start(&disks[0]), site.start(&disks[1])];
+    soon(node.ready()).await;
+    soon(async {
+        while node.shared.server().unwrap().raft.groups().len() < 5 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }

@@ -256,13 +256,6 @@ impl Redundancy {
         standing.holders == Holders::of(map, partition) && standing.is_complete(self.me, left_out)
     }
 
-    /// Bytes of a partition that this node lacks, once it has compared itself with some other holder.
-    pub fn lacking_bytes(&self, map: &ClusterMap, partition: PartitionId) -> Option<u64> {
-        let partitions = self.partitions.lock();
-        let standing = partitions.get(&partition).filter(|standing| standing.holders == Holders::of(map, partition))?;
-        standing.compared.values().map(|compared| compared.lacking.bytes).max()
-    }
-
     /// What is known of each partition that this node should have, and how many of its chunks are damaged.
     pub fn copies(&self, damaged: &BTreeMap<PartitionId, u64>) -> Vec<PartitionCopy> {
         let believed = *self.interval.lock() * BELIEVED_INTERVALS + BELIEVED_BESIDE;
