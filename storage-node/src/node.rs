@@ -27,7 +27,7 @@ pub use self::config::NodeConfig;
 pub use self::data::NodeData;
 use self::life::{Parts, Shared, Stage};
 use self::service::NodeService;
-use crate::chunk::{ChunkError, ChunkStore};
+use crate::chunk::{Alarms, ChunkError, ChunkStore};
 use crate::cluster::formation::{EntranceError, Lobby};
 use crate::cluster::membership::Membership;
 use crate::counting::Counting;
@@ -100,12 +100,10 @@ impl StorageNode {
             None => Stage::Fresh(Arc::new(Lobby::new(me.clone(), config.formation.initial_nodes, Arc::clone(&clock)))),
         };
         let damage = Damage::open(Arc::clone(&data.meta))?;
-        let on_corrupt = {
-            let damage = Arc::clone(&damage);
-            Arc::new(move |chunk| damage.report(chunk))
-        };
         let databases = Databases::new(Arc::clone(&data.meta), Arc::clone(&data.chunks), Arc::clone(&clock));
-        let chunks = ChunkStore::open(data.chunks, data.extents, Arc::clone(&clock), data.execution, on_corrupt)?;
+        let failure = watch::Sender::new(None);
+        let alarms = alarms(&damage, &failure);
+        let chunks = ChunkStore::open(data.chunks, data.extents, Arc::clone(&clock), data.execution, alarms)?;
         let shared = Arc::new(Shared {
             config,
             started_at: clock.monotonic(),
@@ -114,7 +112,7 @@ impl StorageNode {
             stage: ArcSwap::from_pointee(stage),
             foreground: Arc::default(),
             counting: OnceLock::new(),
-            failure: watch::Sender::new(None),
+            failure,
         });
         let (databases, chunks) = (Arc::new(databases), Arc::new(chunks));
         let parts = Parts { me, kv: data.meta, databases, chunks, damage, transport };
@@ -212,6 +210,16 @@ impl StorageNode {
         }
         self.shared.enter(Stage::Stopped);
         info!("node stopped");
+    }
+}
+
+/// Damaged chunks are mended; a chunk store that failed ends the node, as raft does in the same case: it refuses every write
+/// until the next start.
+fn alarms(damage: &Arc<Damage>, failure: &watch::Sender<Option<String>>) -> Alarms {
+    let (damage, failure) = (Arc::clone(damage), failure.clone());
+    Alarms {
+        on_corrupt: Arc::new(move |chunk| damage.report(chunk)),
+        on_failed: Arc::new(move |reason| life::fail(&failure, reason)),
     }
 }
 

@@ -53,7 +53,7 @@ use annulus_common::usage::{Payer, PayerKind, Quota, Usage};
 use annulus_common::website::{Condition, Pages, Protocol, Redirect, Replace, RoutingRule, Website};
 use annulus_storage_node::chunk::files::memory::MemoryFiles;
 use annulus_storage_node::chunk::files::{ExtentFiles, PAGE_BYTES};
-use annulus_storage_node::chunk::{ChunkStore, Execution};
+use annulus_storage_node::chunk::{Alarms, ChunkStore, Execution};
 use annulus_storage_node::cluster::membership::Membership;
 use annulus_storage_node::cluster::records::{self, Done};
 use annulus_storage_node::kv::identity::NodeIdentity;
@@ -614,7 +614,8 @@ async fn a_nodes_own_records_as_they_lie_on_disk() {
 
     let kv: Arc<MemoryKv> = Arc::new(MemoryKv::new());
     let files: Arc<MemoryFiles> = Arc::new(MemoryFiles::new());
-    let chunks = ChunkStore::open(kv.clone(), files.clone(), clock, Execution::Inline, Arc::new(|_| {}));
+    let alarms = Alarms { on_corrupt: Arc::new(|_| {}), on_failed: Arc::new(|_| {}) };
+    let chunks = ChunkStore::open(kv.clone(), files.clone(), clock, Execution::Inline, alarms);
     let chunks = chunks.expect("memory can be read");
     let data = Bytes::from_static(b"a chunk is at most 4 MiB long");
     let (id, owner) =

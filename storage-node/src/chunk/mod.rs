@@ -57,9 +57,20 @@ pub const PAGE_CHUNKS_MAX: usize = 1024;
 /// The chunks that a digest reads at a time: a few milliseconds for which the deletes behind it wait.
 const DIGEST_CHUNKS_MAX: usize = 16 * 1024;
 
-/// Called with a chunk whose bytes on disk are not what was written. It is called on a thread that reads, so it must not
-/// block, and again for every read that finds it.
+/// Called with a chunk whose bytes on disk are not what was written: on a thread that reads, so it must not block, again for
+/// every read that finds it, and by a start for chunks whose extent is gone.
 pub type OnCorrupt = Arc<dyn Fn(ChunkId) + Send + Sync>;
+
+/// Called when no chunk can be written or removed until the next start, with the reason. It must not block either.
+pub type OnFailed = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Whom a store tells of what it cannot put right by itself.
+pub struct Alarms {
+    /// A chunk is damaged.
+    pub on_corrupt: OnCorrupt,
+    /// The store is of no use any more.
+    pub on_failed: OnFailed,
+}
 
 /// Why a chunk could not be written or read.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -191,9 +202,9 @@ impl ChunkStore {
         files: Arc<dyn ExtentFiles>,
         clock: SharedClock,
         execution: Execution,
-        on_corrupt: OnCorrupt,
+        alarms: Alarms,
     ) -> Result<Self, ChunkError> {
-        let table = Arc::new(ChunkTable::open(kv, files, on_corrupt)?);
+        let table = Arc::new(ChunkTable::open(kv, files, alarms)?);
         let workers = match execution {
             Execution::Threads => Some(Workers::start(&table).map_err(|error| no_thread(&error))?),
             Execution::Inline => None,

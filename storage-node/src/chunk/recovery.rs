@@ -5,7 +5,7 @@
 //! end is what may have been forgotten: it is searched for whole records, which are put back. What lies before and has no
 //! entry was removed, as a removal is synced, and stays so. What is not whole was never acknowledged; it is cut off.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use annulus_common::chunk::verify_pieces;
 use annulus_common::ids::ChunkId;
@@ -13,7 +13,7 @@ use annulus_common::ids::ChunkId;
 use super::ChunkError;
 use super::append::EXTENT_BYTES_MAX;
 use super::files::PAGE_BYTES;
-use super::index::{Stored, lookup};
+use super::index::{Span, Stored, lookup, walk};
 use super::ledger::{Extent, Ledger};
 use super::record::{Entry, Location, key_of};
 use super::table::{ChunkTable, disk_failed, failed};
@@ -148,15 +148,35 @@ impl ChunkTable {
         self.commit(ledger, rows, batch, Durability::Synced)
     }
 
-    /// Chunks of a lost extent stay in the index: whoever reads them finds them corrupt, and that is how they get repaired.
+    /// Chunks of a lost extent stay in the index, and are reported: that is how they get repaired. To find them takes a walk
+    /// through the index, which only a damaged store pays for.
     fn report_damage(&self, ledger: &Ledger) {
-        let is_short = |number: u64, row: &Extent| self.files.length(number).map_or(true, |length| length < row.end);
-        let damaged = ledger.rows.iter().filter(|&(&number, row)| row.chunks > 0 && is_short(number, row));
-        let damaged: Vec<(u64, u64)> = damaged.map(|(&number, row)| (number, row.chunks)).collect();
-        if !damaged.is_empty() {
-            let chunks: u64 = damaged.iter().map(|(_, chunks)| chunks).sum();
-            let named: Vec<u64> = damaged.iter().map(|(number, _)| *number).take(NAMED_EXTENTS_MAX).collect();
-            tracing::error!(extents = damaged.len(), ?named, chunks, "extents are missing or cut short");
+        let with_length = |(&number, _): (&u64, &Extent)| (number, self.files.length(number).unwrap_or_default());
+        let rows = ledger.rows.iter().filter(|(_, row)| row.chunks > 0);
+        let is_short = |&(number, length): &(u64, u64)| length < ledger.rows[&number].end;
+        let damaged: BTreeMap<u64, u64> = rows.map(with_length).filter(is_short).collect();
+        if damaged.is_empty() {
+            return;
+        }
+        let mut chunks = 0_u64;
+        let everywhere = Span { positions: 0..=u64::MAX, after: None };
+        let walked = walk(&*self.kv, &everywhere, usize::MAX, |id, entry| {
+            // An entry that is unreadable is reported by whoever meets it.
+            let Ok(entry) = entry else { return };
+            if damaged.get(&entry.location.extent).is_some_and(|length| entry.extent_bytes().end > *length) {
+                chunks += 1;
+                (self.alarms.on_corrupt)(id);
+            }
+        });
+        let named: Vec<u64> = damaged.keys().copied().take(NAMED_EXTENTS_MAX).collect();
+        tracing::error!(
+            extents = damaged.len(),
+            ?named,
+            chunks,
+            "extents are missing or cut short, their chunks are to be mended"
+        );
+        if let Err(error) = walked {
+            tracing::error!(%error, "not all of the chunks that are lost were found");
         }
     }
 

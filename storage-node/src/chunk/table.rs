@@ -19,7 +19,7 @@ use super::files::{ExtentFiles, PAGE_BYTES};
 use super::index::{Span, Stored, count, lookup, walk};
 use super::ledger::{Extent, Ledger};
 use super::record::{Entry, Header, RecordError, key_of};
-use super::{ChunkError, ChunkInfo, ChunkRead, OnCorrupt, Usage};
+use super::{Alarms, ChunkError, ChunkInfo, ChunkRead, Usage};
 use crate::kv::{Batch, Durability, Kv, KvError, Table};
 
 pub(super) struct ChunkTable {
@@ -33,7 +33,7 @@ pub(super) struct ChunkTable {
     /// was removed on the way. Taken before the others.
     pub(super) moving: Mutex<()>,
     corrupt_reads: AtomicU64,
-    on_corrupt: OnCorrupt,
+    pub(super) alarms: Alarms,
 }
 
 /// Why a record was not read.
@@ -45,11 +45,7 @@ pub(super) enum Fault {
 
 impl ChunkTable {
     /// Opens what is there, and finds what a crash made the index forget.
-    pub(super) fn open(
-        kv: Arc<dyn Kv>,
-        files: Arc<dyn ExtentFiles>,
-        on_corrupt: OnCorrupt,
-    ) -> Result<Self, ChunkError> {
+    pub(super) fn open(kv: Arc<dyn Kv>, files: Arc<dyn ExtentFiles>, alarms: Alarms) -> Result<Self, ChunkError> {
         let table = Self {
             kv,
             files,
@@ -57,7 +53,7 @@ impl ChunkTable {
             ledger: Mutex::new(Ledger::default()),
             moving: Mutex::new(()),
             corrupt_reads: AtomicU64::new(0),
-            on_corrupt,
+            alarms,
         };
         table.recover()?;
         Ok(table)
@@ -250,8 +246,10 @@ impl ChunkTable {
         match &written {
             Ok(()) => ledger.merge(rows),
             Err(ChunkError::Failed(error)) => {
-                tracing::error!(%error, "the index of chunks failed: no chunk is written or removed until the next start");
                 ledger.fail(Arc::clone(error));
+                (self.alarms.on_failed)(&format!(
+                    "the index of chunks failed, and only a start tells what is in it: {error}"
+                ));
             }
             Err(_) => {}
         }
@@ -281,7 +279,7 @@ impl ChunkTable {
     pub(super) fn corrupt(&self, id: ChunkId, reason: String) -> ChunkError {
         self.corrupt_reads.fetch_add(1, Ordering::Relaxed);
         tracing::error!(chunk = ?id, reason, "chunk is corrupt");
-        (self.on_corrupt)(id);
+        (self.alarms.on_corrupt)(id);
         ChunkError::Corrupt { id, reason }
     }
 }

@@ -22,7 +22,7 @@ use super::files::disk::DiskFiles;
 use super::files::memory::MemoryFiles;
 use super::files::{ExtentFiles, PAGE_BYTES, Pages};
 use super::record::{Entry, Location, key_of, record_bytes};
-use super::{ChunkError, ChunkInfo, ChunkStore, Execution, Usage};
+use super::{Alarms, ChunkError, ChunkInfo, ChunkStore, Execution, Usage};
 use crate::kv::disk::{BlockCache, DiskKv, DiskOptions, OpenMode};
 use crate::kv::memory::MemoryKv;
 use crate::kv::{Batch, Durability, Kv, KvRead, Table};
@@ -39,6 +39,7 @@ struct Fixture {
     kv: Arc<dyn Kv>,
     files: Arc<dyn ExtentFiles>,
     reported: Arc<Mutex<Vec<ChunkId>>>,
+    failures: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fixture {
@@ -46,9 +47,14 @@ impl Fixture {
         let reported = Arc::new(Mutex::new(Vec::new()));
         let report = reported.clone();
         let clock = ManualClock::at(Duration::from_millis(NOW_MS));
-        let on_corrupt = Arc::new(move |id| report.lock().push(id));
-        let store = ChunkStore::open(kv.clone(), files.clone(), clock, execution, on_corrupt).unwrap();
-        Self { store, kv, files, reported }
+        let failures = Arc::new(Mutex::new(Vec::new()));
+        let failed = failures.clone();
+        let alarms = Alarms {
+            on_corrupt: Arc::new(move |id| report.lock().push(id)),
+            on_failed: Arc::new(move |reason| failed.lock().push(reason.to_owned())),
+        };
+        let store = ChunkStore::open(kv.clone(), files.clone(), clock, execution, alarms).unwrap();
+        Self { store, kv, files, reported, failures }
     }
 
     fn in_memory(execution: Execution) -> Self {
@@ -288,6 +294,35 @@ fn a_lost_extent_costs_its_chunks_and_nothing_else() {
         }
         fixture.store.reclaim().await.unwrap();
         assert_eq!(fixture.store.usage(), Usage { chunks: 2, bytes: 1_200_000, removed_bytes: 0, corrupt_reads: 1 });
+    });
+}
+
+#[test]
+fn a_start_reports_the_chunks_of_a_lost_extent_and_no_others() {
+    let (kv, files) = (Arc::new(MemoryKv::new()), Arc::new(MemoryFiles::new()));
+    let start = || Fixture::over(kv.clone(), files.clone(), Execution::Inline);
+    Runtime::new().unwrap().block_on(async {
+        let fixture = start();
+        for index in 0..3 {
+            fixture.put(id(1, index), &bytes(u64::from(index), 600_000)).await.unwrap();
+        }
+        let Location { extent, offset } = fixture.location(id(1, 1));
+        drop(fixture);
+        assert_eq!(*start().reported.lock(), []);
+        files.cut(extent, offset + PAGE).unwrap();
+        let cut_short = start();
+        let mut reported = cut_short.reported.lock().clone();
+        reported.sort_unstable();
+        assert_eq!(reported, [id(1, 1), id(1, 2)]);
+        cut_short.put(id(2, 0), &bytes(9, 600_000)).await.unwrap();
+        assert_ne!(cut_short.location(id(2, 0)).extent, extent);
+        drop(cut_short);
+        files.remove(extent).unwrap();
+        let lost = start();
+        let mut reported = lost.reported.lock().clone();
+        reported.sort_unstable();
+        assert_eq!(reported, [id(1, 0), id(1, 1), id(1, 2)]);
+        assert_eq!(lost.store.usage().corrupt_reads, 0, "nothing was read");
     });
 }
 

@@ -1,15 +1,19 @@
 //! Mending: chunks that were found damaged here, or missing by somebody who expected them here, are written anew from a good
 //! copy. Whoever reads, scrubs or serves reports them; the reports of one chunk are one.
 //!
-//! What cannot be mended now is remembered on disk: its header still looks well, so that no comparison would notice it after
-//! a restart.
+//! What cannot be mended now is remembered on disk, and so is what the scrub found before it notes how far it is: the header of
+//! a damaged chunk still looks well, so that no comparison would notice it after a restart. Where there are more than can be
+//! remembered, the scrub reads everything again once there is room.
+//!
+//! A chunk that no holder has was removed, as a rule. It is lost if its part is still referred to; with the last copy went the
+//! name of the owner, so that all partitions are asked. It stays open then, and the status tells of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::chunk::CHUNK_BYTES;
-use annulus_common::ids::{ChunkId, NodeId, PartitionId};
+use annulus_common::ids::{ChunkId, NodeId, PartId, PartitionId};
 use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
 use futures::StreamExt;
@@ -23,7 +27,7 @@ use super::{Next, RepairSeams, Tools, Worker, on_disk};
 use crate::chunk::{ChunkError, ChunkStore};
 use crate::kv::{Batch, Durability, Kv, KvError, Table};
 
-/// Damaged chunks that are remembered. With more the disk is dying; the next scrub reports the others.
+/// Damaged chunks that are remembered. With more the disk is dying; the scrub looks for the others when half of them are mended.
 const DAMAGED_MAX: usize = 4_096;
 
 /// Chunks of one turn.
@@ -39,6 +43,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 const KEY_PREFIX: &[u8] = b"repair/damaged/";
 /// Comes after all of them: `0` follows `/`.
 const KEYS_END: &[u8] = b"repair/damaged0";
+
+/// In `System`: more were damaged than are remembered.
+pub(super) const OVERFLOW_KEY: &[u8] = b"repair/overflowed";
 
 /// The value says nothing more yet.
 const VALUE_VERSION: u8 = 1;
@@ -69,7 +76,8 @@ impl Damage {
             cursor.next()?;
         }
         drop(cursor);
-        Ok(Arc::new(Self { kv, state: Mutex::new(State { open, ..State::default() }) }))
+        let overflowed = kv.get(Table::System, OVERFLOW_KEY)?.is_some();
+        Ok(Arc::new(Self { kv, state: Mutex::new(State { open, overflowed, mended: 0 }) }))
     }
 
     /// Reports a chunk that is damaged or missing here. Never blocks.
@@ -80,6 +88,11 @@ impl Damage {
         } else if !state.open.contains_key(&chunk) {
             state.overflowed = true;
         }
+    }
+
+    /// Whether a chunk is known to be damaged, or to be missing, and not mended yet.
+    pub fn is_open(&self, chunk: ChunkId) -> bool {
+        self.state.lock().open.contains_key(&chunk)
     }
 
     /// How many wait to be mended: at least one when there were too many to remember.
@@ -108,7 +121,40 @@ impl Damage {
         chunks.take(PAGE_CHUNKS).collect()
     }
 
-    async fn close(self: &Arc<Self>, chunk: ChunkId, mended: bool) -> Result<(), KvError> {
+    /// Whether reports were dropped and there is room again: whoever finds damage is to look once more.
+    pub(super) fn has_room_again(&self) -> bool {
+        let state = self.state.lock();
+        state.overflowed && state.open.len() <= DAMAGED_MAX / 2
+    }
+
+    /// All are looked for once more: what was dropped is found again.
+    pub(super) async fn forget_overflow(self: &Arc<Self>) -> Result<(), KvError> {
+        self.state.lock().overflowed = false;
+        self.write(|batch| batch.delete(Table::System, OVERFLOW_KEY)).await
+    }
+
+    /// Remembers all that is open on disk, before what comes next in the order of writes.
+    pub(super) async fn remember_all(self: &Arc<Self>) -> Result<(), KvError> {
+        let (new, overflowed): (Vec<ChunkId>, bool) = {
+            let state = self.state.lock();
+            (state.open.iter().filter(|(_, stored)| !**stored).map(|(chunk, _)| *chunk).collect(), state.overflowed)
+        };
+        if new.is_empty() && !overflowed {
+            return Ok(());
+        }
+        self.write(|batch| {
+            new.iter().for_each(|chunk| batch.put(Table::System, key(*chunk), &[VALUE_VERSION][..]));
+            if overflowed {
+                batch.put(Table::System, OVERFLOW_KEY, &[VALUE_VERSION][..]);
+            }
+        })
+        .await?;
+        self.remembered(&new);
+        Ok(())
+    }
+
+    /// A chunk is well again, or was never damaged.
+    pub(crate) async fn close(self: &Arc<Self>, chunk: ChunkId, mended: bool) -> Result<(), KvError> {
         let stored = {
             let mut state = self.state.lock();
             state.mended += u64::from(mended);
@@ -121,11 +167,22 @@ impl Damage {
     }
 
     async fn remember(self: &Arc<Self>, chunk: ChunkId) -> Result<(), KvError> {
-        match self.state.lock().open.get_mut(&chunk) {
-            Some(stored) if !*stored => *stored = true,
-            _ => return Ok(()),
+        if self.state.lock().open.get(&chunk) != Some(&false) {
+            return Ok(());
         }
-        self.write(move |batch| batch.put(Table::System, key(chunk), &[VALUE_VERSION][..])).await
+        self.write(move |batch| batch.put(Table::System, key(chunk), &[VALUE_VERSION][..])).await?;
+        self.remembered(&[chunk]);
+        Ok(())
+    }
+
+    /// These are on disk. One that was closed meanwhile is looked at again after a restart, and is well.
+    fn remembered(&self, chunks: &[ChunkId]) {
+        let mut state = self.state.lock();
+        for chunk in chunks {
+            if let Some(stored) = state.open.get_mut(chunk) {
+                *stored = true;
+            }
+        }
     }
 
     /// What a crash loses of this is found again by the next read or scrub.
@@ -165,6 +222,8 @@ enum Outcome {
     Mended,
     /// It is well, or it should not be here.
     NothingToDo,
+    /// No holder has it: removed, or lost.
+    Nowhere,
     Open,
 }
 
@@ -175,11 +234,16 @@ impl Worker for Mending {
         if page.is_empty() {
             return Next::After(PAUSE);
         }
-        let map = self.map.latest();
-        let this = &*self;
-        let mending = page.into_iter().map(|chunk| this.settle(&map, chunk));
-        let settled: Vec<bool> = stream::iter(mending).buffer_unordered(CHUNKS_AT_ONCE).collect().await;
-        if settled.contains(&true) { Next::AtOnce } else { Next::After(RETRY_PAUSE) }
+        let (this, map) = (&*self, self.map.latest());
+        let map = &*map;
+        let mending = page.into_iter().map(|chunk| async move { (chunk, this.try_to_mend(map, chunk).await) });
+        let tried: Vec<(ChunkId, Outcome)> = stream::iter(mending).buffer_unordered(CHUNKS_AT_ONCE).collect().await;
+        let mut any_closed = false;
+        for (chunk, outcome) in self.find_lost(map, tried).await {
+            any_closed |= outcome != Outcome::Open;
+            self.note(chunk, outcome).await;
+        }
+        if any_closed { Next::AtOnce } else { Next::After(RETRY_PAUSE) }
     }
 }
 
@@ -196,23 +260,44 @@ impl Mending {
         }
     }
 
-    /// Mends a chunk if that is possible, and tells whether the report is closed.
-    async fn settle(&self, map: &ClusterMap, chunk: ChunkId) -> bool {
-        let outcome = match self.mend(map, chunk).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                tracing::warn!(?chunk, %error, "a damaged chunk is not mended now");
-                Outcome::Open
-            }
+    async fn try_to_mend(&self, map: &ClusterMap, chunk: ChunkId) -> Outcome {
+        self.mend(map, chunk).await.unwrap_or_else(|error| {
+            tracing::warn!(?chunk, %error, "a damaged chunk is not mended now");
+            Outcome::Open
+        })
+    }
+
+    /// Asks who refers to chunks that are nowhere: one question to each partition for all of them.
+    async fn find_lost(&self, map: &ClusterMap, tried: Vec<(ChunkId, Outcome)>) -> Vec<(ChunkId, Outcome)> {
+        let nowhere = tried.iter().filter(|(_, outcome)| *outcome == Outcome::Nowhere);
+        let parts: BTreeSet<PartId> = nowhere.map(|(chunk, _)| chunk.part).collect();
+        if parts.is_empty() {
+            return tried;
+        }
+        let referenced = self.owners.references_anywhere(map, &parts).await;
+        let judge = |(chunk, outcome): (ChunkId, Outcome)| {
+            let outcome = match (outcome, referenced.get(&chunk.part)) {
+                (Outcome::Nowhere, Some(false)) => Outcome::NothingToDo,
+                (Outcome::Nowhere, Some(true)) => {
+                    tracing::error!(?chunk, "a chunk is lost: no holder has it, and its part is referred to");
+                    Outcome::Open
+                }
+                (Outcome::Nowhere, None) => Outcome::Open,
+                (outcome, _) => outcome,
+            };
+            (chunk, outcome)
         };
+        tried.into_iter().map(judge).collect()
+    }
+
+    async fn note(&self, chunk: ChunkId, outcome: Outcome) {
         let noted = match outcome {
-            Outcome::Open => self.damage.remember(chunk).await,
-            _ => self.damage.close(chunk, outcome == Outcome::Mended).await,
+            Outcome::Open | Outcome::Nowhere => self.damage.remember(chunk).await,
+            Outcome::Mended | Outcome::NothingToDo => self.damage.close(chunk, outcome == Outcome::Mended).await,
         };
         if let Err(error) = noted {
             tracing::warn!(?chunk, %error, "what became of a damaged chunk is not remembered");
         }
-        outcome != Outcome::Open
     }
 
     async fn mend(&self, map: &ClusterMap, chunk: ChunkId) -> Result<Outcome, FetchError> {
@@ -243,7 +328,7 @@ impl Mending {
         }
         let Copy { owner, piece_crcs, data } = match self.fetcher.paid_copy(map, chunk).await {
             Ok(copy) => copy,
-            Err(FetchError::NoGoodCopy) => return Ok(Outcome::NothingToDo),
+            Err(FetchError::NoGoodCopy) => return Ok(Outcome::Nowhere),
             Err(error) => return Err(error),
         };
         let referenced = self.owners.references(map, [OwnedPart { owner, part: chunk.part }]).await;
@@ -305,5 +390,23 @@ mod tests {
         let damage = Damage::open(Arc::new(MemoryKv::new())).unwrap();
         (0..DAMAGED_MAX as u32 + 5).for_each(|number| damage.report(chunk(number)));
         assert_eq!(damage.open_count(), DAMAGED_MAX as u64 + 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_reported_or_dropped_outlives_a_restart_once_the_scrub_has_noted_its_place() {
+        let kv = Arc::new(MemoryKv::new());
+        let damage = Damage::open(kv.clone()).unwrap();
+        (0..DAMAGED_MAX as u32 + 5).for_each(|number| damage.report(chunk(number)));
+        damage.remember_all().await.unwrap();
+        let damage = Damage::open(kv.clone()).unwrap();
+        assert_eq!(damage.open_count(), DAMAGED_MAX as u64 + 1);
+        for number in 0..DAMAGED_MAX as u32 / 2 {
+            assert!(!damage.has_room_again(), "{number}");
+            damage.close(chunk(number), true).await.unwrap();
+        }
+        assert!(damage.has_room_again());
+        damage.forget_overflow().await.unwrap();
+        assert!(!damage.has_room_again());
+        assert_eq!(Damage::open(kv).unwrap().open_count(), DAMAGED_MAX as u64 / 2);
     }
 }

@@ -48,6 +48,31 @@ impl Owners {
         for OwnedPart { owner, part } in parts {
             open.entry(map.partition_of_shard(owner.bucket, owner.shard)).or_default().insert(part);
         }
+        self.ask_all(map, open).await.into_iter().flat_map(|(_, referenced)| referenced).collect()
+    }
+
+    /// Which of these parts something refers to, where nobody knows whose they are: all partitions are asked. What is missing in
+    /// the answer is referred to by none of those that answered.
+    pub(super) async fn references_anywhere(
+        &self,
+        map: &ClusterMap,
+        parts: &BTreeSet<PartId>,
+    ) -> BTreeMap<PartId, bool> {
+        let open = (0..map.partitions()).map(|partition| (PartitionId(partition), parts.clone())).collect();
+        let answers = self.ask_all(map, open).await;
+        let referenced: BTreeSet<PartId> =
+            answers.iter().flat_map(|(_, answer)| answer).filter(|(_, is)| *is).map(|(part, _)| *part).collect();
+        let all_answered = answers.len() == map.partitions() as usize;
+        let known = parts.iter().map(|part| (*part, referenced.contains(part)));
+        known.filter(|(_, is_referenced)| *is_referenced || all_answered).collect()
+    }
+
+    /// Asks partitions about parts; those that did not answer are missing.
+    async fn ask_all(
+        &self,
+        map: &ClusterMap,
+        mut open: BTreeMap<PartitionId, BTreeSet<PartId>>,
+    ) -> BTreeMap<PartitionId, Vec<(PartId, bool)>> {
         let mut known = BTreeMap::new();
         for round in 0..ROUNDS_MAX {
             if open.is_empty() {
@@ -57,7 +82,7 @@ impl Owners {
             let answers = join_all(asks.into_iter().map(|(node, partitions)| self.ask(map, node, partitions))).await;
             for (partition, answer) in answers.into_iter().flatten() {
                 if let Some(referenced) = answer {
-                    known.extend(referenced);
+                    known.insert(partition, referenced);
                     open.remove(&partition);
                 }
             }

@@ -16,6 +16,7 @@ use annulus_common::ring::position_of_chunk;
 use serde::{Deserialize, Serialize};
 
 use super::databases::Databases;
+use super::mend::Damage;
 use super::redundancy::Redundancy;
 use super::throttle::Pacer;
 use super::{Fatal, Next, RepairSeams, Worker, end_if_corrupt, on_disk};
@@ -51,6 +52,7 @@ pub(super) struct Scrub {
     chunks: Arc<ChunkStore>,
     clock: SharedClock,
     redundancy: Arc<Redundancy>,
+    damage: Arc<Damage>,
     fatal: Fatal,
     interval: Duration,
     bytes_per_second_max: u64,
@@ -100,6 +102,7 @@ impl Scrub {
             chunks: Arc::clone(&seams.chunks),
             clock: Arc::clone(&seams.clock),
             redundancy: Arc::clone(&seams.redundancy),
+            damage: Arc::clone(&seams.damage),
             fatal: Arc::clone(&seams.fatal),
             interval: seams.settings.scrub_interval,
             bytes_per_second_max: seams.settings.bandwidth_bytes_per_second,
@@ -120,6 +123,7 @@ impl Scrub {
             Some(pass) => pass,
             None => self.load().await?,
         };
+        let pass = if self.damage.has_room_again() { self.look_again(pass).await? } else { pass };
         let place = pass.place.clone();
         // Kept while it is worked on: an error must not lose it.
         self.pass = Some(pass.clone());
@@ -135,12 +139,25 @@ impl Scrub {
         let now = self.clock.monotonic();
         if ended || now >= self.saved_at + SAVE_EVERY {
             self.saved_at = now;
+            self.damage.remember_all().await?;
             self.save(&pass).await?;
         }
         self.pass = Some(pass);
         let usage = self.chunks.usage().bytes;
         self.pacer.set_rate(rate(usage, self.interval).min(self.bytes_per_second_max));
         Ok(Next::After(self.pacer.take(now, bytes)))
+    }
+
+    /// More was damaged than could be remembered: chunks are read from the beginning, now that there is room.
+    async fn look_again(&self, pass: Pass) -> Result<Pass, KvError> {
+        let place = match pass.place {
+            Place::Metadata { .. } => pass.place,
+            Place::Chunks { .. } | Place::End => Place::Chunks { from: 0 },
+        };
+        let pass = Pass { place, ..pass };
+        self.save(&pass).await?;
+        self.damage.forget_overflow().await?;
+        Ok(pass)
     }
 
     /// Waits for the next pass.

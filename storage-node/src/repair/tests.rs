@@ -528,6 +528,69 @@ async fn what_rotted_is_mended_after_a_restart_when_a_good_copy_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_there_was_no_room_to_remember_is_found_by_another_pass() {
+    let mut site = Site::form(3).await;
+    let map = site.map();
+    let node = NodeId(2);
+    // The first chunk lies before the place where the scrub was, and rots.
+    for partition in [0, map.partitions() - 1] {
+        site.put_part(&small_part(&map, partition)).await;
+    }
+    let place = site.place(node);
+    site.stop(place).await;
+    let (key, half_way) = super::scrub::tests::half_way(site.clock.now_ms());
+    let mut batch = Batch::default();
+    batch.put(Table::System, key, half_way);
+    batch.put(Table::System, super::mend::OVERFLOW_KEY, &[1][..]);
+    site.machines[place].meta.write(batch, Durability::Synced).unwrap();
+    rot(&site.machines[place].extents);
+    site.resume(place).await;
+    until(async || site.repair(node).await.mended == 1).await;
+    until(async || site.machines[place].meta.get(Table::System, super::mend::OVERFLOW_KEY).unwrap().is_none()).await;
+    assert_eq!(site.repair(node).await.damaged, 0);
+}
+
+/// The others are down, so that nothing is mended but by the put.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_known_to_have_rotted_confirms_nothing_and_gives_way_to_one_that_comes() {
+    let mut site = Site::form(3).await;
+    let id = chunk_of(&site.map(), 1);
+    let node = NodeId(1);
+    site.put_chunk(node, id, &bytes(1), &[]).await;
+    for other in [2, 3].map(NodeId).map(|node| site.place(node)) {
+        site.stop(other).await;
+    }
+    rot(&site.machines[site.place(node)].extents);
+    assert!(site.has(node, id).await, "nobody knows yet");
+    let get = Request::GetChunk { id, from: 0, to: 10 };
+    assert_eq!(site.ask(node, &get, Bytes::new()).await, Err(Refusal::CorruptChunk));
+    assert!(!site.has(node, id).await);
+    site.put_chunk(node, id, &bytes(1), &[]).await;
+    assert!(site.has(node, id).await);
+    assert!(site.ask(node, &get, Bytes::new()).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_that_all_holders_lost_is_told_of_for_as_long_as_something_refers_to_it() {
+    let site = Site::form(3).await;
+    let part = small_part(&site.map(), 0);
+    let id = ChunkId { part: part.id, index: 0 };
+    site.put_object("key", &part).await;
+    for node in [1, 2, 3].map(NodeId) {
+        site.ask(node, &Request::DeleteChunks(vec![id]), Bytes::new()).await.unwrap();
+    }
+    let node = NodeId(3);
+    let get = Request::GetChunk { id, from: 0, to: 10 };
+    assert_eq!(site.ask(node, &get, Bytes::new()).await, Err(Refusal::NoSuchChunk));
+    // It was looked at, and is remembered.
+    let place = site.place(node);
+    until(async || site.machines[place].meta.get(Table::System, &super::mend::key(id)).unwrap().is_some()).await;
+    assert_eq!(site.repair(node).await.damaged, 1);
+    assert!(matches!(site.mutate(site.clock.now_ms(), delete("key")).await, MetaReply::Deleted(_)));
+    until(async || site.repair(node).await.damaged == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_misses_a_chunk_brings_it_back() {
     // Nobody compares for two minutes.
     let rare = RepairSettings { compare_interval: Duration::from_secs(120), ..quick() };

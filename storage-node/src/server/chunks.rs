@@ -25,7 +25,13 @@ impl Server {
         data: Bytes,
     ) -> Reply {
         check_count(hints.len(), HINTS_PER_CHUNK_MAX)?;
-        self.chunks.put(id, owner, piece_crcs, data).await.map_err(refusal::of_chunk)?;
+        if self.damage.is_open(id) {
+            // The bytes that are here may have rotted beneath a header that looks well.
+            self.chunks.mend(id, owner, piece_crcs, data).await.map_err(refusal::of_chunk)?;
+            self.damage.close(id, true).await.map_err(refusal::of_storage)?;
+        } else {
+            self.chunks.put(id, owner, piece_crcs, data).await.map_err(refusal::of_chunk)?;
+        }
         if !hints.is_empty() {
             self.keep_hints(hints.into_iter().map(|node| (node, id)).collect()).await?;
         }
@@ -66,7 +72,8 @@ impl Server {
         let mut has = Vec::with_capacity(chunks.len());
         for chunk in chunks {
             has.push(match self.chunks.stat(chunk).await {
-                Ok(found) => found.is_some(),
+                // What is known to have rotted confirms nothing, however well its header looks.
+                Ok(found) => found.is_some() && !self.damage.is_open(chunk),
                 // Whoever has a good copy may send it: it is written over the unreadable one.
                 Err(ChunkError::Corrupt { .. }) => false,
                 Err(error) => return Err(refusal::of_chunk(error)),

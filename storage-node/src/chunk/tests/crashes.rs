@@ -239,6 +239,7 @@ fn an_index_that_failed_takes_nothing_until_the_next_start() {
         machine.put(&fixture, id(1, 0), &bytes(0, 300_000));
         machine.set_fault(Some(fault));
         assert!(machine.runtime.block_on(fixture.put(id(1, 1), &bytes(1, 300_000))).is_err());
+        assert_eq!(fixture.failures.lock().len(), 1, "the node is told to end");
         machine.set_fault(None);
         assert!(machine.runtime.block_on(fixture.put(id(1, 2), &bytes(2, 300_000))).is_err());
         assert!(machine.runtime.block_on(fixture.store.delete(vec![id(1, 0)])).is_err());
