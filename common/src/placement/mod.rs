@@ -31,7 +31,7 @@ use thiserror::Error;
 use crate::ids::NodeId;
 
 pub use fair::fair_shares;
-pub use stand_in::stand_ins;
+pub use stand_in::{STAND_INS_MAX, stand_ins};
 
 /// A node as placement sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]

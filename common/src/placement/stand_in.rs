@@ -2,6 +2,9 @@
 
 use crate::ids::{NodeId, PartitionId};
 
+/// How many of them a writer tries before it gives a chunk up: each may cost a deadline. Repair looks for copies at as many.
+pub const STAND_INS_MAX: usize = 8;
+
 /// The nodes outside a partition's replica set and outside `exclude`, each once, in the order in which the sets of the
 /// partitions after it name them. Every caller with the same map gets the same order, so that a reader asks first
 /// where a writer went.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner, piece_crcs};
 use annulus_common::ids::{ChunkId, NodeId};
 use annulus_common::map::ClusterMap;
+use annulus_common::placement::STAND_INS_MAX;
 use annulus_common::protocol::{Purpose, Refusal, Request, Response, encode};
 use annulus_common::rpc::{Envelope, Lane};
 use bytes::Bytes;
@@ -31,9 +32,6 @@ const HINT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Nodes that remember the same hint, so that losing one of them loses no hint.
 const HINT_COPIES: usize = 2;
-
-/// Further nodes that are tried before a chunk is given up: each may cost a deadline.
-const STAND_INS_MAX: usize = 8;
 
 impl ClusterClient {
     /// Stores a chunk of 1 byte to 4 MiB under a fresh id. It is under way at once, whether the future is polled or not;

@@ -340,7 +340,7 @@ fn a_condemnation_is_forgotten_when_it_is_old_itself() {
     const OVER_30_DAYS: u64 = 3_000_000;
     let mut bench = Bench::new();
     let ids = [1, 2, 3].map(|id: u128| PartId(id.to_be_bytes()));
-    let named = put("k", Conditions::default(), Data::Parts(vec![Part { id: ids[0], ..part(1, 1) }]));
+    let named = put("k", Conditions::default(), object(1, Data::Parts(vec![Part { id: ids[0], ..part(1, 1) }])));
     bench.index += OVER_30_DAYS;
     for id in &ids[..2] {
         assert_eq!(bench.run(Command::Condemn(vec![*id])), MetaReply::Condemned(vec![true]));

@@ -20,7 +20,7 @@ use annulus_common::ids::{ChunkId, GroupId, NodeId, PartId, PartitionId, Request
 use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::object::CHUNK_BYTES;
-use annulus_common::placement::stand_ins;
+use annulus_common::placement::{STAND_INS_MAX, stand_ins};
 use annulus_common::protocol::CHUNKS_PER_REQUEST_MAX;
 use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, Query, QueryReply};
 use futures::future::join_all;
@@ -44,9 +44,6 @@ const BATCH_CHUNKS_MAX: u64 = 2 * CHUNKS_PER_REQUEST_MAX as u64;
 
 /// Entries of one `Collected`: some 40 bytes each, so far below what a command may have.
 const COLLECTED_PER_COMMAND_MAX: usize = 1_000;
-
-/// Nodes behind the replica set in ring order that a writer may have gone to.
-const STAND_INS_MAX: usize = 8;
 
 /// A partition whose garbage all waits is looked at this many times less often.
 const STALLED_PAUSES: u32 = 6;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use annulus_common::ids::{ChunkId, NodeId};
 use annulus_common::map::ClusterMap;
-use annulus_common::placement::stand_ins;
+use annulus_common::placement::{STAND_INS_MAX, stand_ins};
 use annulus_common::protocol::Refusal;
 
 use super::peers::{Copy, PeerError, Peers};
@@ -16,9 +16,6 @@ use crate::chunk::{ChunkError, ChunkStore};
 
 /// Chunks that are on their way at once: enough to keep a link busy, and 16 MiB of memory.
 pub(super) const CHUNKS_AT_ONCE: usize = 4;
-
-/// Nodes behind the holders in ring order that are asked for a chunk which no holder has: a stand-in may.
-const STAND_INS_MAX: usize = 8;
 
 /// Brings chunks here.
 pub(super) struct Fetcher {
