@@ -48,7 +48,7 @@ impl Owners {
         for OwnedPart { owner, part } in parts {
             open.entry(map.partition_of_shard(owner.bucket, owner.shard)).or_default().insert(part);
         }
-        self.ask_all(map, open).await.into_iter().flat_map(|(_, referenced)| referenced).collect()
+        self.ask_all(map, open).await.into_values().flatten().collect()
     }
 
     /// Which of these parts something refers to, where nobody knows whose they are: all partitions are asked. What is missing in
@@ -61,7 +61,7 @@ impl Owners {
         let open = (0..map.partitions()).map(|partition| (PartitionId(partition), parts.clone())).collect();
         let answers = self.ask_all(map, open).await;
         let referenced: BTreeSet<PartId> =
-            answers.iter().flat_map(|(_, answer)| answer).filter(|(_, is)| *is).map(|(part, _)| *part).collect();
+            answers.values().flatten().filter(|(_, is)| *is).map(|(part, _)| *part).collect();
         let all_answered = answers.len() == map.partitions() as usize;
         let known = parts.iter().map(|part| (*part, referenced.contains(part)));
         known.filter(|(_, is_referenced)| *is_referenced || all_answered).collect()

@@ -562,7 +562,7 @@ async fn a_copy_that_is_known_to_have_rotted_confirms_nothing_and_gives_way_to_o
     }
     rot(&site.machines[site.place(node)].extents);
     assert!(site.has(node, id).await, "nobody knows yet");
-    let get = Request::GetChunk { id, from: 0, to: 10 };
+    let get = Request::GetChunk { id, from: 0, to: 10, purpose: Purpose::Client };
     assert_eq!(site.ask(node, &get, Bytes::new()).await, Err(Refusal::CorruptChunk));
     assert!(!site.has(node, id).await);
     site.put_chunk(node, id, &bytes(1), &[]).await;
@@ -580,7 +580,7 @@ async fn a_chunk_that_all_holders_lost_is_told_of_for_as_long_as_something_refer
         site.ask(node, &Request::DeleteChunks(vec![id]), Bytes::new()).await.unwrap();
     }
     let node = NodeId(3);
-    let get = Request::GetChunk { id, from: 0, to: 10 };
+    let get = Request::GetChunk { id, from: 0, to: 10, purpose: Purpose::Client };
     assert_eq!(site.ask(node, &get, Bytes::new()).await, Err(Refusal::NoSuchChunk));
     // It was looked at, and is remembered.
     let place = site.place(node);
