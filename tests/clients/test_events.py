@@ -1,21 +1,26 @@
-"""boto3: whom a bucket tells of what, and what is told."""
+"""Whom a bucket tells of what, and what is told: boto3, the aws command and MinIO's library for Python."""
 
 import http.server
 import json
 import os
+import pathlib
 import queue
+import sys
 import threading
 import urllib.parse
 
 import pytest
 
-from helpers import refused
+from helpers import refused, run
 
 ARN = "arn:aws:sqs:us-east-1:123456789012:tests"
 
 
+AWS = pathlib.Path(sys.executable).with_name("aws")
+
+
 @pytest.fixture(scope="module")
-def posts():
+def hook():
     """What the webhook `tests` of the cluster is sent."""
     port = os.environ.get("CLIENTS_WEBHOOK_PORT")
     if not port:
@@ -37,6 +42,22 @@ def posts():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield arrived
     server.shutdown()
+
+
+@pytest.fixture
+def posts(hook):
+    """The same, with nothing of other tests in it."""
+    while not hook.empty():
+        hook.get()
+    return hook
+
+
+def told(posts, bucket):
+    """The next record that is about this bucket."""
+    while True:
+        message = posts.get(timeout=60)
+        if "Records" in message and message["Records"][0]["s3"]["bucket"]["name"] == bucket:
+            return message["Records"][0]
 
 
 def test_what_was_asked_for_is_told_in_order(s3, s3_elsewhere, bucket, posts):
@@ -63,7 +84,7 @@ def test_what_was_asked_for_is_told_in_order(s3, s3_elsewhere, bucket, posts):
     s3.put_object(Bucket=bucket, Key=key, Body=b"hello")
     s3_elsewhere.copy_object(Bucket=bucket, Key=key, CopySource={"Bucket": bucket, "Key": "in/other"})
     s3.delete_object(Bucket=bucket, Key=key)
-    records = [posts.get(timeout=60)["Records"][0] for _ in range(3)]
+    records = [told(posts, bucket) for _ in range(3)]
     names = [record["eventName"] for record in records]
     assert names == ["ObjectCreated:Put", "ObjectCreated:Copy", "ObjectRemoved:Delete"]
     for record in records:
@@ -82,3 +103,58 @@ def test_what_nobody_could_be_told_is_refused(s3, bucket, posts):
         asked = {"QueueConfigurations": [{"QueueArn": arn, "Events": events}]}
         with refused("InvalidArgument"):
             s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=asked)
+
+
+def test_the_aws_command_asks_for_events(cluster, s3, bucket, posts):
+    def aws(*arguments):
+        env = {**cluster.environment, "AWS_DEFAULT_OUTPUT": "json", "AWS_PAGER": ""}
+        return run(AWS, "--endpoint-url", cluster.endpoints[-1], "s3api", *arguments, "--bucket", bucket, env=env)
+
+    topic = {
+        "Id": "mine",
+        "TopicArn": ARN.replace("sqs", "sns"),
+        "Events": ["s3:ObjectRemoved:*"],
+        "Filter": {"Key": {"FilterRules": [{"Name": "Prefix", "Value": "a"}]}},
+    }
+    asked = {"TopicConfigurations": [topic]}
+    aws("put-bucket-notification-configuration", "--notification-configuration", json.dumps(asked))
+    assert json.loads(aws("get-bucket-notification-configuration")) == asked
+    for key in ["b", "a"]:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+        s3.delete_object(Bucket=bucket, Key=key)
+    record = told(posts, bucket)
+    assert (record["eventName"], record["s3"]["object"]["key"]) == ("ObjectRemoved:Delete", "a")
+    assert record["s3"]["configurationId"] == "mine"
+    aws("put-bucket-notification-configuration", "--notification-configuration", "{}")
+    assert aws("get-bucket-notification-configuration").strip() == b""
+
+
+def test_minios_library_for_python_asks_for_events(cluster, s3, bucket, posts):
+    minio = pytest.importorskip("minio")
+    from minio import notificationconfig as wanted
+
+    client = minio.Minio(
+        cluster.endpoints[0].removeprefix("http://"),
+        access_key=cluster.main.access_key,
+        secret_key=cluster.main.secret_key,
+        region=cluster.region,
+        secure=False,
+    )
+    prefix = wanted.PrefixFilterRule("in/")
+    asked = wanted.QueueConfig(
+        queue=ARN, events=["s3:ObjectCreated:*"], config_id="mine", prefix_filter_rule=prefix
+    )
+    client.set_bucket_notification(bucket, wanted.NotificationConfig(queue_config_list=[asked]))
+    (kept,) = client.get_bucket_notification(bucket).queue_config_list
+    assert (kept.queue, kept.events, kept.config_id) == (ARN, ["s3:ObjectCreated:*"], "mine")
+    # What filters there are it understands from MinIO alone, which writes their names in small letters.
+    (kept,) = s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"]
+    assert kept["Filter"]["Key"]["FilterRules"] == [{"Name": "Prefix", "Value": "in/"}]
+    for key in ["out", "in/a"]:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    assert told(posts, bucket)["s3"]["object"]["key"] == "in/a"
+    # An answer that tells of events for as long as it is read is MinIO's own.
+    with pytest.raises(minio.error.S3Error, match="NotImplemented"), client.listen_bucket_notification(bucket) as events:
+        next(iter(events))
+    client.delete_bucket_notification(bucket)
+    assert "QueueConfigurations" not in s3.get_bucket_notification_configuration(Bucket=bucket)
