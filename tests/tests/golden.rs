@@ -376,6 +376,7 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
                 until_ms: Some(TIME_MS + 4),
             },
         },
+        Command::Claim(request(0x7f)),
     ];
     let mut lines = String::new();
     for command in mutations().into_iter().chain(others) {
@@ -679,9 +680,10 @@ fn requests_and_answers_as_they_travel() {
         moves: vec![MoveProgress { partition: PartitionId(2), epoch: Epoch(2), complete: true }],
         clock_ms: TIME_MS,
     };
-    let answers: [Answer; 20] = [
+    let answers: [Answer; 21] = [
         Ok(Response::Done),
         Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
+        Ok(Response::Mutated(MetaReply::Claimed(request(7)))),
         Ok(Response::Mutated(MetaReply::Quota(QuotaReply::Exhausted { limit: Usage { objects: 1, bytes: 300 } }))),
         Ok(Response::Queried(vec![Ok(QueryReply::Object(None)), Err(Refusal::NotHere)])),
         Ok(Response::Chunk { owner, first_piece: 0, piece_crcs: vec![0xdead_beef], length: 29 }),

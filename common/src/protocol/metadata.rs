@@ -205,6 +205,9 @@ pub enum Command {
         /// How.
         change: OutboxChange,
     },
+    /// Claims the name of this mutation for a request, and does nothing else: as answers are remembered, whoever claims the name
+    /// again is told what it stands for.
+    Claim(RequestId),
 }
 
 /// One of the things that a `Delete` removes.
@@ -264,6 +267,8 @@ pub enum MetaReply {
     Quota(QuotaReply),
     /// To `Outbox`: whether it is held by whoever asked.
     Held(bool),
+    /// To `Claim`: the request that the name stands for.
+    Claimed(RequestId),
 }
 
 /// What became of one deletion.

@@ -5,7 +5,7 @@
 use annulus_common::condition::Conditions;
 use annulus_common::encryption::EncryptionMode;
 use annulus_common::ids::RequestId;
-use annulus_common::map::Bucket;
+use annulus_common::map::{Bucket, ClusterMap};
 use annulus_common::object::{ObjectVersion, UserId, Versioning};
 use annulus_common::protocol::metadata::{Command, Deletion, MetaReply};
 
@@ -31,6 +31,17 @@ pub struct RenameObject<'a> {
 }
 
 impl Objects {
+    /// Claims a client's token for a request: says whether it is the one that the token stands for. It stands for one for as long
+    /// as answers to mutations are remembered.
+    pub async fn claim(&self, bucket: &Bucket, token: RequestId, request: RequestId) -> Result<bool, ObjectError> {
+        // Wherever the keys of the request are: another one with the same token must come to the same place.
+        let shard = ClusterMap::key_path(bucket, &hex::encode(token.0)).shard;
+        match self.mutate_as(Some(token), bucket, shard, Command::Claim(request)).await? {
+            MetaReply::Claimed(first) => Ok(first == request),
+            reply => Err(refused(reply)),
+        }
+    }
+
     /// Renames an object. Over shards one of at most 5 GiB, and none with SSE-C, whose key nobody sends with a rename.
     pub async fn rename(&self, rename: RenameObject<'_>) -> Result<(), ObjectError> {
         let (from, to) = (key_path(rename.bucket, rename.from)?, key_path(rename.bucket, rename.to)?);

@@ -48,7 +48,7 @@ pub(super) async fn complete_multipart_upload(
         conditions,
         checksum: given(&req.headers)?,
         checksum_type: input.checksum_type.as_ref().map(|kind| checksum_type(kind.as_str())).transpose()?,
-        size: input.mpu_object_size.map(super::delete_object::size).transpose()?,
+        size: input.mpu_object_size.map(size).transpose()?,
         location: location(&req.headers, &req.extensions, (&input.bucket, &input.key)),
         bucket_name: input.bucket,
         key: input.key,
@@ -184,6 +184,12 @@ fn part_checksum(part: CompletedPart) -> S3Result<Option<ChecksumValue>> {
         (Some((algorithm, text)), None) => value_of(algorithm, &text).map(Some),
         (None, _) => Ok(None),
     }
+}
+
+/// `x-amz-mp-object-size`.
+fn size(size: i64) -> S3Result<u64> {
+    let negative = |_| s3_error!(InvalidRequest, "Value for x-amz-mp-object-size header is less than zero: '{size}'");
+    u64::try_from(size).map_err(negative)
 }
 
 /// Where the object will be, addressed as the request is.

@@ -1,15 +1,16 @@
 //! Finding what an operation is about and whether the caller may: objects and uploads have owners of their own.
 
 use annulus_common::condition::{Conditions, ETagCondition};
+use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
 use annulus_common::object::{ObjectVersion, UserId};
 use s3s::{S3ErrorCode, S3Result, s3_error};
 
 use super::error::s3_error;
 use super::{Gateway, version};
-use crate::auth::action::{Action, GET_OBJECT};
+use crate::auth::action::{Action, GET_OBJECT, PUT_OBJECT};
 use crate::auth::{Access, Resource};
-use crate::object::{ObjectError, UploadPath};
+use crate::object::{ObjectError, PartPage, UploadPath};
 
 /// Where a request says that an object is.
 #[derive(Clone, Copy)]
@@ -112,4 +113,30 @@ pub(super) async fn check_upload(gateway: &Gateway, caller: UserId, path: Upload
     }
     let page = gateway.objects.list_parts(path, 0, 0).await.map_err(s3_error)?;
     if page.upload.initiator == caller { Ok(()) } else { Err(s3_error!(AccessDenied)) }
+}
+
+/// An upload with a page of its parts, if the caller may do with it what it asks for. That there is none is told to those alone
+/// who could have begun it, or may do as much with anybody's.
+pub(super) async fn find_upload(
+    gateway: &Gateway,
+    access: &Access,
+    (bucket, place): (&Bucket, Place<'_>),
+    id: &str,
+    (after, limit): (u16, u16),
+) -> S3Result<(UploadId, PartPage)> {
+    let of = |initiator| Resource::upload(place.bucket, bucket, place.key, initiator);
+    let none = || {
+        let began = access.may(PUT_OBJECT, &Resource::key(place.bucket, bucket, place.key));
+        let knows = began || access.may(access.action(), &of(bucket.owner));
+        if knows { s3_error!(NoSuchUpload) } else { s3_error!(AccessDenied) }
+    };
+    let upload = UploadId::parse(id).ok_or_else(none)?;
+    match gateway.objects.list_parts(UploadPath { bucket, key: place.key, upload }, after, limit).await {
+        Ok(page) => {
+            access.check(access.action(), &of(page.upload.initiator))?;
+            Ok((upload, page))
+        }
+        Err(ObjectError::NoSuchUpload) => Err(none()),
+        Err(error) => Err(s3_error(error)),
+    }
 }

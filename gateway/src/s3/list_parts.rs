@@ -7,12 +7,10 @@ use s3s::{S3Request, S3Response, S3Result};
 
 use super::checksum::{dto_algorithm, dto_type, set_checksum, value_text};
 use super::error::{invalid_argument, s3_error};
+use super::find_object::{Place, find_upload};
 use super::headers::{STANDARD, timestamp};
 use super::listing::{page_size, xml_text};
-use super::upload_part::upload_id;
 use super::{Gateway, access, dto_etag, dto_size, encryption, expiry, initiator, owner};
-use crate::auth::Resource;
-use crate::object::UploadPath;
 
 pub(super) async fn list_parts(
     gateway: &Gateway,
@@ -28,12 +26,10 @@ pub(super) async fn list_parts(
         return Err(invalid_argument("part-number-marker", message));
     }
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
     let after = u16::try_from(marker).unwrap_or(u16::MAX);
     let limit = u16::try_from(max_parts).unwrap_or(u16::MAX);
-    let page = gateway.objects.list_parts(path, after, limit).await.map_err(s3_error)?;
-    let upload = Resource::upload(&input.bucket, &bucket, &input.key, page.upload.initiator);
-    access.check(access.action(), &upload)?;
+    let place = Place::current(&input.bucket, &input.key);
+    let (_, page) = find_upload(gateway, access, (&bucket, place), &input.upload_id, (after, limit)).await?;
     // What is listed lies in clear: a key is not needed, and must be the upload's where it is sent.
     gateway.objects.check_upload_key(&bucket, &page.upload, customer.as_ref()).await.map_err(s3_error)?;
     let map = gateway.accounts.map().await?;

@@ -2,12 +2,13 @@
 
 use annulus_common::ids::RequestId;
 use annulus_common::notification::Means;
+use http::StatusCode;
 use s3s::dto::{CopySource, RenameObjectInput, RenameObjectOutput};
-use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use sha2::{Digest, Sha256};
 
 use super::copy_object::source_of;
-use super::error::{error_at, invalid_argument, s3_error};
+use super::error::{error_at, invalid_argument, s3_error, with_status};
 use super::find_object::{Place, check_compares, find_source};
 use super::{Gateway, access, condition};
 use crate::auth::Resource;
@@ -16,6 +17,18 @@ use crate::object::RenameObject;
 
 /// The header that names what is renamed.
 const SOURCE: &str = "x-amz-rename-source";
+
+/// Headers that say when to rename.
+const CONDITIONS: &[&str] = &[
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "x-amz-rename-source-if-match",
+    "x-amz-rename-source-if-none-match",
+    "x-amz-rename-source-if-modified-since",
+    "x-amz-rename-source-if-unmodified-since",
+];
 
 /// The longest `x-amz-client-token`, as S3 says.
 const TOKEN_BYTES_MAX: usize = 64;
@@ -30,7 +43,10 @@ pub(super) async fn rename_object(
         .map_err(|_| invalid_argument(SOURCE, "Rename source must mention the source bucket and key"))?;
     let place = source_of(&source)?;
     check_place(input, place)?;
-    let request = input.client_token.as_deref().map(|token| name_of(token, input, place)).transpose()?;
+    let request = match input.client_token.as_deref() {
+        Some(token) => Some(claim(gateway, &req, token, place).await?),
+        None => None,
+    };
     let (bucket, found) = match find_source(gateway, access, place).await {
         Err(error) if *error.code() == S3ErrorCode::NoSuchKey => {
             return if was_done(gateway, input, request).await? { done() } else { Err(error) };
@@ -71,20 +87,47 @@ fn check_place(input: &RenameObjectInput, place: Place<'_>) -> S3Result {
     Ok(())
 }
 
-/// The name of the mutation of a rename with a client's token: sent again, it is the same.
-fn name_of(token: &str, input: &RenameObjectInput, place: Place<'_>) -> S3Result<RequestId> {
+/// The name of the mutation of a rename with a client's token: sent again, it is the same. The token itself is the account's, in
+/// that bucket, and must not have been used for another rename. See `x-amz-client-token` of "RenameObject" in the S3 API
+/// reference.
+async fn claim(
+    gateway: &Gateway,
+    req: &S3Request<RenameObjectInput>,
+    token: &str,
+    place: Place<'_>,
+) -> S3Result<RequestId> {
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         let message = "A client token has 1 to 64 printable ASCII characters.";
         return Err(invalid_argument("x-amz-client-token", message));
     }
+    let account = access(&req.extensions)?.user().to_string();
+    let mut asked = vec!["annulus rename 2", &account, token, place.bucket, place.key, &req.input.key];
+    for name in CONDITIONS {
+        asked.push(name);
+        asked.extend(req.headers.get_all(*name).iter().filter_map(|value| value.to_str().ok()));
+    }
+    let (name, request) = (name_of(&["annulus token 1", &account, place.bucket, token]), name_of(&asked));
+    let bucket = gateway.objects.bucket(place.bucket).await.map_err(s3_error)?;
+    if gateway.objects.claim(&bucket, name, request).await.map_err(s3_error)? { Ok(request) } else { Err(mismatch()) }
+}
+
+fn name_of(texts: &[&str]) -> RequestId {
     let mut hasher = Sha256::new();
-    for text in ["annulus rename 1", token, place.bucket, place.key, &input.key] {
+    for text in texts {
         hasher.update((text.len() as u64).to_be_bytes());
         hasher.update(text);
     }
     let mut name = [0; 16];
     name.copy_from_slice(&hasher.finalize()[..16]);
-    Ok(RequestId(name))
+    RequestId(name)
+}
+
+fn mismatch() -> S3Error {
+    with_status(
+        S3ErrorCode::Custom("IdempotencyParameterMismatch".into()),
+        StatusCode::BAD_REQUEST,
+        "The client token was used for a previous request, at least one parameter of which is different.",
+    )
 }
 
 /// Whether the object that is there came by an earlier try of the same request.

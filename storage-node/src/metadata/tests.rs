@@ -204,6 +204,16 @@ fn a_mutation_that_is_sent_again_is_answered_again_and_not_repeated() {
 }
 
 #[test]
+fn a_name_stands_for_what_it_was_claimed_for_first() {
+    let mut bench = Bench::new();
+    let (name, other) = (RequestId([1; 16]), RequestId([2; 16]));
+    let mut claim = |name, request: u8| bench.run_as(name, Command::Claim(RequestId([request; 16])));
+    for (name, request, first) in [(name, 7, 7), (name, 8, 7), (other, 8, 8), (name, 7, 7)] {
+        assert_eq!(claim(name, request), MetaReply::Claimed(RequestId([first; 16])));
+    }
+}
+
+#[test]
 fn conditions_are_judged_in_order() {
     let mut bench = Bench::new();
     let matching = |tag: u8| Conditions {

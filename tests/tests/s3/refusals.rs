@@ -843,6 +843,7 @@ async fn of_uploads() {
                 "InvalidPart",
                 &[("UploadId", "{u}"), ("PartNumber", "7"), ("ETag", "{t}")],
             ),
+            ("POST {b}/k?uploadId={u}", &[("x-amz-mp-object-size", "-1")], small, 400, "InvalidRequest", &[]),
             ("POST {b}/k?uploadId={u}", &[], backwards, 400, "InvalidPartOrder", upload),
             ("POST {b}/k?uploadId={u}", &[], small, 400, "EntityTooSmall", sizes),
         ])

@@ -41,6 +41,26 @@ async fn of_a_bucket_that_is_not_there() {
 }
 
 #[tokio::test]
+async fn of_who_does_not_sign() {
+    let cluster = shared().await;
+    let (s3, anonymous) = (cluster.s3(0), cluster.anonymous());
+    let bucket = new_bucket(&s3).await;
+    s3.put(&format!("{bucket}/k")).body("hello").ok().await;
+    let mut answered = Vec::new();
+    // There are no torrents, whoever asks and whatever for.
+    for asked in built().filter(|asked| asked.operation != "GetObjectTorrent") {
+        let reply = ask(&anonymous, &asked, &bucket).await;
+        if reply.status == 403 {
+            check(&reply, &asked, &bucket, (403, "AccessDenied"), &[]);
+        } else {
+            answered.push(format!("{}: {} {}", asked.operation, reply.status, reply.text()));
+        }
+    }
+    assert!(answered.is_empty(), "told to nobody:\n{}", answered.join("\n"));
+    assert_eq!(s3.get(&format!("{bucket}/k")).ok().await.text(), "hello");
+}
+
+#[tokio::test]
 async fn of_another_owner_than_is_expected() {
     const HEADER: &str = "x-amz-expected-bucket-owner";
     let s3 = shared().await.s3(0);

@@ -64,11 +64,37 @@ async fn a_request_that_is_sent_again_with_its_token_is_answered_again() {
         s3.put(&format!("{bucket}/{from}")).body("x").ok().await;
         let with_token = |token: &str| rename(&s3, &bucket, &from, &to).header("x-amz-client-token", token);
         for _ in 0..2 {
-            with_token("one").ok().await;
+            with_token(&format!("one-{number}")).ok().await;
         }
-        with_token("two").refused(404, "NoSuchKey").await;
+        with_token(&format!("two-{number}")).refused(404, "NoSuchKey").await;
         rename(&s3, &bucket, &from, &to).refused(404, "NoSuchKey").await;
     }
+}
+
+#[tokio::test]
+async fn a_token_stands_for_one_request() {
+    let cluster = shared().await;
+    let (here, there) = (cluster.s3(0), cluster.s3(1));
+    let (bucket, other) = (new_bucket(&here).await, new_bucket(&here).await);
+    for target in [&bucket, &other] {
+        for key in ["a", "b"] {
+            here.put(&format!("{target}/{key}")).body(key).ok().await;
+        }
+    }
+    let token = "0123456789-~!";
+    let with_token = |s3, bucket, from, to| rename(s3, bucket, from, to).header("x-amz-client-token", token);
+    with_token(&here, &bucket, "a", "c").ok().await;
+    let mismatch = "IdempotencyParameterMismatch";
+    with_token(&there, &bucket, "b", "c").refused(400, mismatch).await;
+    with_token(&there, &bucket, "a", "d").refused(400, mismatch).await;
+    with_token(&there, &bucket, "b", "d").refused(400, mismatch).await;
+    with_token(&there, &bucket, "a", "c").header("if-none-match", "*").refused(400, mismatch).await;
+    with_token(&there, &bucket, "a", "c").ok().await;
+    assert_eq!(here.get(&format!("{bucket}/c")).ok().await.text(), "a");
+    assert_eq!(here.get(&format!("{bucket}/b")).ok().await.text(), "b");
+    // It is the bucket's, and the account's.
+    with_token(&there, &other, "b", "c").ok().await;
+    assert_eq!(here.get(&format!("{other}/c")).ok().await.text(), "b");
 }
 
 #[tokio::test]

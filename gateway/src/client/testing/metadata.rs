@@ -145,7 +145,8 @@ impl Metadata {
             | Command::Rename { .. }
             | Command::Books { .. }
             | Command::Allowance { .. }
-            | Command::Outbox { .. }) => {
+            | Command::Outbox { .. }
+            | Command::Claim(_)) => {
                 panic!("this is tried on a true cluster: {command:?}")
             }
             Command::SetAttributes { path, version, sequence, change } => {

@@ -105,8 +105,8 @@ impl Step<'_> {
             self.batch.delete_range(Table::Meta, self.keys.answers(0), self.keys.answers(generation.saturating_sub(1)));
         }
         let reply = self.perform(command)?;
-        // What changed nothing may be judged anew by a retry.
-        if !self.staged.is_empty() {
+        // What changed nothing may be judged anew by a retry; a claim is its answer.
+        if !self.staged.is_empty() || matches!(reply, MetaReply::Claimed(_)) {
             self.put(self.keys.answer(generation, self.request), &Answered(reply.clone()));
         }
         for (key, value) in std::mem::take(&mut self.staged) {
@@ -164,6 +164,7 @@ impl Step<'_> {
             Command::Books { payer, entry } => self.keep_books(payer, entry),
             Command::Allowance { bucket, shard, kind, change } => self.change_allowance(bucket, shard, kind, change),
             Command::Outbox { webhook, change } => self.change_outbox(&webhook, &change),
+            Command::Claim(request) => Ok(MetaReply::Claimed(request)),
         }
     }
 
