@@ -13,6 +13,7 @@ pub mod iam;
 pub mod kms;
 pub mod object;
 pub mod operations;
+mod query;
 mod s3;
 pub mod sign;
 pub mod upload;

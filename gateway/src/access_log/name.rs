@@ -1,6 +1,8 @@
 //! What records call an operation: `REST.HTTP_method.resource_type`. See "Amazon S3 server access log format" in the S3 user
 //! guide; the resource types are those that S3 writes.
 
+use crate::query::has;
+
 /// What tells operations apart.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
@@ -82,11 +84,6 @@ fn resource_type(asked: &Asked<'_>) -> &'static str {
     }
 }
 
-fn has(query: Option<&str>, key: &str) -> bool {
-    let mut keys = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').map_or(pair, |(key, _)| key));
-    keys.any(|found| found == key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Asked, copy_source, operation};
@@ -115,6 +112,7 @@ mod tests {
             ("GET", false, "policy=", "REST.GET.BUCKETPOLICY"),
             ("PUT", false, "tagging", "REST.PUT.TAGGING"),
             ("PUT", true, "tagging", "REST.PUT.OBJECT_TAGGING"),
+            ("GET", true, "%61cl", "REST.GET.ACL"),
             ("OPTIONS", true, "", "REST.OPTIONS.PREFLIGHT"),
         ] {
             assert_eq!(name(method, has_key, query), expected);

@@ -13,6 +13,7 @@ use super::Source;
 use super::name::{self, Asked};
 use super::record::Record;
 use crate::auth::{DeletedKey, StoredKey};
+use crate::query;
 use crate::s3::copy_source::with_spaces;
 
 /// What a key's characters are left as.
@@ -114,7 +115,7 @@ impl Logged {
             uri: format!("{} {path} {:?}", request.method(), request.version()),
             referer: text(headers, REFERER.as_str()),
             user_agent: text(headers, USER_AGENT.as_str()),
-            version_id: parameter(uri.query(), "versionId"),
+            version_id: query::value(uri.query(), "versionId"),
             host: text(headers, HOST.as_str()),
             body_bytes: text(headers, "x-amz-decoded-content-length")
                 .or_else(|| text(headers, CONTENT_LENGTH.as_str()))
@@ -232,7 +233,7 @@ impl Copied {
         Some(Self {
             source: Source::of(map, bucket)?,
             key: encode(key),
-            version_id: parameter(Some(version), "versionId"),
+            version_id: query::value(Some(version), "versionId"),
             operation: name::copy_source(query),
         })
     }
@@ -244,12 +245,6 @@ pub(super) fn encode(key: &str) -> String {
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned())
-}
-
-fn parameter(query: Option<&str>, name: &str) -> Option<String> {
-    let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-    let value = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()?;
-    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
 fn millis(time: Duration) -> u64 {

@@ -18,6 +18,7 @@ use super::promise::{self, Broken};
 use super::subresource::{self, Misplaced};
 use super::{Access, Accounts, Caller, Operation, Resource, Signature, bucket_arn, session_token};
 use crate::http::Peer;
+use crate::query;
 use crate::s3::{copy_source, detailed};
 
 /// Canonical ids, in hexadecimal digits.
@@ -180,7 +181,7 @@ fn judge(access: &Access, rule: Rule, bucket: Option<(&str, &Bucket)>, cx: &S3Ac
     let Some(key) = cx.s3_path().get_object_key() else {
         return access.check(rule.action, &Resource::bucket(name, bucket));
     };
-    let of_version = facts::query(cx.uri()).any(|(name, _)| name == "versionId");
+    let of_version = query::has(cx.uri().query(), "versionId");
     access.check(rule.action, &Resource::key(name, bucket, key).of_version(of_version))?;
     let made = Resource::made(name, bucket, key, bucket.object_owner(access.user()));
     accompanying(cx.s3_op().name(), cx.headers()).into_iter().try_for_each(|action| access.check(action, &made))
@@ -209,7 +210,7 @@ fn check_anonymous(headers: &HeaderMap, uri: &Uri) -> S3Result<()> {
         // The body would be stored with its framing.
         return Err(s3_error!(NotImplemented, "Bodies in aws-chunked encoding must be signed"));
     }
-    if facts::query(uri).any(|(name, _)| name.starts_with("response-")) {
+    if query::pairs(uri.query()).any(|(name, _)| name.starts_with("response-")) {
         return Err(s3_error!(
             InvalidRequest,
             "Request specific response headers cannot be used for anonymous GET requests."
@@ -260,9 +261,8 @@ fn must_pay(bucket: &Bucket, caller: UserId) -> bool {
 /// Whoever pays must say so, and be known. See "Using Requester Pays general purpose buckets" in the S3 user guide.
 fn agrees_to_pay(bucket: &Bucket, caller: UserId, headers: &HeaderMap, uri: Option<&Uri>) -> S3Result<()> {
     let in_header = headers.get("x-amz-request-payer").is_some_and(|payer| payer.as_bytes() == b"requester");
-    let says_so =
-        |(name, payer): (String, String)| name.eq_ignore_ascii_case("x-amz-request-payer") && payer == "requester";
-    let in_query = uri.is_some_and(|uri| facts::query(uri).any(says_so));
+    let in_query = query::pairs(uri.and_then(Uri::query))
+        .any(|(name, payer)| name.eq_ignore_ascii_case("x-amz-request-payer") && payer == "requester");
     let agrees = caller != UserId::ANONYMOUS && (in_header || in_query);
     if agrees || !must_pay(bucket, caller) { Ok(()) } else { Err(s3_error!(AccessDenied)) }
 }

@@ -13,6 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Caller, Carried, Signature};
 use crate::http::Peer;
+use crate::query;
 use crate::s3::condition;
 use crate::s3::copy_source::with_spaces;
 
@@ -188,7 +189,7 @@ fn time_text(unix_ms: u64) -> String {
 
 fn add_query(context: &mut Context, head: &Head<'_>) {
     let is_listing = head.operation.starts_with("ListObject") || head.operation == "ListMultipartUploads";
-    for (name, value) in query(head.uri) {
+    for (name, value) in query::pairs(head.uri.query()) {
         if name == "versionId" {
             context.add("s3:VersionId", value);
         } else if let Some((_, key)) = LISTING.iter().find(|(parameter, _)| is_listing && *parameter == name) {
@@ -212,7 +213,7 @@ fn add_source(context: &mut Context, head: &Head<'_>) {
 /// `x-amz-tagging`, which is a query.
 fn add_tags(context: &mut Context, headers: &HeaderMap) {
     let Some(tags) = headers.get("x-amz-tagging").and_then(|tags| tags.to_str().ok()) else { return };
-    for (key, value) in pairs(tags) {
+    for (key, value) in query::pairs(Some(tags)) {
         tag_facts(&key, &value).into_iter().for_each(|(name, value)| context.add(name, value));
     }
 }
@@ -247,19 +248,6 @@ pub(crate) fn of_retention(retention: Retention, now_ms: u64) -> Vec<(String, St
 fn remaining_days(until_seconds: i64, now_ms: u64) -> String {
     let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
     (until_seconds.saturating_sub(now).max(0) / (24 * 3600)).to_string()
-}
-
-/// The parameters of a request, decoded.
-pub(crate) fn query(uri: &Uri) -> impl Iterator<Item = (String, String)> + '_ {
-    pairs(uri.query().unwrap_or_default())
-}
-
-fn pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
-    let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name), decode(value))
-    })
 }
 
 #[cfg(test)]

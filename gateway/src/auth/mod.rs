@@ -36,9 +36,10 @@ use annulus_common::map::watch::MapWatch;
 use parking_lot::Mutex;
 
 use crate::kms::MasterKeys;
+use crate::query;
 
 pub(crate) use caller::{Caller, Unrecognised, session_arn};
-pub(crate) use facts::{of_retention as facts_of_retention, of_tags as facts_of_tags, query};
+pub(crate) use facts::{of_retention as facts_of_retention, of_tags as facts_of_tags};
 pub(crate) use log_delivery::{LogTarget, may_deliver_logs};
 pub(crate) use pipeline::ANONYMOUS;
 pub use pipeline::Access;
@@ -172,7 +173,7 @@ impl Signature {
     /// The signature of a request for `uri`, by that key.
     pub(crate) fn of_request(access_key: &str, uri: &http::Uri, headers: &http::HeaderMap) -> Self {
         // As s3s tells them apart: others of that name, in another case, mean nothing.
-        let parameter = |wanted: &str| facts::query(uri).find(|(name, _)| name == wanted).map(|(_, value)| value);
+        let parameter = |wanted: &str| query::value(uri.query(), wanted);
         let token = session_token(uri, headers);
         let carried = match parameter("X-Amz-Signature") {
             Some(_) => {
@@ -189,7 +190,8 @@ impl Signature {
 pub(crate) fn session_token(uri: &http::Uri, headers: &http::HeaderMap) -> Option<String> {
     let name = "x-amz-security-token";
     let in_header = headers.get(name).map(|token| String::from_utf8_lossy(token.as_bytes()).into_owned());
-    in_header.or_else(|| facts::query(uri).find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, token)| token))
+    let in_query = || query::pairs(uri.query()).find(|(key, _)| key.eq_ignore_ascii_case(name));
+    in_header.or_else(|| in_query().map(|(_, token)| token.into_owned()))
 }
 
 /// Users, keys and buckets as the cluster map has them under its lease: what was revoked is not in force anywhere.

@@ -4,6 +4,8 @@
 //! the bucket. So whatever names an operation and is not taken by the one at hand is refused. Other keys mean nothing to
 //! S3 and are ignored, as S3 does.
 
+use crate::query;
+
 /// Keys that S3 gives a meaning beyond a plain operation's parameters.
 const SUBRESOURCES: &[&str] = &[
     "abac",
@@ -165,9 +167,7 @@ pub(super) fn built(operation: &str) -> Option<Built> {
 
 /// Whether every sub-resource key of `query` is among those `taken`.
 pub(super) fn check(query: Option<&str>, taken: &[&str]) -> Result<(), Misplaced> {
-    for pair in query.unwrap_or_default().split('&') {
-        let key = pair.split_once('=').map_or(pair, |(key, _)| key);
-        let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy();
+    for (key, _) in query::pairs(query) {
         let Some(known) = SUBRESOURCES.iter().find(|known| **known == key) else { continue };
         if !taken.contains(known) {
             return Err(if ARGUMENTS.contains(known) { Misplaced::Argument(known) } else { Misplaced::Operation });

@@ -7,7 +7,7 @@ use http::{Response, StatusCode, Uri};
 
 use super::errors::error_response_with;
 use super::reply::Content;
-use crate::auth::query;
+use crate::query;
 
 /// What a presigned URL has. The first three are in no other URL.
 const PARAMETERS: [&str; 6] =
@@ -33,7 +33,7 @@ pub(super) fn refuse(uri: &Uri, region: &str) -> Option<Response<Content>> {
 }
 
 fn flaw(uri: &Uri, region: &str) -> Option<Flaw> {
-    let value = |wanted: &str| query(uri).find(|(name, _)| name == wanted).map(|(_, value)| value);
+    let value = |wanted: &str| query::value(uri.query(), wanted);
     let [signature, credential, algorithm, date, headers, expires] = PARAMETERS.map(value);
     if signature.is_none() && credential.is_none() && algorithm.is_none() {
         return None;

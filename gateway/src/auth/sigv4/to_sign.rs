@@ -4,7 +4,7 @@
 use http::{HeaderMap, Method, Uri};
 
 use super::{Authorization, canonical_path, canonical_request, header, signed_value, string_to_sign};
-use crate::auth::facts;
+use crate::query;
 
 /// Headers that hold a key of the client's. A text that repeats one is not told: answers end up in logs.
 const KEYS: [&str; 2] =
@@ -39,7 +39,7 @@ fn in_header(authorization: &str, method: &Method, uri: &Uri, headers: &HeaderMa
 }
 
 fn in_url(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<ToSign> {
-    let value = |wanted: &str| facts::query(uri).find(|(name, _)| name == wanted).map(|(_, value)| value);
+    let value = |wanted: &str| query::value(uri.query(), wanted);
     let (credential, names) = (value("X-Amz-Credential")?, value("X-Amz-SignedHeaders")?);
     let (_, scope) = credential.split_once('/')?;
     let signed = signed(headers, &names.split(';').collect::<Vec<_>>());
