@@ -1,6 +1,7 @@
 //! A webhook of tests: it keeps what is posted to it, and answers what it is told to. It lives on a thread of its own, so
 //! that tests with runtimes of their own can share it.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -116,10 +117,14 @@ impl Receiver {
         records.filter(|record| record["s3"]["bucket"]["name"] == bucket.trim_start_matches('/')).collect()
     }
 
-    /// Waits until so many records of a bucket were taken, and returns them.
+    /// Waits until so many events of a bucket were taken, and returns them in the order of their coming. One that came again, as it
+    /// may, is there once: where it came first.
     pub async fn until(&self, bucket: &str, count: usize) -> Vec<Value> {
         wait::until(&format!("{count} events of {bucket} are told"), async || {
-            Some(self.records(bucket)).filter(|records| records.len() >= count)
+            let mut seen = HashSet::new();
+            let mut records = self.records(bucket);
+            records.retain(|record| seen.insert(record["s3"]["object"].to_string()));
+            Some(records).filter(|records| records.len() >= count)
         })
         .await
     }
