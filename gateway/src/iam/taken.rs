@@ -68,7 +68,7 @@ const IAM: &[(&str, &str)] = &[
     ("ListUserPolicies", "UserName Marker MaxItems"),
     ("ListUserTags", "UserName Marker MaxItems"),
     ("ListUsers", "PathPrefix Marker MaxItems"),
-    ("ListVirtualMFADevices", "Marker MaxItems"),
+    ("ListVirtualMFADevices", "AssignmentStatus Marker MaxItems"),
     ("PutGroupPolicy", "GroupName PolicyName PolicyDocument"),
     ("PutRolePolicy", "RoleName PolicyName PolicyDocument"),
     ("PutUserPolicy", "UserName PolicyName PolicyDocument"),
