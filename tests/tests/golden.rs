@@ -313,7 +313,20 @@ fn mutations() -> Vec<Command> {
 fn a_partition_as_it_lies_on_disk() {
     let kv = Arc::new(MemoryKv::new());
     let mut partition = Partition::new(GroupId(3), kv.clone());
-    for (index, command) in (10..).zip(mutations()) {
+    // Whoever delivers holds the outbox, and then sets the event of the first step aside.
+    let none = OutboxChange {
+        holder: request(8),
+        done: Vec::new(),
+        given_up: Vec::new(),
+        aside: Vec::new(),
+        passed: None,
+        dropped: 0,
+        until_ms: Some(TIME_MS + 20_000),
+    };
+    let first = EventId { index: 10, ordinal: 0 };
+    let set_aside = OutboxChange { aside: vec![(first, aside())], passed: Some(first), ..none.clone() };
+    let changes = [none, set_aside].map(|change| Command::Outbox { webhook: "orders".to_owned(), change });
+    for (index, command) in (10..).zip(mutations().into_iter().chain(changes)) {
         let notice = (index == 10).then(notice);
         let mutation = Mutation { request: request(index as u8), time_ms: TIME_MS + index, command, notice };
         let mut batch = Batch::default();
