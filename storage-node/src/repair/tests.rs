@@ -479,23 +479,28 @@ async fn the_scrub_finds_what_rotted_and_nobody_reads() {
     assert_eq!(site.repair(node).await.damaged, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_scrub_goes_on_after_a_restart_where_it_was() {
+/// Three nodes, of which `node` was restarted amid a pass of the scrub, with what is `stored` beside: of its two chunks the first
+/// lies before the place where the scrub was, and has rotted.
+async fn scrubbing_on_behind_rot(node: NodeId, mut stored: Batch) -> Site {
     let mut site = Site::form(3).await;
     let map = site.map();
-    let node = NodeId(2);
-    // The first chunk lies before the place where the scrub was, and rots.
     for partition in [0, map.partitions() - 1] {
         site.put_part(&small_part(&map, partition)).await;
     }
     let place = site.place(node);
     site.stop(place).await;
     let (key, half_way) = super::scrub::tests::half_way(site.clock.now_ms());
-    let mut batch = Batch::default();
-    batch.put(Table::System, key, half_way);
-    site.machines[place].meta.write(batch, Durability::Synced).unwrap();
+    stored.put(Table::System, key, half_way);
+    site.machines[place].meta.write(stored, Durability::Synced).unwrap();
     rot(&site.machines[place].extents);
     site.resume(place).await;
+    site
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_scrub_goes_on_after_a_restart_where_it_was() {
+    let node = NodeId(2);
+    let site = scrubbing_on_behind_rot(node, Batch::default()).await;
     until(async || site.repair(node).await.scrub_completed_ms.is_some()).await;
     let repair = site.repair(node).await;
     assert_eq!((repair.damaged, repair.mended), (0, 0), "what had been read was read again");
@@ -529,22 +534,11 @@ async fn what_rotted_is_mended_after_a_restart_when_a_good_copy_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_there_was_no_room_to_remember_is_found_by_another_pass() {
-    let mut site = Site::form(3).await;
-    let map = site.map();
     let node = NodeId(2);
-    // The first chunk lies before the place where the scrub was, and rots.
-    for partition in [0, map.partitions() - 1] {
-        site.put_part(&small_part(&map, partition)).await;
-    }
+    let mut overflow = Batch::default();
+    overflow.put(Table::System, super::mend::OVERFLOW_KEY, &[1][..]);
+    let site = scrubbing_on_behind_rot(node, overflow).await;
     let place = site.place(node);
-    site.stop(place).await;
-    let (key, half_way) = super::scrub::tests::half_way(site.clock.now_ms());
-    let mut batch = Batch::default();
-    batch.put(Table::System, key, half_way);
-    batch.put(Table::System, super::mend::OVERFLOW_KEY, &[1][..]);
-    site.machines[place].meta.write(batch, Durability::Synced).unwrap();
-    rot(&site.machines[place].extents);
-    site.resume(place).await;
     until(async || site.repair(node).await.mended == 1).await;
     until(async || site.machines[place].meta.get(Table::System, super::mend::OVERFLOW_KEY).unwrap().is_none()).await;
     assert_eq!(site.repair(node).await.damaged, 0);
