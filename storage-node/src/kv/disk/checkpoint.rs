@@ -20,7 +20,7 @@ use rocksdb::checkpoint::Checkpoint as Links;
 use rustix::fs::{Advice, OFlags, fadvise};
 
 use super::lock::DirectoryLock;
-use super::{DiskOptions, in_place, io_error, kv_error, missing_table, tuning};
+use super::{DiskOptions, io_error, kv_error, missing_table, tuning};
 use crate::kv::{Checkpoint, KvError, Table};
 
 const DURING: &str = "reading its files from the disk";
@@ -116,12 +116,11 @@ fn remove(directory: &Path) -> io::Result<()> {
 /// Names the file that the database has, not the link to it.
 fn blame(path: &Path, links: &Path, error: rocksdb::Error) -> KvError {
     let named = |reason: String| reason.replace(&links.display().to_string(), &path.display().to_string());
-    let error = match kv_error(DURING, error) {
+    match kv_error(path, DURING, error) {
         KvError::Corrupt { during, reason } => KvError::Corrupt { during, reason: named(reason) },
         KvError::Failed { during, reason } => KvError::Failed { during, reason: named(reason) },
         full @ KvError::Full { .. } => full,
-    };
-    in_place(path, error)
+    }
 }
 
 /// The file that names the MANIFEST, which lists all others. The engine reads it when it starts, and never again.

@@ -192,7 +192,7 @@ impl Kv for DiskKv {
         let encoded = self.encode(&batch)?;
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Synced);
-        self.db.write_opt(encoded, &options).map_err(|error| kv_error(WRITING, error))
+        self.db.write_opt(encoded, &options).map_err(|error| kv_error(self.db.path(), WRITING, error))
     }
 
     fn snapshot(&self) -> Box<dyn KvRead + '_> {
@@ -211,7 +211,8 @@ impl Kv for DiskKv {
 
 impl KvRead for DiskKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        let value = self.db.get_cf(self.family(table)?, key).map_err(|error| kv_error(READING, error))?;
+        let value =
+            self.db.get_cf(self.family(table)?, key).map_err(|error| kv_error(self.db.path(), READING, error))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -228,7 +229,8 @@ struct DiskSnapshot<'a> {
 
 impl KvRead for DiskSnapshot<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        let value = self.snapshot.get_cf(self.kv.family(table)?, key).map_err(|error| kv_error(READING, error))?;
+        let value = self.snapshot.get_cf(self.kv.family(table)?, key);
+        let value = value.map_err(|error| kv_error(self.kv.db.path(), READING, error))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -274,7 +276,7 @@ impl<'a> DiskCursor<'a> {
 
     /// An iterator that is not valid is either at an end or has failed.
     fn check(&self) -> Result<(), KvError> {
-        self.iterator.status().map_err(|error| kv_error(READING, error))
+        self.iterator.status().map_err(|error| kv_error(self.kv.db.path(), READING, error))
     }
 }
 
@@ -404,29 +406,22 @@ fn open_error(path: &Path, error: rocksdb::Error) -> KvError {
     }
     // That there is a database was looked at before: a file that it names and does not have is damage.
     let misses_a_file = error.as_ref().contains("No such file or directory");
-    match in_place(path, kv_error(OPENING, error)) {
+    match kv_error(path, OPENING, error) {
         KvError::Failed { during, reason } if misses_a_file => KvError::Corrupt { during, reason },
         error => error,
     }
 }
 
-/// Says which database it is about.
-fn in_place(path: &Path, error: KvError) -> KvError {
-    let place = |reason| format!("{}: {reason}", path.display());
-    match error {
-        KvError::Corrupt { during, reason } => KvError::Corrupt { during, reason: place(reason) },
-        KvError::Failed { during, reason } => KvError::Failed { during, reason: place(reason) },
-        full @ KvError::Full { .. } => full,
-    }
-}
-
-/// The engine hands over text; its status code is the text's beginning, its cause is somewhere within.
-fn kv_error(during: &'static str, error: rocksdb::Error) -> KvError {
+/// The engine hands over text; its status code is the text's beginning, its cause is somewhere within. It does not always say
+/// which file or database that is about: the latter is said here.
+fn kv_error(path: &Path, during: &'static str, error: rocksdb::Error) -> KvError {
     const FULL: [&str; 3] = ["No space left on device", "Space limit reached", "Disk quota exceeded"];
     if FULL.iter().any(|cause| error.as_ref().contains(cause)) {
         return KvError::Full { during };
     }
     let corrupt = error.kind() == ErrorKind::Corruption;
-    let reason = error.into_string();
+    let path = path.to_string_lossy();
+    let says_where = error.as_ref().contains(path.as_ref());
+    let reason = if says_where { error.into_string() } else { format!("{path}: {error}") };
     if corrupt { KvError::Corrupt { during, reason } } else { KvError::Failed { during, reason } }
 }

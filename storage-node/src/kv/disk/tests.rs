@@ -109,7 +109,7 @@ fn damage_within_the_log_of_writes_refuses_the_start() {
 }
 
 #[test]
-fn damage_in_a_table_is_an_error_when_it_is_read() {
+fn damage_in_a_table_is_an_error_when_it_is_read_and_the_operator_is_told_where() {
     let directory = tempfile::tempdir().unwrap();
     let kv = open(directory.path());
     put(&kv, "small", &[1; 1000], Durability::Synced).unwrap();
@@ -120,14 +120,19 @@ fn damage_in_a_table_is_an_error_when_it_is_read() {
         let kv = DiskKv::open(directory.path(), OpenMode::Existing, &options()).unwrap();
         kv.get(Table::Meta, key.as_bytes())
     };
+    // The engine does not say in which file values are damaged.
+    let is_told = |error: KvError| {
+        let text = error.to_string();
+        matches!(error, KvError::Corrupt { .. }) && text.contains(directory.path().to_str().unwrap())
+    };
     files(directory.path(), "blob").iter().for_each(|file| flip(file, 5000));
-    assert!(matches!(reads("large"), Err(KvError::Corrupt { .. })));
+    assert!(is_told(reads("large").unwrap_err()));
     assert!(reads("small").unwrap().is_some());
     files(directory.path(), "sst").iter().for_each(|file| flip(file, 10));
-    assert!(matches!(reads("small"), Err(KvError::Corrupt { .. })));
+    assert!(is_told(reads("small").unwrap_err()));
     let kv = DiskKv::open(directory.path(), OpenMode::Existing, &options()).unwrap();
     let mut cursor = kv.cursor(Table::Meta, b"", b"z").unwrap();
-    assert!(matches!(cursor.seek(b""), Err(KvError::Corrupt { .. })));
+    assert!(is_told(cursor.seek(b"").unwrap_err()));
 }
 
 /// Reads everything from the disk.
