@@ -40,7 +40,7 @@ fn repair_status(server: &Server) -> RepairStatus {
         partitions: server.redundancy.copies(&damaged),
         damaged: server.damage.open_count(),
         mended: server.damage.mended_count(),
-        strays: server.redundancy.strays(),
+        strays: server.redundancy.strays(&server.map.latest()),
         moved_bytes: work.moved_bytes,
         moved_bytes_per_second: work.moved_bytes_per_second,
         scrubbed_percent: work.scrubbed_percent,

@@ -84,7 +84,7 @@ def read(client, bucket, key, **more):
     return client.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=60):
     """Until it holds; its value."""
     deadline = time.monotonic() + seconds
     while True:
@@ -125,9 +125,12 @@ def tree_of(directory):
 
 
 def free_address():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return "127.0.0.1:%d" % probe.getsockname()[1]
+    """Below the ports of connections, which could take it before it is bound."""
+    while True:
+        address = ("127.0.0.1", random.randrange(10_000, 32_000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(address)
+            return "%s:%d" % address
 
 
 @contextlib.contextmanager

@@ -219,10 +219,18 @@ impl Processes {
 
     /// What `annulus audit` finds, asked of a server, and whether it ends well.
     pub fn audit(&self, number: usize) -> (AuditReport, bool) {
-        let audit = self.annulus(number, &["audit", "--json"]).output().expect("the binary starts");
-        let report = serde_json::from_slice(&audit.stdout);
-        let errors = String::from_utf8_lossy(&audit.stderr);
-        (report.unwrap_or_else(|error| panic!("no report: {error}\n{errors}")), audit.status.success())
+        let begun = Instant::now();
+        loop {
+            let audit = self.annulus(number, &["audit", "--json"]).output().expect("the binary starts");
+            if let Ok(report) = serde_json::from_slice(&audit.stdout) {
+                return (report, audit.status.success());
+            }
+            // While the cluster map has no leader a gateway says so, and nothing is reported.
+            let errors = String::from_utf8_lossy(&audit.stderr);
+            let may_pass = errors.contains("(ServiceUnavailable)") && begun.elapsed() < wait::PATIENCE;
+            assert!(may_pass, "no report: {errors}");
+            std::thread::sleep(RECHECK);
+        }
     }
 }
 

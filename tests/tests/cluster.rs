@@ -95,13 +95,13 @@ async fn hints_are_delivered_when_a_node_returns() {
         })
         .await;
     }
-    let status = processes.status(0).await.expect("two of three answer");
+    let status = wait::until("the status is told", async || processes.status(0).await).await;
     assert!(!status.healthy, "a cluster that lacks copies says so");
     assert!(!status.problems.is_empty() && status.redundancy.chunk_copies_owed > 0, "{status:?}");
     processes.server(2).start();
     processes.server(2).until_ready().await;
     healthy(&processes, 0).await;
-    let status = processes.status(0).await.expect("all answer");
+    let status = wait::until("the status is told", async || processes.status(0).await).await;
     assert_eq!(status.redundancy.chunk_copies_owed, 0);
     // Now either of the others may go.
     processes.server(0).kill();
@@ -166,10 +166,14 @@ async fn a_rolling_restart_under_load_is_hardly_felt() {
     let load = Load::start(&processes, "/load").await;
     load.progress(50).await;
     processes.s3(0).put("/felt").ok().await;
-    let mut felt = Vec::new();
+    let (mut felt, mut calm) = (Vec::new(), Duration::ZERO);
     for number in 0..NODES {
         until_leading(&mut processes, number).await;
-        let writers = Writers::start((1..NODES).map(|other| processes.s3((number + other) % NODES)).collect());
+        let others = || (1..NODES).map(|other| processes.s3((number + other) % NODES)).collect();
+        let writers = Writers::start(others());
+        load.progress(50).await;
+        calm = calm.max(writers.stop().await);
+        let writers = Writers::start(others());
         processes.server(number).ask_to_stop();
         let status = processes.server(number).until_ended().await;
         assert!(status.success(), "it ended with {status}");
@@ -179,10 +183,11 @@ async fn a_rolling_restart_under_load_is_hardly_felt() {
         felt.push(writers.stop().await);
         healthy(&processes, number).await;
     }
-    eprintln!("the longest a put took in each restart: {felt:?}");
+    eprintln!("the longest a put took in each restart: {felt:?}, and without one {calm:?}");
     felt.sort_unstable();
-    // The machine may be busy with something else once.
-    assert!(felt[NODES - 2] < ELECTION_MIN, "{felt:?}: that is as long as an election takes");
+    // The machine may be busy with something else once, or slow at any time.
+    let felt_max = ELECTION_MIN.max(2 * calm);
+    assert!(felt[NODES - 2] < felt_max, "{felt:?} beside {calm:?}: that is as long as an election takes");
     let history = load.stop().await;
     verify_everywhere(&history, &processes).await;
 }

@@ -33,11 +33,18 @@ async fn take(cluster: &Cluster, step: StepRequest) -> PlanReport {
     wait::until("the layout changes", async || ask(cluster, step.clone(), false).await.ok()).await
 }
 
+async fn plan(cluster: &Cluster, step: StepRequest) -> PlanReport {
+    wait::until("it is planned", async || ask(cluster, step.clone(), true).await.ok()).await
+}
+
 async fn refused(cluster: &Cluster, step: StepRequest) -> (String, String) {
-    match ask(cluster, step, false).await {
-        Err(AdminError::Refused { code, message }) => (code, message),
+    // A map without a leader refuses everything for a moment.
+    wait::until("it is refused", async || match ask(cluster, step.clone(), false).await {
+        Err(AdminError::Refused { code, message }) => (code != "ServiceUnavailable").then_some((code, message)),
+        Err(AdminError::Unreachable { .. }) => None,
         other => panic!("not refused: {other:?}"),
-    }
+    })
+    .await
 }
 
 async fn status(cluster: &Cluster) -> Option<ClusterStatus> {
@@ -50,7 +57,7 @@ async fn told(cluster: &Cluster) -> ClusterStatus {
 }
 
 async fn until_settled(cluster: &Cluster) -> ClusterStatus {
-    wait::until("everything is where it should be", async || {
+    wait::until_within(3 * wait::PATIENCE, "everything is where it should be", async || {
         let status = status(cluster).await?;
         (status.moves.partitions == 0 && !status.moves.map_group && status.map_group.is_as_planned).then_some(status)
     })
@@ -73,7 +80,8 @@ fn set(name: &str, zone: Option<&str>, capacity_bytes: Option<u64>) -> StepReque
 
 async fn pause(cluster: &Cluster, paused: bool) {
     let request = PauseRequest { paused };
-    cluster.admin(0).post::<serde_json::Value>("/moves", &request).await.expect("moves can be paused");
+    let asked = async || cluster.admin(0).post::<serde_json::Value>("/moves", &request).await.ok();
+    wait::until("moves can be paused", asked).await;
 }
 
 fn share(status: &ClusterStatus, name: &str) -> u32 {
@@ -85,7 +93,7 @@ async fn three_nodes_become_five_and_three_again_while_clients_go_on() {
     let mut cluster = Cluster::start(Spec { partitions: 8, ..Spec::default() }).await;
     let load = start_load(&cluster).await;
     let names: Vec<String> = vec![cluster.start_spare().await.1, cluster.start_spare().await.1];
-    let planned = ask(&cluster, StepRequest::Add { nodes: names.clone() }, true).await.unwrap();
+    let planned = plan(&cluster, StepRequest::Add { nodes: names.clone() }).await;
     assert!(!planned.carried_out && planned.chunk_bytes_to_move > 0);
     let carried_out = take(&cluster, StepRequest::Add { nodes: names.clone() }).await;
     assert_eq!((carried_out.replicas_to_fill, carried_out.epoch), (planned.replicas_to_fill, planned.epoch));
@@ -257,7 +265,7 @@ async fn zones_and_capacities_move_data_while_clients_go_on() {
     assert_eq!(["n1", "n2", "n3", "n4"].map(|name| share(&before, name)), [6; 4]);
     // A quarter of what the others offer.
     let smaller = set("n1", None, Some(1 << 28));
-    let planned = ask(&cluster, smaller.clone(), true).await.unwrap();
+    let planned = plan(&cluster, smaller.clone()).await;
     let of_it = planned.nodes.iter().find(|node| node.name == "n1").unwrap();
     assert!(of_it.partitions_after <= 2 && of_it.chunk_bytes_after < of_it.chunk_bytes_before, "{of_it:?}");
     assert!(planned.chunk_bytes_to_move > 0 && share(&told(&cluster).await, "n1") == 6, "a dry run");

@@ -14,8 +14,9 @@ pub struct RepairStatus {
     pub damaged: u64,
     /// Chunks that were mended since it started.
     pub mended: u64,
-    /// Chunks here that belong elsewhere.
-    pub strays: u64,
+    /// Chunks here that belong elsewhere, but for those that nothing refers to. Nothing while it is not known: they were not
+    /// looked for since the placement changed.
+    pub strays: Option<u64>,
     /// Bytes that it moved since it started.
     pub moved_bytes: u64,
     /// Bytes that it moved in a second of late.

@@ -25,7 +25,7 @@ pub(super) fn report(map: &ClusterMap, partitions: &[PartitionReport], answers: 
         chunks_missing: known().map(|copy| copy.lacking_chunks).sum(),
         bytes_missing,
         chunks_damaged: repairs().map(|repair| repair.damaged).sum(),
-        strays: repairs().map(|repair| repair.strays).sum(),
+        strays: repairs().filter_map(|repair| repair.strays).sum(),
         metadata_replicas_missing: replicas_behind.sum::<usize>() as u32,
         zones_at_risk: zones_at_risk(map, partitions, answers),
         bytes_per_second,

@@ -11,6 +11,7 @@ use http::StatusCode;
 use super::Admin;
 use super::error::AdminProblem;
 use super::model::{LayoutRequest, NodePlan, PauseRequest, PlanReport, StepRequest};
+use super::status::may_have_strays;
 
 /// Plans that are made anew because somebody else changed the layout meanwhile.
 const PLANS_MAX: usize = 5;
@@ -31,6 +32,7 @@ impl Admin {
         for _ in 0..PLANS_MAX {
             let map = client.map().await?;
             let step = step_of(&map, &request.step)?;
+            self.check_empty(&map, &request.step).await?;
             let change = self.plan(&map, &step).await?;
             let usage = client.usage(&map, (0..map.partitions()).map(PartitionId)).await;
             let report = summarize(&map, &change, &usage)?;
@@ -54,6 +56,27 @@ impl Admin {
     pub(super) async fn pause_moves(&self, request: PauseRequest) -> Result<(), AdminProblem> {
         self.objects.client().change_map(MapChange::PauseMoves(request.paused)).await??;
         Ok(())
+    }
+
+    /// Refuses to remove a node that may have chunks which have yet to be copied to where they belong, unless that is insisted on.
+    /// The map does not know of them.
+    async fn check_empty(&self, map: &ClusterMap, request: &StepRequest) -> Result<(), AdminProblem> {
+        let StepRequest::Remove { node, force: false } = request else { return Ok(()) };
+        let id = find_node(map, node)?;
+        if map.is_holding(id) {
+            return Ok(());
+        }
+        let statuses = self.objects.client().node_statuses(map).await;
+        let answer = statuses.into_iter().find(|(node, _)| *node == id).and_then(|(_, status)| status);
+        if !may_have_strays(&map.nodes[&id], answer.as_ref()) {
+            return Ok(());
+        }
+        let what = match answer {
+            Some(_) => "has chunks that have yet to be copied to where they belong: it does so by itself, try again",
+            None => "does not answer, and may have chunks that have yet to be copied to where they belong",
+        };
+        let message = format!("node {id} {what}. With --force, {COST_OF_FORCE}");
+        Err(AdminProblem::new(StatusCode::CONFLICT, "NodeHoldsData", message))
     }
 
     /// The plan, unless it would lose what the map alone does not know of.

@@ -54,7 +54,7 @@ pub struct NodeReport {
     pub state: String,
     /// Partitions that it should hold.
     pub partitions: u32,
-    /// Whether it should hold anything, or still does: else it may be removed.
+    /// Whether it should hold anything, or may still have something that belongs elsewhere: else it may be removed.
     pub holds_data: bool,
     /// Whether it answered.
     pub up: bool,
@@ -85,6 +85,8 @@ pub struct NodeDetails {
     pub hints: u64,
     /// Corrupt reads since it started.
     pub corrupt_reads: u64,
+    /// Chunks that it has and that belong elsewhere, until they are there; nothing while it has not looked for them.
+    pub strays: Option<u64>,
     /// Bytes that its repair moved since it started.
     pub moved_bytes: u64,
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use annulus_common::ids::{GroupId, NodeId, PartitionId};
-use annulus_common::map::ClusterMap;
+use annulus_common::map::{ClusterMap, Node, NodeState};
 use annulus_common::protocol::{GroupStatus, NodeStatus};
 use futures::future::join;
 
@@ -184,9 +184,24 @@ fn node_report(map: &ClusterMap, id: NodeId, answers: &Answers) -> NodeReport {
         capacity_bytes: node.capacity_bytes(),
         state: state_name(node.state).to_owned(),
         partitions: map.placement.iter().filter(|set| set.contains(&id)).count() as u32,
-        holds_data: map.is_holding(id),
+        holds_data: map.is_holding(id) || may_have_strays(node, answer),
         up: answer.is_some(),
         details: answer.map(|status| details(id, status)),
+    }
+}
+
+/// Whether a node may have chunks that have yet to be copied to where they belong: it stood in for others. Nobody knows of one that
+/// does not answer, until it is given up.
+pub(super) fn may_have_strays(node: &Node, answer: Option<&NodeStatus>) -> bool {
+    let has_hints = |status: &NodeStatus| status.hints.iter().any(|(_, count)| *count > 0);
+    match node.state {
+        NodeState::Active | NodeState::Draining => {
+            answer.is_none_or(|status| status.repair.strays != Some(0) || has_hints(status))
+        }
+        NodeState::Spare => {
+            answer.is_some_and(|status| status.repair.strays.is_some_and(|strays| strays > 0) || has_hints(status))
+        }
+        NodeState::Dead => false,
     }
 }
 
@@ -202,6 +217,7 @@ fn details(id: NodeId, status: &NodeStatus) -> NodeDetails {
         disk_free_bytes: status.disk_free_bytes,
         hints: status.hints.iter().map(|(_, count)| count).sum(),
         corrupt_reads: status.corrupt_reads,
+        strays: status.repair.strays,
         moved_bytes: status.repair.moved_bytes,
     }
 }
@@ -211,12 +227,12 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use annulus_common::ids::{Epoch, GroupId, NodeId, PartitionId};
-    use annulus_common::map::{ClusterMap, Move};
+    use annulus_common::map::{ClusterMap, Move, NodeState};
     use annulus_common::protocol::repair::{PartitionCopy, RepairStatus};
     use annulus_common::protocol::{GroupStatus, NodeStatus};
 
     use super::super::model::{ClusterStatus, MovesReport, Risk};
-    use super::{Answers, summarize};
+    use super::{Answers, node_report, summarize};
     use crate::client::testing::map_of;
 
     /// A node that has compared all that it should have, and lacks nothing.
@@ -255,6 +271,39 @@ pub(super) mod tests {
             repair: complete_copies(map, NodeId(node)),
         };
         map.nodes.keys().map(|node| (*node, up.contains(&node.0).then(|| status(node.0)))).collect()
+    }
+
+    #[test]
+    fn a_node_is_not_empty_while_it_may_have_what_belongs_elsewhere() {
+        let mut map = map_of(4, 3);
+        map.placement.iter_mut().for_each(|set| *set = [1, 2, 3].map(NodeId).to_vec());
+        let mut holds = |state, strays: Option<Option<u64>>| {
+            map.nodes.get_mut(&NodeId(4)).unwrap().state = state;
+            let mut answers = answers(&map, if strays.is_some() { &[1, 2, 3, 4] } else { &[1, 2, 3] });
+            if let (Some(status), Some(strays)) = (answers.get_mut(&NodeId(4)).unwrap(), strays) {
+                status.repair.strays = strays;
+            }
+            node_report(&map, NodeId(4), &answers).holds_data
+        };
+        // (state, what it says of strays, whether it may have some)
+        let cases = [
+            (NodeState::Draining, Some(Some(0)), false),
+            (NodeState::Draining, Some(Some(1)), true),
+            (NodeState::Draining, Some(None), true),
+            (NodeState::Draining, None, true),
+            (NodeState::Spare, Some(Some(1)), true),
+            (NodeState::Spare, Some(None), false),
+            (NodeState::Spare, None, false),
+            (NodeState::Dead, None, false),
+        ];
+        for (state, strays, expected) in cases {
+            assert_eq!(holds(state, strays), expected, "{state:?} {strays:?}");
+        }
+        let mut answers = answers(&map, &[4]);
+        map.nodes.get_mut(&NodeId(4)).unwrap().state = NodeState::Draining;
+        let status = answers.get_mut(&NodeId(4)).unwrap().as_mut().unwrap();
+        (status.repair.strays, status.hints) = (Some(0), vec![(NodeId(3), 1)]);
+        assert!(node_report(&map, NodeId(4), &answers).holds_data, "somebody else has yet to get what it keeps");
     }
 
     fn status(map: &ClusterMap, up: &[u64]) -> ClusterStatus {

@@ -238,7 +238,10 @@ pub(super) fn is_named(node: &NodeReport, name: &str) -> bool {
 async fn replace(old: String, new: String, manner: &Manner) -> Result<(), CliError> {
     let client = manner.target.client()?;
     let registered = |status: &ClusterStatus| status.nodes.iter().any(|node| node.name == new && node.state == "spare");
-    if registered(&client.get("/status").await?) && old != new {
+    let status = progress::until("the cluster tells its status", REGISTER_WAIT, async || {
+        Ok(Some(client.get::<ClusterStatus>("/status").await?))
+    });
+    if registered(&status.await?) && old != new {
         return change(StepRequest::Replace { old, new }, manner, Goal::Settled).await;
     }
     let removed = ask(&client, StepRequest::Remove { node: old, force: true }, manner.dry_run).await?;

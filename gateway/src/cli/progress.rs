@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::node::is_named;
 use super::{CliError, output};
 use crate::admin::client::{AdminClient, AdminError};
-use crate::admin::model::{ClusterStatus, MovesReport};
+use crate::admin::model::{ClusterStatus, MovesReport, NodeReport};
 
 /// How often it is asked how far everything is.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -32,31 +32,47 @@ pub(super) async fn wait(client: &AdminClient, goal: Goal, tell: bool) -> Result
         match client.get::<ClusterStatus>("/status").await {
             Ok(status) => {
                 answered_at = Instant::now();
-                if is_reached(&status, &goal) {
+                if goal.is_reached(&status) {
                     return Ok(());
                 }
                 if tell && told_at.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
                     told_at = Some(Instant::now());
-                    output::line(&describe(&status.moves))?;
+                    output::line(&goal.describe(&status))?;
                 }
             }
-            Err(AdminError::Refused { code, .. })
-                if code == "ServiceUnavailable" && answered_at.elapsed() < SILENCE_MAX => {}
-            Err(AdminError::Unreachable { .. }) if answered_at.elapsed() < SILENCE_MAX => {}
+            Err(error) if may_pass(&error) && answered_at.elapsed() < SILENCE_MAX => {}
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
 }
 
-fn is_reached(status: &ClusterStatus, goal: &Goal) -> bool {
-    match goal {
-        Goal::Settled => status.moves.partitions == 0 && !status.moves.map_group && status.map_group.is_as_planned,
-        Goal::Empty(name) => {
-            let node = status.nodes.iter().find(|node| is_named(node, name));
-            node.is_none_or(|node| !node.holds_data)
+impl Goal {
+    fn is_reached(&self, status: &ClusterStatus) -> bool {
+        match self {
+            Self::Settled => status.moves.partitions == 0 && !status.moves.map_group && status.map_group.is_as_planned,
+            Self::Empty(name) => find(status, name).is_none_or(|node| !node.holds_data),
         }
     }
+
+    fn describe(&self, status: &ClusterStatus) -> String {
+        let node = match self {
+            Self::Empty(name) if status.moves.partitions == 0 => find(status, name),
+            _ => None,
+        };
+        let Some(node) = node else { return describe(&status.moves) };
+        match node.details.as_ref().map(|details| details.strays) {
+            Some(Some(strays)) => {
+                format!("{} still copies {} to where they belong", node.name, output::count(strays, "chunk"))
+            }
+            Some(None) => format!("{} still looks for chunks that belong elsewhere", node.name),
+            None => format!("{} does not answer: it may still have chunks that belong elsewhere", node.name),
+        }
+    }
+}
+
+fn find<'a>(status: &'a ClusterStatus, name: &str) -> Option<&'a NodeReport> {
+    status.nodes.iter().find(|node| is_named(node, name))
 }
 
 /// How far moves are, in words.
@@ -87,7 +103,16 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-/// Asks until there is an answer.
+/// Whether the next attempt may succeed: a gateway starts again, or the cluster map has no leader for a moment.
+fn may_pass(error: &AdminError) -> bool {
+    match error {
+        AdminError::Unreachable { .. } => true,
+        AdminError::Refused { code, .. } => code == "ServiceUnavailable",
+        _ => false,
+    }
+}
+
+/// Asks until there is an answer. A gateway that fails meanwhile is asked again.
 pub(super) async fn until<T>(
     what: &str,
     patience: Duration,
@@ -95,8 +120,11 @@ pub(super) async fn until<T>(
 ) -> Result<T, CliError> {
     let begun = Instant::now();
     loop {
-        if let Some(answer) = ask().await? {
-            return Ok(answer);
+        match ask().await {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => {}
+            Err(CliError::Admin(error)) if may_pass(&error) && begun.elapsed() < patience => {}
+            Err(error) => return Err(error),
         }
         if begun.elapsed() >= patience {
             return Err(CliError::Run(format!("waited {} s in vain until {what}", patience.as_secs())));

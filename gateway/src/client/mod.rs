@@ -74,18 +74,7 @@ impl ClusterClient {
 
     /// The map, with every change in it that was acknowledged before this call. Waits briefly when the lease ran out.
     pub async fn map(&self) -> Result<Arc<ClusterMap>, ClientError> {
-        if let Some(map) = self.watch.current() {
-            return Ok(map);
-        }
-        let leased = async {
-            loop {
-                self.watch.refresh().await;
-                if let Some(map) = self.watch.current() {
-                    return map;
-                }
-            }
-        };
-        tokio::time::timeout(MAP_WAIT, leased).await.map_err(|_| ClientError::NoMap)
+        leased_map(&self.watch).await
     }
 
     /// The watched map, for those who need more of it than [`ClusterClient::map`].
@@ -118,4 +107,19 @@ impl ClusterClient {
             other => ClientError::Refused(other),
         })
     }
+}
+
+async fn leased_map(watch: &MapWatch) -> Result<Arc<ClusterMap>, ClientError> {
+    if let Some(map) = watch.current() {
+        return Ok(map);
+    }
+    let leased = async {
+        loop {
+            watch.refresh().await;
+            if let Some(map) = watch.current() {
+                return map;
+            }
+        }
+    };
+    tokio::time::timeout(MAP_WAIT, leased).await.map_err(|_| ClientError::NoMap)
 }

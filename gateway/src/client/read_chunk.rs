@@ -24,6 +24,9 @@ const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Nodes that are asked for one chunk at the same time: one, its hedge, and one more when both are silent.
 const ASKED_AT_ONCE_MAX: usize = 3;
 
+/// How long the leader of the map may take to confirm it before a chunk is called lost.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Nodes beyond the holders that are asked before a chunk is given up: stand-ins come first in ring order.
 const STAND_INS_MAX: usize = 32;
 
@@ -32,13 +35,32 @@ impl ClusterClient {
     pub async fn read_chunk(&self, id: ChunkId, range: Range<u32>, length: u32) -> Result<Bytes, ClientError> {
         assert!(range.start < range.end && range.end <= length, "a range that is read lies within its chunk");
         let map = self.watch.latest();
-        let mut candidates = self.read_order(&map, id).into_iter().peekable();
+        let outcome = self.read_by(&map, id, range.clone(), length).await;
+        let Err(ClientError::ChunkLost(_)) = outcome else { return outcome };
+        // By an old map, the wrong nodes were asked: that says nothing.
+        let Ok(newest) = tokio::time::timeout(REFRESH_PATIENCE, self.watch.refresh()).await else {
+            return Err(ClientError::ChunkUnavailable(id));
+        };
+        if candidates(&newest, id) == candidates(&map, id) {
+            return outcome;
+        }
+        self.read_by(&newest, id, range, length).await
+    }
+
+    async fn read_by(
+        &self,
+        map: &ClusterMap,
+        id: ChunkId,
+        range: Range<u32>,
+        length: u32,
+    ) -> Result<Bytes, ClientError> {
+        let mut candidates = self.read_order(map, id).into_iter().peekable();
         let mut asked = FuturesUnordered::new();
         let mut silent = false;
         loop {
             if asked.is_empty() {
                 let Some(node) = candidates.next() else { break };
-                asked.push(self.read_at(&map, node, id, range.clone(), length));
+                asked.push(self.read_at(map, node, id, range.clone(), length));
             }
             let may_hedge = asked.len() < ASKED_AT_ONCE_MAX && candidates.peek().is_some();
             let patience = if may_hedge { self.peers.health.hedge_delay() } else { READ_DEADLINE };
@@ -47,7 +69,7 @@ impl ClusterClient {
                 Ok(Some(Err(error))) => silent |= may_have_it(&error),
                 Ok(None) => {}
                 Err(_) if may_hedge => {
-                    let hedge = candidates.next().map(|node| self.read_at(&map, node, id, range.clone(), length));
+                    let hedge = candidates.next().map(|node| self.read_at(map, node, id, range.clone(), length));
                     asked.extend(hedge);
                 }
                 Err(_) => {}
@@ -60,12 +82,8 @@ impl ClusterClient {
     /// a chunk then fills the page cache of one node instead of all, and as every node comes first equally often in the
     /// placement, they share the load all the same.
     fn read_order(&self, map: &ClusterMap, id: ChunkId) -> Vec<NodeId> {
-        let partition = map.partition_of_chunk(id);
-        let mut order: Vec<NodeId> = map.holders(partition).collect();
-        let stand_ins = stand_ins(map, partition, STAND_INS_MAX);
-        order.extend(stand_ins.into_iter().filter(|node| !map.holders(partition).any(|holder| holder == *node)));
         let (usable, suspect): (Vec<NodeId>, Vec<NodeId>) =
-            order.into_iter().partition(|&node| self.peers.health.is_usable(node));
+            candidates(map, id).into_iter().partition(|&node| self.peers.health.is_usable(node));
         [usable, suspect].concat()
     }
 
@@ -91,6 +109,15 @@ impl ClusterClient {
             tracing::warn!(chunk = ?id, node = node.0, "a chunk came damaged");
         })
     }
+}
+
+/// Who may have a chunk: its holders in the placement's order, then stand-ins in ring order.
+fn candidates(map: &ClusterMap, id: ChunkId) -> Vec<NodeId> {
+    let partition = map.partition_of_chunk(id);
+    let mut nodes: Vec<NodeId> = map.holders(partition).collect();
+    let stand_ins = stand_ins(map, partition, STAND_INS_MAX);
+    nodes.extend(stand_ins.into_iter().filter(|node| !map.holders(partition).any(|holder| holder == *node)));
+    nodes
 }
 
 /// Whether a node that failed like this may have a good copy.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use annulus_common::chunk::ChunkOwner;
 use annulus_common::condition::Conditions;
 use annulus_common::ids::{BucketId, ChunkId, Epoch, NodeId, PartId, PartitionId, RequestId, ShardId};
+use annulus_common::map::MAP_LEASE_MS;
 use annulus_common::object::Versioning;
 use annulus_common::protocol::metadata::{Command, Deletion, MetaReply, Query, QueryReply};
 use annulus_common::protocol::{Refusal, Request};
 use bytes::Bytes;
 
-use super::testing::{FakeCluster, Fault, Mishap, OWNER as USER, State, mutates, queries};
+use super::testing::{FakeCluster, Fault, Mishap, OWNER as USER, State, TestClock, mutates, queries};
 use super::{ClientError, ClusterClient};
 
 const ID: ChunkId = ChunkId { part: PartId([3; 16]), index: 0 };
@@ -122,6 +123,28 @@ async fn fewer_than_a_quorum_is_an_error() {
 }
 
 #[tokio::test]
+async fn nothing_is_written_by_a_map_that_may_have_been_replaced() {
+    let cluster = FakeCluster::new(3, 3);
+    let clock = TestClock::shared();
+    let client = cluster.client_with(Arc::clone(&clock)).await;
+    (1..=3).for_each(|node| cluster.fail(node, Fault::Down));
+    clock.advance(Duration::from_millis(MAP_LEASE_MS));
+    assert_eq!(write(&client).await, Err(ClientError::NoMap));
+    (1..=3).for_each(|node| cluster.heal(node));
+    write(&client).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_ends_before_repair_counts_what_former_holders_have() {
+    let cluster = FakeCluster::new(12, 3);
+    let client = cluster.client().await;
+    (1..=12).for_each(|node| cluster.fail(node, Fault::Hangs));
+    // One node after the other would take three times as long.
+    let written = tokio::time::timeout(Duration::from_secs(14), write(&client)).await;
+    assert_eq!(written.expect("it is given up"), Err(ClientError::NoQuorum { acked: 0, needed: 2 }));
+}
+
+#[tokio::test]
 async fn full_nodes_are_stood_in_for_until_all_are_full() {
     let cluster = FakeCluster::new(4, 3);
     let client = cluster.client().await;
@@ -160,6 +183,24 @@ async fn a_chunk_is_found_at_a_stand_in() {
     let (_, others) = ring(&client);
     cluster.state.lock().chunks.entry(NodeId(others[1])).or_default().insert(ID, data());
     assert_eq!(read(&client).await.unwrap(), data());
+}
+
+#[tokio::test]
+async fn a_chunk_is_lost_only_by_the_newest_map() {
+    let cluster = FakeCluster::new(5, 3);
+    let place = |nodes: [u64; 3]| {
+        let mut state = cluster.state.lock();
+        state.map.placement.iter_mut().for_each(|set| *set = nodes.map(NodeId).to_vec());
+        state.map.version.0 += 1;
+    };
+    place([1, 2, 3]);
+    let client = cluster.client().await;
+    assert_eq!(read(&client).await, Err(ClientError::ChunkLost(ID)));
+    place([3, 4, 5]);
+    cluster.state.lock().chunks.entry(NodeId(4)).or_default().insert(ID, data());
+    assert_eq!(read(&client).await.unwrap(), data());
+    cluster.state.lock().chunks.clear();
+    assert_eq!(read(&client).await, Err(ClientError::ChunkLost(ID)));
 }
 
 #[tokio::test]

@@ -22,10 +22,14 @@ use tokio::sync::{Semaphore, oneshot};
 use super::holders::stand_ins;
 use super::peers::{CallError, Peers};
 use super::retry::Retry;
-use super::{ClientError, ClusterClient};
+use super::{ClientError, ClusterClient, leased_map};
 
 /// How long one node may take to store a chunk: a disk that needs longer for 4 MiB is of no use to a client that waits.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the write quorum may take, from the moment of the map by which its nodes were chosen. When the placement changes, repair
+/// waits for ten seconds until it counts what the former holders have: for this, and for the lease of that map.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(7);
 
 /// How long a node may take to remember a hint. The acknowledgement waits for it.
 const HINT_DEADLINE: Duration = Duration::from_secs(1);
@@ -43,25 +47,15 @@ impl ClusterClient {
         data: Bytes,
     ) -> impl Future<Output = Result<(), ClientError>> + Send + use<> {
         assert!(!data.is_empty() && data.len() <= CHUNK_BYTES as usize, "a chunk has 1 byte to 4 MiB");
-        let map = self.watch.latest();
-        let partition = map.partition_of_chunk(id);
-        let stand_ins = stand_ins(&map, partition, STAND_INS_MAX).into();
-        let write = ChunkWrite {
-            holders: map.replicas(partition).to_vec(),
-            needed: map.write_quorum(),
-            crcs: Vec::new(),
-            peers: Arc::clone(&self.peers),
-            map,
-            id,
-            owner,
-            data,
-            stand_ins,
-            acked: Vec::new(),
-            owed: Vec::new(),
-            full: false,
-        };
+        let (watch, peers, background) = (self.watch.clone(), Arc::clone(&self.peers), Arc::clone(&self.background));
         let (acknowledge, acknowledged) = oneshot::channel();
-        tokio::spawn(write.run(acknowledge, Arc::clone(&self.background)));
+        tokio::spawn(async move {
+            match leased_map(&watch).await {
+                Ok(map) => ChunkWrite::new(peers, map, (id, owner), data).run(acknowledge, background).await,
+                // The caller may be gone, as in the other places where this answer is sent.
+                Err(error) => drop(acknowledge.send(Err(error))),
+            }
+        });
         // The sender is dropped without a word only when the runtime shuts down.
         async move { acknowledged.await.unwrap_or(Err(ClientError::Uncertain)) }
     }
@@ -106,19 +100,31 @@ struct Sent {
 type Sends = FuturesUnordered<BoxFuture<'static, Sent>>;
 
 impl ChunkWrite {
+    fn new(peers: Arc<Peers>, map: Arc<ClusterMap>, (id, owner): (ChunkId, ChunkOwner), data: Bytes) -> Self {
+        let partition = map.partition_of_chunk(id);
+        Self {
+            peers,
+            id,
+            owner,
+            crcs: piece_crcs(&data),
+            data,
+            holders: map.replicas(partition).to_vec(),
+            needed: map.write_quorum(),
+            stand_ins: stand_ins(&map, partition, STAND_INS_MAX).into(),
+            map,
+            acked: Vec::new(),
+            owed: Vec::new(),
+            full: false,
+        }
+    }
+
     async fn run(mut self, acknowledge: oneshot::Sender<Result<(), ClientError>>, background: Arc<Semaphore>) {
-        self.crcs = piece_crcs(&self.data);
         let mut sends = self.begin();
-        while self.acked.len() < self.needed {
-            match sends.next().await {
-                Some(sent) => self.note(sent, &mut sends),
-                None if self.ask_suspects(&mut sends) => {}
-                None => {
-                    // The caller may be gone, as in the other places where this answer is sent.
-                    let _ = acknowledge.send(Err(self.failure()));
-                    return;
-                }
-            }
+        // Without a quorum when the time is up, what is there is not enough; copies that come later do not count.
+        let _ = tokio::time::timeout(ACKNOWLEDGED_WITHIN, self.gather_quorum(&mut sends)).await;
+        if self.acked.len() < self.needed {
+            let _ = acknowledge.send(Err(self.failure()));
+            return;
         }
         self.remember_owed().await;
         let _permit = tokio::select! {
@@ -128,6 +134,17 @@ impl ChunkWrite {
         let _ = acknowledge.send(Ok(()));
         self.finish(&mut sends).await;
         self.remember_owed().await;
+    }
+
+    /// Returns when a write quorum has the chunk on disk, or nobody is left to be asked.
+    async fn gather_quorum(&mut self, sends: &mut Sends) {
+        while self.acked.len() < self.needed {
+            match sends.next().await {
+                Some(sent) => self.note(sent, sends),
+                None if self.ask_suspects(sends) => {}
+                None => return,
+            }
+        }
     }
 
     /// Sends to the holders that are in health, and to stand-ins for the others.

@@ -56,19 +56,21 @@ pub async fn run(
     }
 }
 
-/// A node with a share that has been silent for so long, if it is to be given up: the longest silent one first.
+/// A node with a share, or with one that it has not handed over yet, that has been silent for so long, if it is to be given up: the
+/// longest silent one first. Moves wait for those who leave, too.
 fn find_dead(map: &ClusterMap, silence: impl Fn(InstanceId) -> Duration, dead_after: Duration) -> Option<NodeId> {
     if map.moves.paused {
         return None;
     }
-    let active: Vec<(NodeId, Duration)> = map
-        .nodes
-        .iter()
-        .filter(|(_, node)| node.state == NodeState::Active)
-        .map(|(id, node)| (*id, silence(node.profile.instance)))
-        .collect();
-    let silent: Vec<_> = active.iter().filter(|(_, silent_for)| *silent_for >= dead_after).collect();
-    if silent.len() * 2 >= active.len() {
+    let is_needed = |id: NodeId, state| match state {
+        NodeState::Active => true,
+        NodeState::Draining | NodeState::Spare => map.is_holding(id),
+        NodeState::Dead => false,
+    };
+    let needed = map.nodes.iter().filter(|(id, node)| is_needed(**id, node.state));
+    let needed: Vec<_> = needed.map(|(id, node)| (*id, silence(node.profile.instance))).collect();
+    let silent: Vec<_> = needed.iter().filter(|(_, silent_for)| *silent_for >= dead_after).collect();
+    if silent.len() * 2 >= needed.len() {
         return None;
     }
     silent.into_iter().max_by_key(|(_, silent_for)| *silent_for).map(|(id, _)| *id)
@@ -79,7 +81,7 @@ mod tests {
     use std::time::Duration;
 
     use annulus_common::ids::{InstanceId, NodeId};
-    use annulus_common::map::NodeState;
+    use annulus_common::map::{Node, NodeState};
 
     use super::super::testing::map_of;
     use super::find_dead;
@@ -102,11 +104,22 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_share_is_not_given_up() {
-        let mut map = map_of(vec![(1..=5).map(NodeId).collect()]);
+    fn who_has_nothing_is_not_given_up() {
+        let mut map = map_of(vec![[1, 2, 4, 5].map(NodeId).to_vec()]);
+        let node = Node { state: NodeState::Spare, ..map.nodes[&NodeId(1)].clone() };
+        map.nodes.insert(NodeId(3), node);
         for state in [NodeState::Spare, NodeState::Draining, NodeState::Dead] {
             map.nodes.get_mut(&NodeId(3)).unwrap().state = state;
-            assert_eq!(find_dead(&map, silent(&[3]), AFTER), None);
+            assert_eq!(find_dead(&map, silent(&[1]), AFTER), Some(NodeId(1)));
         }
+    }
+
+    #[test]
+    fn who_leaves_is_given_up_until_the_move_is_over() {
+        let mut map = map_of(vec![(1..=5).map(NodeId).collect()]);
+        map.nodes.get_mut(&NodeId(3)).unwrap().state = NodeState::Draining;
+        assert_eq!(find_dead(&map, silent(&[3]), AFTER), Some(NodeId(3)));
+        map.nodes.get_mut(&NodeId(3)).unwrap().state = NodeState::Dead;
+        assert_eq!(find_dead(&map, silent(&[3]), AFTER), None);
     }
 }

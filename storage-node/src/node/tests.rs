@@ -277,7 +277,7 @@ async fn three_nodes_form_one_cluster_in_which_a_change_is_known_everywhere() {
     let watch = site.watch().await;
     for name in ["photos", "music"] {
         soon(watch.change(create_bucket(&watch, name), PATIENCE)).await.unwrap().unwrap();
-        assert!(watch.current().unwrap().buckets.contains_key(name));
+        assert!(watch.refresh().await.buckets.contains_key(name));
         for node in &nodes {
             let current = node.map().unwrap().current();
             assert!(current.is_none_or(|map| map.buckets.contains_key(name)));
@@ -300,7 +300,7 @@ async fn a_cluster_comes_back_from_its_disks_alone() {
     for (node, before) in nodes.iter().zip(before) {
         soon(node.ready()).await;
         assert_eq!(node.identity()(), before);
-        assert!(node.map().unwrap().current().unwrap().buckets.contains_key("photos"));
+        assert!(node.map().unwrap().refresh().await.buckets.contains_key("photos"));
     }
 }
 
@@ -460,7 +460,7 @@ async fn uploads_of_a_deleted_bucket_go_and_those_of_others_stay() {
     let mut buckets = Vec::new();
     for (name, id) in [("photos", 1), ("music", 2)] {
         soon(watch.change(create_bucket(&watch, name), PATIENCE)).await.unwrap().unwrap();
-        let bucket = watch.current().unwrap().buckets[name].id;
+        let bucket = watch.refresh().await.buckets[name].id;
         let path = KeyPath { bucket, shard, key: "k".to_owned() };
         let upload = Upload {
             id: UploadId([id; 16]),

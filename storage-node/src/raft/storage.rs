@@ -434,5 +434,7 @@ fn corrupt(reason: impl ToString) -> KvError {
 
 /// The Raft core ends in a panic on this, which stops the node: it cannot go on without its log.
 fn unreadable(error: KvError) -> raft::Error {
+    // The panic shows how the error is made, not what it tells the operator.
+    tracing::error!(%error, "the raft log cannot be read");
     raft::Error::Store(StorageError::Other(Box::new(error)))
 }

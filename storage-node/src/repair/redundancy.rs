@@ -5,19 +5,18 @@
 //! long ago, is unknown, whatever else looks well: an empty queue proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::{NodeId, PartitionId};
-use annulus_common::map::{ClusterMap, Move};
+use annulus_common::map::{ClusterMap, Move, NodeState};
 use annulus_common::protocol::repair::PartitionCopy;
 use parking_lot::Mutex;
 
 use super::arrivals::Arrivals;
 
-/// What gateways may still write to the former holders after a change of placement: a write's own deadline and the lease
-/// under which they hold the map, with room. A comparison that begins earlier does not count for a move.
+/// What gateways may still write to the former holders after a change of placement: a write has its quorum within 7 s, and the lease
+/// under which they hold the map is 2 s. A comparison that begins earlier does not count for a move.
 pub(super) const MOVE_SETTLES: Duration = Duration::from_secs(10);
 
 /// A comparison is believed for so many intervals, and so long beside: what a turn takes that fetches something.
@@ -57,7 +56,7 @@ pub struct Redundancy {
     partitions: Mutex<BTreeMap<PartitionId, Standing>>,
     arrivals: Mutex<Arrivals>,
     interval: Mutex<Duration>,
-    strays: AtomicU64,
+    strays: Mutex<Option<FoundStrays>>,
     work: Mutex<Work>,
 }
 
@@ -82,6 +81,14 @@ struct Standing {
     since: Duration,
     /// By each of the others that was compared with.
     compared: BTreeMap<NodeId, Compared>,
+}
+
+/// What a look for chunks that belong elsewhere found.
+#[derive(Debug)]
+struct FoundStrays {
+    /// Where it looked: all that this node did not hold then.
+    partitions: Vec<PartitionId>,
+    chunks: u64,
 }
 
 /// Who has a partition, or should.
@@ -115,8 +122,8 @@ impl Holders {
         self.all().into_iter().filter(|&node| node != me).collect()
     }
 
-    /// Nodes that a member need not have compared itself with. What was acknowledged before a move is on a write quorum of the
-    /// nodes that held the partition: one of them is among any that leave out fewer. Holders that are known no more (a node
+    /// How many nodes a member need not have compared itself with. What was acknowledged before a move is on a write quorum of
+    /// the nodes that held the partition: one of them is among any that leave out fewer. Holders that are known no more (a node
     /// that was removed, a replication factor that was smaller) count as left out.
     fn may_be_left_out(&self, replication_factor: usize, write_quorum: usize) -> usize {
         let Some(moving) = &self.moving else { return 0 };
@@ -134,7 +141,7 @@ impl Redundancy {
             partitions: Mutex::new(BTreeMap::new()),
             arrivals: Mutex::default(),
             interval: Mutex::new(Duration::ZERO),
-            strays: AtomicU64::new(0),
+            strays: Mutex::default(),
             work: Mutex::default(),
         }
     }
@@ -199,9 +206,10 @@ impl Redundancy {
         *self.interval.lock() = interval;
     }
 
-    /// Writes down how many chunks are here that belong elsewhere.
-    pub(super) fn strays_left(&self, chunks: u64) {
-        self.strays.store(chunks, Ordering::Relaxed);
+    /// Writes down how many chunks are here that belong elsewhere, by this map. Without a number, they were not all looked at.
+    pub(super) fn strays_left(&self, map: &ClusterMap, chunks: Option<u64>) {
+        let partitions = foreign_to(map, self.me);
+        *self.strays.lock() = chunks.map(|chunks| FoundStrays { partitions, chunks });
     }
 
     /// Writes down what was moved: in all, and in a second of late.
@@ -221,9 +229,11 @@ impl Redundancy {
         *self.work.lock()
     }
 
-    /// Chunks here that belong elsewhere, as the last look found them.
-    pub fn strays(&self) -> u64 {
-        self.strays.load(Ordering::Relaxed)
+    /// Chunks here that belong elsewhere, as the last look found them. Nothing when that was by another placement.
+    pub fn strays(&self, map: &ClusterMap) -> Option<u64> {
+        let strays = self.strays.lock();
+        let found = strays.as_ref()?;
+        (found.partitions == foreign_to(map, self.me)).then_some(found.chunks)
     }
 
     /// Takes over what was known before a restart.
@@ -252,8 +262,12 @@ impl Redundancy {
         }
         let partitions = self.partitions.lock();
         let Some(standing) = partitions.get(&partition) else { return false };
-        let left_out = standing.holders.may_be_left_out(map.replication_factor.into(), map.write_quorum());
-        standing.holders == Holders::of(map, partition) && standing.is_complete(self.me, left_out)
+        let max = standing.holders.may_be_left_out(map.replication_factor.into(), map.write_quorum());
+        let left_out = standing.left_out(self.me);
+        standing.holders == Holders::of(map, partition)
+            && left_out.len() <= max
+            && left_out.iter().all(|node| is_excused(map, partition, *node))
+            && standing.lacks_nothing()
     }
 
     /// What is known of each partition that this node should have, and how many of its chunks are damaged.
@@ -276,12 +290,16 @@ impl Redundancy {
 }
 
 impl Standing {
-    fn is_complete(&self, me: NodeId, may_be_left_out: usize) -> bool {
+    /// The other holders that were not compared with, or too early in a move.
+    fn left_out(&self, me: NodeId) -> Vec<NodeId> {
         let moving = self.holders.moving.is_some();
         let counts = |compared: &&Compared| !moving || compared.began >= self.since + MOVE_SETTLES;
-        let others = self.holders.others(me);
-        let left_out = others.iter().filter(|other| self.compared.get(other).filter(counts).is_none()).count();
-        left_out <= may_be_left_out && self.compared.values().all(|compared| compared.lacking == Lacking::NOTHING)
+        let others = self.holders.others(me).into_iter();
+        others.filter(|other| self.compared.get(other).filter(counts).is_none()).collect()
+    }
+
+    fn lacks_nothing(&self) -> bool {
+        self.compared.values().all(|compared| compared.lacking == Lacking::NOTHING)
     }
 
     /// Whether the comparisons with all other members began after `oldest`.
@@ -296,6 +314,22 @@ impl Standing {
     }
 }
 
+/// Whether a move may go on without a node that does not answer: it was given up, or held nothing before the move. For any other
+/// it waits, though a write quorum is heard without it: a chunk may have been acknowledged by that node and one that stood
+/// in for another holder, which has yet to get it.
+fn is_excused(map: &ClusterMap, partition: PartitionId, node: NodeId) -> bool {
+    let is_given_up = map.nodes.get(&node).is_none_or(|node| node.state == NodeState::Dead);
+    is_given_up || map.move_of(partition).is_some_and(|moving| moving.joining.contains(&node))
+}
+
+/// The partitions that a node neither holds nor is leaving. One without any members is left alone: nobody could confirm.
+pub(super) fn foreign_to(map: &ClusterMap, node: NodeId) -> Vec<PartitionId> {
+    let partitions = (0..map.partitions()).map(PartitionId);
+    let is_foreign =
+        |partition: &PartitionId| !map.replicas(*partition).is_empty() && map.holders(*partition).all(|at| at != node);
+    partitions.filter(is_foreign).collect()
+}
+
 /// The partitions that a node should have.
 pub(super) fn partitions_of(map: &ClusterMap, node: NodeId) -> impl Iterator<Item = PartitionId> + '_ {
     (0..map.partitions()).map(PartitionId).filter(move |partition| map.replicas(*partition).contains(&node))
@@ -307,10 +341,10 @@ mod tests {
 
     use annulus_common::clock::ManualClock;
     use annulus_common::ids::{Epoch, NodeId, PartitionId};
-    use annulus_common::map::{ClusterMap, Move};
+    use annulus_common::map::{ClusterMap, Move, NodeState};
 
-    use super::super::tests::map_of;
-    use super::{Holders, Lacking, MOVE_SETTLES, Redundancy};
+    use super::super::tests::{leaving, map_of};
+    use super::{Holders, Lacking, MOVE_SETTLES, Redundancy, foreign_to};
 
     const P: PartitionId = PartitionId(0);
     const ONE: Lacking = Lacking { chunks: 1, bytes: 5 };
@@ -355,8 +389,8 @@ mod tests {
     }
 
     #[test]
-    fn a_move_is_complete_when_fewer_than_a_write_quorum_were_left_out() {
-        let map = moved(4, &[1, 2, 4], &[1, 2, 3]);
+    fn a_move_is_complete_when_fewer_than_a_write_quorum_were_left_out_and_those_were_given_up() {
+        let mut map = moved(4, &[1, 2, 4], &[1, 2, 3]);
         let clock = ManualClock::at(Duration::from_secs(5));
         let redundancy = Redundancy::new(NodeId(4), clock.clone());
         redundancy.follow(&map);
@@ -370,6 +404,11 @@ mod tests {
         redundancy.found(&map, P, NodeId(2), later, ONE);
         assert!(!redundancy.chunks_complete(&map, P));
         redundancy.found(&map, P, NodeId(2), later, Lacking::NOTHING);
+        assert!(!redundancy.chunks_complete(&map, P), "the third may have what a stand-in was acknowledged for");
+        map.nodes.get_mut(&NodeId(3)).expect("it is there").state = NodeState::Dead;
+        assert!(redundancy.chunks_complete(&map, P));
+        map.nodes.get_mut(&NodeId(3)).expect("it is there").state = NodeState::Draining;
+        redundancy.found(&map, P, NodeId(3), later, Lacking::NOTHING);
         assert!(redundancy.chunks_complete(&map, P));
         // The move is over: what is known of those who stay remains known.
         let mut over = map.clone();
@@ -380,7 +419,8 @@ mod tests {
 
     #[test]
     fn what_has_arrived_is_known_after_a_restart_until_another_move() {
-        let map = moved(4, &[1, 2, 4], &[1, 2, 3]);
+        let mut map = moved(4, &[1, 2, 4], &[1, 2, 3]);
+        map.nodes.get_mut(&NodeId(3)).expect("it is there").state = NodeState::Dead;
         let clock = ManualClock::at(Duration::from_secs(5));
         let redundancy = Redundancy::new(NodeId(4), clock.clone());
         redundancy.follow(&map);
@@ -402,6 +442,24 @@ mod tests {
         assert!(!restarted.chunks_complete(&again, P));
         restarted.follow(&again);
         assert_eq!(restarted.arrived(&again), Some([].into()));
+    }
+
+    #[test]
+    fn who_leaves_a_partition_keeps_it_until_the_move_is_over_and_then_looks_for_strays_anew() {
+        let mut map = map_of(4, &[&[1, 2], &[2, 3], &[], &[4, 1]]);
+        map.moves.partitions.insert(PartitionId(1), leaving(4));
+        assert_eq!(foreign_to(&map, NodeId(4)), [PartitionId(0)]);
+        let redundancy = Redundancy::new(NodeId(4), ManualClock::at(Duration::from_secs(5)));
+        assert_eq!(redundancy.strays(&map), None);
+        redundancy.strays_left(&map, Some(0));
+        assert_eq!(redundancy.strays(&map), Some(0));
+        map.moves.partitions.clear();
+        assert_eq!(foreign_to(&map, NodeId(4)), [PartitionId(0), PartitionId(1)]);
+        assert_eq!(redundancy.strays(&map), None, "nobody has looked into the other partition");
+        redundancy.strays_left(&map, Some(7));
+        assert_eq!(redundancy.strays(&map), Some(7));
+        redundancy.strays_left(&map, None);
+        assert_eq!(redundancy.strays(&map), None);
     }
 
     #[test]

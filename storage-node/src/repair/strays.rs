@@ -12,8 +12,8 @@ use std::time::Duration;
 use annulus_common::chunk::CHUNK_BYTES;
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::{ChunkId, NodeId, PartitionId};
-use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
+use annulus_common::map::{ClusterMap, NodeState};
 use annulus_common::ring::positions_of;
 use futures::StreamExt;
 use futures::future::join_all;
@@ -22,13 +22,16 @@ use futures::stream;
 use super::fetch::CHUNKS_AT_ONCE;
 use super::owners::{OwnedPart, Owners};
 use super::peers::{Copy, PeerError, Peers};
-use super::redundancy::Redundancy;
+use super::redundancy::{Redundancy, foreign_to};
 use super::throttle::{Throttle, Urgency};
 use super::{Next, REFRESH_PATIENCE, RepairSeams, Tools, Worker};
 use crate::chunk::{ChunkError, ChunkInfo, ChunkStore};
 
 /// Strays that are worked on together: one question to each member.
 const PAGE_CHUNKS: usize = 256;
+
+/// The pause of a node that is drained: it may be switched off when it has no strays any more.
+const PAUSE_MAX_WHILE_LEAVING: Duration = Duration::from_secs(1);
 
 /// The loop and what it works with.
 pub(super) struct Strays {
@@ -82,15 +85,18 @@ impl Worker for Strays {
         if map.moves.paused {
             return Next::After(self.pause);
         }
-        let mut found = 0;
+        let mut found = Some(0);
         for partition in foreign_to(&map, self.me) {
             match self.sweep(&map, partition).await {
-                Ok(left) => found += left,
-                Err(error) => tracing::debug!(partition = partition.0, %error, "strays are left where they are now"),
+                Ok(left) => found = found.map(|found| found + left),
+                Err(error) => {
+                    tracing::debug!(partition = partition.0, %error, "strays are left where they are now");
+                    found = None;
+                }
             }
         }
-        self.redundancy.strays_left(found);
-        Next::After(self.pause)
+        self.redundancy.strays_left(&map, found);
+        Next::After(if self.is_leaving(&map) { self.pause.min(PAUSE_MAX_WHILE_LEAVING) } else { self.pause })
     }
 }
 
@@ -110,10 +116,16 @@ impl Strays {
         }
     }
 
-    /// Goes through the strays of a partition. Returns how many are left.
+    /// Whether somebody waits until nothing is left here.
+    fn is_leaving(&self, map: &ClusterMap) -> bool {
+        map.nodes.get(&self.me).is_some_and(|node| node.state == NodeState::Draining)
+    }
+
+    /// Goes through the strays of a partition. Returns how many are left, but for those that nothing refers to.
     async fn sweep(&self, map: &ClusterMap, partition: PartitionId) -> Result<u64, Interruption> {
         let positions = positions_of(partition, map.partitions());
         let mut silent = BTreeSet::new();
+        let age_min = if self.is_leaving(map) { Duration::ZERO } else { self.age_min };
         let mut left = 0;
         let mut after = None;
         loop {
@@ -121,13 +133,13 @@ impl Strays {
             let Some(last) = page.last() else { return Ok(left) };
             after = Some(last.id);
             left += page.len() as u64;
-            let written_before = self.clock.now_ms().saturating_sub(self.age_min.as_millis() as u64);
+            let written_before = self.clock.now_ms().saturating_sub(age_min.as_millis() as u64);
             let due: Vec<ChunkInfo> = page.into_iter().filter(|info| info.created_ms <= written_before).collect();
             left -= self.sweep_page(map, partition, due, &mut silent).await?;
         }
     }
 
-    /// Returns how many were dropped.
+    /// Returns how many were dropped, or are left to the collection of orphans.
     async fn sweep_page(
         &self,
         map: &ClusterMap,
@@ -139,7 +151,9 @@ impl Strays {
         let ids: Vec<ChunkId> = page.iter().map(|info| info.id).collect();
         let lacking = self.lacking(map, members, &ids, silent).await;
         let Plan { mut drop, push } = plan(&ids, &lacking);
+        let lacked = push.len();
         let push = self.still_referenced(map, &page, push).await;
+        let orphans = (lacked - push.len()) as u64;
         let pushes = push.into_iter().map(|(chunk, lacking)| self.push(map, chunk, lacking, silent));
         let pushed: Vec<Pushed> = stream::iter(pushes).buffer_unordered(CHUNKS_AT_ONCE).collect().await;
         drop.extend(pushed.iter().filter(|pushed| pushed.everywhere).map(|pushed| pushed.chunk));
@@ -153,7 +167,7 @@ impl Strays {
             tracing::info!(partition = partition.0, chunks = dropped, "strays are where they belong, dropped here");
             self.chunks.delete(drop).await?;
         }
-        Ok(dropped)
+        Ok(dropped + orphans)
     }
 
     /// Which members do not say that they have each chunk.
@@ -226,14 +240,6 @@ impl Strays {
     }
 }
 
-/// The partitions that a node neither holds nor is leaving. One without any members is left alone: nobody could confirm.
-fn foreign_to(map: &ClusterMap, node: NodeId) -> Vec<PartitionId> {
-    let partitions = (0..map.partitions()).map(PartitionId);
-    let is_foreign =
-        |partition: &PartitionId| !map.replicas(*partition).is_empty() && map.holders(*partition).all(|at| at != node);
-    partitions.filter(is_foreign).collect()
-}
-
 fn plan(chunks: &[ChunkId], lacking: &BTreeMap<ChunkId, Vec<NodeId>>) -> Plan {
     let mut plan = Plan::default();
     for &chunk in chunks {
@@ -249,19 +255,10 @@ fn plan(chunks: &[ChunkId], lacking: &BTreeMap<ChunkId, Vec<NodeId>>) -> Plan {
 mod tests {
     use std::collections::BTreeMap;
 
-    use annulus_common::ids::{NodeId, PartitionId};
+    use annulus_common::ids::NodeId;
 
-    use super::super::tests::{chunk_of, leaving, map_of};
-    use super::{Plan, foreign_to, plan};
-
-    #[test]
-    fn who_leaves_a_partition_keeps_it_until_the_move_is_over() {
-        let mut map = map_of(4, &[&[1, 2], &[2, 3], &[], &[4, 1]]);
-        map.moves.partitions.insert(PartitionId(1), leaving(4));
-        assert_eq!(foreign_to(&map, NodeId(4)), [PartitionId(0)]);
-        map.moves.partitions.clear();
-        assert_eq!(foreign_to(&map, NodeId(4)), [PartitionId(0), PartitionId(1)]);
-    }
+    use super::super::tests::{chunk_of, map_of};
+    use super::{Plan, plan};
 
     #[test]
     fn a_stray_is_dropped_only_when_nobody_lacks_it() {

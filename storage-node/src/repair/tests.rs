@@ -566,7 +566,10 @@ async fn a_copy_that_is_known_to_have_rotted_confirms_nothing_and_gives_way_to_o
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chunk_that_all_holders_lost_is_told_of_for_as_long_as_something_refers_to_it() {
-    let site = Site::form(3).await;
+    // Nobody compares for two minutes, and so fetches from who has it still.
+    let rare = RepairSettings { compare_interval: Duration::from_secs(120), ..quick() };
+    let site = Site::form_with(3, rare).await;
+    until(async || site.map().nodes.keys().all(|node| site.is_complete(*node))).await;
     let part = small_part(&site.map(), 0);
     let id = ChunkId { part: part.id, index: 0 };
     site.put_object("key", &part).await;
@@ -841,7 +844,7 @@ async fn garbage_goes_everywhere_and_what_is_referred_to_stays() {
     }
     // A put that is refused makes its part garbage, from a moment on; before that another put refers to it.
     let absent = Conditions { if_none_match: Some(ETagCondition::Any), ..Conditions::default() };
-    let due_ms = site.clock.now_ms() + 2_000;
+    let due_ms = site.clock.now_ms() + 10_000;
     assert_eq!(site.mutate(due_ms, put("kept", absent, &revived)).await, MetaReply::PreconditionFailed);
     let reply = site.mutate(now_ms, put("revived", Conditions::default(), &revived)).await;
     assert!(matches!(reply, MetaReply::Written { .. }), "{reply:?}");

@@ -101,7 +101,8 @@ async fn buckets_are_made_for_others() {
 async fn the_status_is_that_of_a_healthy_cluster() {
     let cluster = shared().await;
     for gateway in [0, 1] {
-        let status = wait::until("the cluster is healthy", async || {
+        // Others write meanwhile, and for a moment a copy may be missing.
+        let status = wait::until_within(3 * wait::PATIENCE, "the cluster is healthy", async || {
             let status: ClusterStatus = cluster.admin(gateway).get("/status").await.ok()?;
             status.healthy.then_some(status)
         })

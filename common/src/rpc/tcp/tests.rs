@@ -109,7 +109,7 @@ async fn a_full_server_holds_calls_back_but_not_messages() {
     let transport = site.transport(identity(2, Some(1)));
     let hang = |lane| {
         let (addr, transport) = (addr.clone(), transport.clone());
-        tokio::spawn(async move { transport.call(&addr, lane, request("hang"), Duration::from_secs(2)).await })
+        tokio::spawn(async move { transport.call(&addr, lane, request("hang"), Duration::from_secs(10)).await })
     };
     knock(&probe, &transport, &addr).await;
     let calls: Vec<_> = (0..CONTROL_HANDLERS_MAX + 5).map(|_| hang(Lane::Control)).collect();

@@ -20,7 +20,7 @@ use rocksdb::checkpoint::Checkpoint as Links;
 use rustix::fs::{Advice, OFlags, fadvise};
 
 use super::lock::DirectoryLock;
-use super::{DiskOptions, io_error, kv_error, missing_table, tuning};
+use super::{DiskOptions, io_error, kv_error, missing_table, open_error, tuning};
 use crate::kv::{Checkpoint, KvError, Table};
 
 const DURING: &str = "reading its files from the disk";
@@ -51,10 +51,11 @@ impl Checkpoints {
         fs::create_dir_all(&directory).map_err(|error| io_error(DURING, &directory, &error))?;
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
         let links = LinkDirectory(directory.join(number.to_string()));
-        let files = Links::new(db)
+        Links::new(db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(&links.0))
-            .and_then(|()| self.open(&links.0))
-            .map_err(|error| blame(path, &links.0, error))?;
+            .map_err(|error| blame(path, &links.0, kv_error(path, DURING, error)))?;
+        // A MANIFEST that names files which are not there is damaged.
+        let files = self.open(&links.0).map_err(|error| blame(path, &links.0, open_error(path, DURING, error)))?;
         Ok(DiskCheckpoint { files, links, db: Arc::clone(db), _lock: Arc::clone(&self.lock) })
     }
 
@@ -90,7 +91,8 @@ impl Checkpoint for DiskCheckpoint {
             iterator.next();
         }
         // An iterator that is not valid is either at the end or has failed.
-        iterator.status().map_err(|error| blame(self.db.path(), &self.links.0, error))?;
+        let path = self.db.path();
+        iterator.status().map_err(|error| blame(path, &self.links.0, kv_error(path, DURING, error)))?;
         Ok(None)
     }
 }
@@ -114,9 +116,9 @@ fn remove(directory: &Path) -> io::Result<()> {
 }
 
 /// Names the file that the database has, not the link to it.
-fn blame(path: &Path, links: &Path, error: rocksdb::Error) -> KvError {
+fn blame(path: &Path, links: &Path, error: KvError) -> KvError {
     let named = |reason: String| reason.replace(&links.display().to_string(), &path.display().to_string());
-    match kv_error(path, DURING, error) {
+    match error {
         KvError::Corrupt { during, reason } => KvError::Corrupt { during, reason: named(reason) },
         KvError::Failed { during, reason } => KvError::Failed { during, reason: named(reason) },
         full @ KvError::Full { .. } => full,

@@ -131,9 +131,10 @@ impl DiskKv {
         let mut db_options = tuning::database(options);
         db_options.create_if_missing(mode == OpenMode::Create);
         db_options.create_missing_column_families(mode == OpenMode::Create);
-        db_options.set_env(&background_threads().map_err(|error| open_error(path, error))?);
+        db_options.set_env(&background_threads().map_err(|error| open_error(path, OPENING, error))?);
         let families = options.tables.iter().map(|&table| tuning::column_family(table, Some(&options.cache.0)));
-        let db = DB::open_cf_descriptors(&db_options, path, families).map_err(|error| open_error(path, error))?;
+        let db = DB::open_cf_descriptors(&db_options, path, families);
+        let db = db.map_err(|error| open_error(path, OPENING, error))?;
         let space = SpaceGuard::new(path, options.reserve_bytes, options.reserve_share)
             .map_err(|error| io_error("measuring free space", path, &error))?;
         let db = Arc::new(db);
@@ -400,13 +401,13 @@ fn io_error(during: &'static str, path: &Path, error: &io::Error) -> KvError {
 }
 
 /// Says which database did not open, and what holds it when that is why.
-fn open_error(path: &Path, error: rocksdb::Error) -> KvError {
+fn open_error(path: &Path, during: &'static str, error: rocksdb::Error) -> KvError {
     if error.as_ref().contains("/LOCK: ") {
         return in_use(path, error.as_ref());
     }
     // That there is a database was looked at before: a file that it names and does not have is damage.
     let misses_a_file = error.as_ref().contains("No such file or directory");
-    match kv_error(path, OPENING, error) {
+    match kv_error(path, during, error) {
         KvError::Failed { during, reason } if misses_a_file => KvError::Corrupt { during, reason },
         error => error,
     }

@@ -145,7 +145,7 @@ async fn a_silent_node_is_given_up_and_comes_back_as_a_spare() {
     let (mut site, mut disks, nodes) = form(3).await;
     drop(nodes);
     // All of them give up silent nodes quickly from now on.
-    site.dead_after = Duration::from_secs(3);
+    site.dead_after = Duration::from_secs(6);
     disks.push(Disk::new("n4"));
     let mut nodes: Vec<StorageNode> = Vec::new();
     for disk in &disks {
