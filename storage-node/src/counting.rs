@@ -47,7 +47,7 @@ impl Counting {
         repair.damaged.set(status.damaged as i64);
         repair.lacking.set(status.partitions.iter().map(|copy| copy.lacking_chunks as i64).sum());
         repair.lacking_bytes.set(status.partitions.iter().map(|copy| copy.lacking_bytes as i64).sum());
-        repair.unverified.set(status.partitions.iter().filter(|copy| !copy.verified).count() as i64);
+        repair.unverified.set(status.partitions.iter().filter(|copy| !copy.uncompared.is_empty()).count() as i64);
         repair.strays.set(status.strays.unwrap_or(0) as i64);
         repair.scrubbed_percent.set(status.scrubbed_percent.into());
         repair.scrub_completed_seconds.set(status.scrub_completed_ms.unwrap_or(0) as i64 / 1_000);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::Digest;
-use crate::ids::{BucketId, ChunkId, PartId, PartitionId};
+use crate::ids::{BucketId, ChunkId, NodeId, PartId, PartitionId};
 
 /// How complete a node is, by comparison with the others, and what its repair is doing.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -28,12 +28,12 @@ pub struct RepairStatus {
 }
 
 /// A node's copy of a partition.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PartitionCopy {
     /// Which.
     pub partition: PartitionId,
-    /// Whether it was compared of late with every other node that should have it. When not, nothing is known.
-    pub verified: bool,
+    /// The other nodes that should have it and with which it was not compared of late: of what they have nothing is known.
+    pub uncompared: Vec<NodeId>,
     /// Chunks that others have and this copy lacks.
     pub lacking_chunks: u64,
     /// Their bytes.

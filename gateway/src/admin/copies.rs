@@ -10,7 +10,7 @@ use annulus_common::protocol::repair::{PartitionCopy, RepairStatus};
 
 use super::model::{CopiesReport, PartitionReport, ZoneRisk};
 
-type Answers = BTreeMap<NodeId, Option<NodeStatus>>;
+pub(super) type Answers = BTreeMap<NodeId, Option<NodeStatus>>;
 
 pub(super) fn report(map: &ClusterMap, partitions: &[PartitionReport], answers: &Answers) -> CopiesReport {
     let copies: Vec<Option<&PartitionCopy>> =
@@ -21,7 +21,7 @@ pub(super) fn report(map: &ClusterMap, partitions: &[PartitionReport], answers: 
     let bytes_per_second = repairs().map(|repair| repair.moved_bytes_per_second).sum();
     let replicas_behind = partitions.iter().map(|group| group.replicas.len().saturating_sub(group.in_sync.len()));
     CopiesReport {
-        unverified: copies.iter().filter(|copy| copy.is_none_or(|copy| !copy.verified)).count() as u32,
+        unverified: copies.iter().filter(|copy| copy.is_none_or(|copy| !copy.uncompared.is_empty())).count() as u32,
         chunks_missing: known().map(|copy| copy.lacking_chunks).sum(),
         bytes_missing,
         chunks_damaged: repairs().map(|repair| repair.damaged).sum(),
@@ -45,24 +45,54 @@ fn copy(answers: &Answers, partition: PartitionId, node: NodeId) -> Option<&Part
     status.repair.partitions.iter().find(|copy| copy.partition == partition)
 }
 
-/// The nodes that have all chunks of a partition, as far as anybody knows. Who has just joined is none before the move is over.
-fn good(map: &ClusterMap, answers: &Answers, partition: PartitionId) -> BTreeSet<NodeId> {
-    let is_good = |node: &NodeId| match copy(answers, partition, *node) {
-        Some(copy) => copy.verified && copy.lacking_chunks == 0 && copy.damaged_chunks == 0,
-        // Who leaves had all of it, and gives nothing up before the others have it.
-        None => map.leaving(partition).contains(node) && answers.get(node).is_some_and(Option::is_some),
-    };
-    map.complete_holders(partition).filter(is_good).collect()
+/// Who has a partition's chunks, or its metadata.
+pub(super) struct Have {
+    /// Nodes that answer and have what is known to be all, or less.
+    some: BTreeSet<NodeId>,
+    /// Those that have all of it, as far as anybody who answers knows.
+    all: BTreeSet<NodeId>,
 }
 
-/// The nodes that have good copies of a partition: of its chunks, and of its metadata.
-pub(super) fn of(
-    map: &ClusterMap,
-    answers: &Answers,
-    partition: PartitionId,
-    group: &PartitionReport,
-) -> [BTreeSet<NodeId>; 2] {
-    [good(map, answers, partition), group.in_sync.iter().map(|node| NodeId(*node)).collect()]
+impl Have {
+    /// Whether something would be lost with these nodes.
+    pub(super) fn is_lost_with(&self, gone: impl Fn(&NodeId) -> bool) -> bool {
+        self.some.iter().any(&gone) && self.all.iter().all(&gone)
+    }
+}
+
+/// Who has the chunks of a partition, and who its metadata.
+pub(super) fn of(map: &ClusterMap, answers: &Answers, partition: PartitionId, group: &PartitionReport) -> [Have; 2] {
+    let in_sync: BTreeSet<NodeId> = group.in_sync.iter().map(|node| NodeId(*node)).collect();
+    [of_chunks(map, answers, partition), Have { some: in_sync.clone(), all: in_sync }]
+}
+
+/// Who has just joined has nothing before the move is over; who leaves had all, and gives nothing up before.
+fn of_chunks(map: &ClusterMap, answers: &Answers, partition: PartitionId) -> Have {
+    let status = |node: &NodeId| answers.get(node).and_then(Option::as_ref);
+    let is_known = |copy: &PartitionCopy| copy.uncompared.iter().all(|other| status(other).is_none());
+    let has_some = |node: &NodeId| match copy(answers, partition, *node) {
+        Some(copy) => is_known(copy),
+        None => map.leaving(partition).contains(node) && status(node).is_some(),
+    };
+    let some: BTreeSet<NodeId> = map.complete_holders(partition).filter(has_some).collect();
+    let has_all = |node: &NodeId| {
+        let knows_its_damage = status(node).is_some_and(|status| knows_where_damage_is(&status.repair));
+        let lacks_nothing = |copy: &PartitionCopy| copy.lacking_chunks == 0 && copy.damaged_chunks == 0;
+        knows_its_damage && copy(answers, partition, *node).is_none_or(lacks_nothing)
+    };
+    let all = some.iter().filter(|node| has_all(node)).copied().collect();
+    Have { some, all }
+}
+
+/// Of more damage than it can keep in mind, a node only says how much it is.
+fn knows_where_damage_is(repair: &RepairStatus) -> bool {
+    repair.damaged <= repair.partitions.iter().map(|copy| copy.damaged_chunks).sum()
+}
+
+/// In how many partitions chunks would be lost with a node.
+pub(super) fn chunks_lost_with(map: &ClusterMap, answers: &Answers, node: NodeId) -> usize {
+    let partitions = (0..map.partitions()).map(PartitionId);
+    partitions.filter(|at| of_chunks(map, answers, *at).is_lost_with(|other| *other == node)).count()
 }
 
 /// The zones whose loss would lose something now.
@@ -72,14 +102,13 @@ fn zones_at_risk(map: &ClusterMap, partitions: &[PartitionReport], answers: &Ans
         return Vec::new();
     }
     let mut at_risk: BTreeMap<&str, u32> = BTreeMap::new();
-    let zone_of = |node: &NodeId| map.nodes.get(node).map(|node| node.zone());
     for (partition, group) in (0..).map(PartitionId).zip(partitions) {
-        let in_one_zone = of(map, answers, partition, group).iter().find_map(|copies| {
-            let of_copies: BTreeSet<&str> = copies.iter().filter_map(zone_of).collect();
-            of_copies.first().copied().filter(|_| of_copies.len() == 1)
-        });
-        if let Some(zone) = in_one_zone {
-            *at_risk.entry(zone).or_default() += 1;
+        let have = of(map, answers, partition, group);
+        for zone in &zones {
+            let is_in_zone = |node: &NodeId| map.nodes.get(node).is_some_and(|node| node.zone() == *zone);
+            if have.iter().any(|have| have.is_lost_with(is_in_zone)) {
+                *at_risk.entry(zone).or_default() += 1;
+            }
         }
     }
     at_risk.into_iter().map(|(zone, partitions)| ZoneRisk { zone: zone.to_owned(), partitions }).collect()
@@ -139,10 +168,27 @@ mod tests {
         let map = map_of(3, 3);
         let mut answers = complete(&map);
         answers.insert(NodeId(1), None);
-        copies_of(&mut answers, 2)[0].verified = false;
+        copies_of(&mut answers, 2)[0].uncompared = vec![NodeId(3)];
         let report = report(&map, &groups(&map), &answers);
         assert_eq!(report.unverified, map.partitions() + 1);
         assert_eq!(report.zones_at_risk, [ZoneRisk { zone: "z3".to_owned(), partitions: 1 }]);
+    }
+
+    #[test]
+    fn what_would_be_lost_is_told_though_a_node_is_silent() {
+        let map = map_of(3, 3);
+        let mut answers = complete(&map);
+        answers.insert(NodeId(1), None);
+        for node in [2, 3] {
+            copies_of(&mut answers, node).iter_mut().for_each(|copy| copy.uncompared = vec![NodeId(1)]);
+        }
+        assert_eq!(report(&map, &groups(&map), &answers).zones_at_risk, [], "both have all that is left");
+        copies_of(&mut answers, 3)[0].lacking_chunks = 1;
+        let at_risk = |zone: &str, partitions| ZoneRisk { zone: zone.to_owned(), partitions };
+        assert_eq!(report(&map, &groups(&map), &answers).zones_at_risk, [at_risk("z2", 1)]);
+        copies_of(&mut answers, 2)[0].damaged_chunks = 1;
+        let both = [at_risk("z2", 1), at_risk("z3", 1)];
+        assert_eq!(report(&map, &groups(&map), &answers).zones_at_risk, both, "neither has what the other lacks");
     }
 
     #[test]

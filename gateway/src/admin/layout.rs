@@ -8,10 +8,10 @@ use annulus_common::map::{ClusterMap, LayoutChange, LayoutStep, Node, NodeSettin
 use annulus_common::protocol::{GroupStatus, PartitionUsage};
 use http::StatusCode;
 
-use super::Admin;
 use super::error::AdminProblem;
 use super::model::{LayoutRequest, NodePlan, PauseRequest, PlanReport, StepRequest};
 use super::status::may_have_strays;
+use super::{Admin, copies};
 
 /// Plans that are made anew because somebody else changed the layout meanwhile.
 const PLANS_MAX: usize = 5;
@@ -32,7 +32,7 @@ impl Admin {
         for _ in 0..PLANS_MAX {
             let map = client.map().await?;
             let step = step_of(&map, &request.step)?;
-            self.check_empty(&map, &request.step).await?;
+            self.check_copies(&map, &request.step).await?;
             let change = self.plan(&map, &step).await?;
             let usage = client.usage(&map, (0..map.partitions()).map(PartitionId)).await;
             let report = summarize(&map, &change, &usage)?;
@@ -58,24 +58,17 @@ impl Admin {
         Ok(())
     }
 
-    /// Refuses to remove a node that may have chunks which have yet to be copied to where they belong, unless that is insisted on.
-    /// The map does not know of them.
-    async fn check_empty(&self, map: &ClusterMap, request: &StepRequest) -> Result<(), AdminProblem> {
-        let StepRequest::Remove { node, force: false } = request else { return Ok(()) };
-        let id = find_node(map, node)?;
-        if map.is_holding(id) {
-            return Ok(());
-        }
-        let statuses = self.objects.client().node_statuses(map).await;
-        let answer = statuses.into_iter().find(|(node, _)| *node == id).and_then(|(_, status)| status);
-        if !may_have_strays(&map.nodes[&id], answer.as_ref()) {
-            return Ok(());
-        }
-        let what = match answer {
-            Some(_) => "has chunks that have yet to be copied to where they belong: it does so by itself, try again",
-            None => "does not answer, and may have chunks that have yet to be copied to where they belong",
+    /// Refuses to take out a node that has what no other node has, unless that is insisted on. The map does not know of it.
+    async fn check_copies(&self, map: &ClusterMap, request: &StepRequest) -> Result<(), AdminProblem> {
+        let (name, has_more): (_, fn(_, _, _) -> _) = match request {
+            StepRequest::Remove { node, force: false } => (node, has_strays),
+            StepRequest::Replace { old, force: false, .. } => (old, has_last_copies),
+            _ => return Ok(()),
         };
-        let message = format!("node {id} {what}. With --force, {COST_OF_FORCE}");
+        let node = find_node(map, name)?;
+        let answers: copies::Answers = self.objects.client().node_statuses(map).await.into_iter().collect();
+        let Some(what) = has_more(map, &answers, node) else { return Ok(()) };
+        let message = format!("node {node} {what}. With --force, {COST_OF_FORCE}");
         Err(AdminProblem::new(StatusCode::CONFLICT, "NodeHoldsData", message))
     }
 
@@ -105,6 +98,26 @@ impl Admin {
     }
 }
 
+/// A node that was drained may have stood in for others.
+fn has_strays(map: &ClusterMap, answers: &copies::Answers, node: NodeId) -> Option<String> {
+    let answer = answers.get(&node).and_then(Option::as_ref);
+    if map.is_holding(node) || !may_have_strays(&map.nodes[&node], answer) {
+        return None;
+    }
+    let what = match answer {
+        Some(_) => "has chunks that have yet to be copied to where they belong: it does so by itself, try again",
+        None => "does not answer, and may have chunks that have yet to be copied to where they belong",
+    };
+    Some(what.to_owned())
+}
+
+/// A node that is taken for lost may still answer.
+fn has_last_copies(map: &ClusterMap, answers: &copies::Answers, node: NodeId) -> Option<String> {
+    let lost = copies::chunks_lost_with(map, answers, node);
+    let partitions = if lost == 1 { "partition" } else { "partitions" };
+    (lost > 0).then(|| format!("answers, and no other is known to have all chunks of {lost} {partitions}: drain it"))
+}
+
 /// The node that leaves the map although it may hold something.
 fn taken_out(step: &LayoutStep) -> Option<NodeId> {
     match step {
@@ -125,7 +138,7 @@ fn step_of(map: &ClusterMap, request: &StepRequest) -> Result<LayoutStep, AdminP
             let node = find_node(map, node)?;
             LayoutStep::Remove { node, force: *force && map.is_holding(node) }
         }
-        StepRequest::Replace { old, new } => {
+        StepRequest::Replace { old, new, .. } => {
             LayoutStep::Replace { old: find_node(map, old)?, new: find_node(map, new)? }
         }
         StepRequest::Set { node, zone, capacity_bytes, as_configured } => {
@@ -291,7 +304,8 @@ mod tests {
     use annulus_common::map::LayoutStep;
     use annulus_common::protocol::{GroupStatus, PartitionUsage};
 
-    use super::{Answers, StepRequest, find_node, step_of, stuck_without, summarize};
+    use super::super::status;
+    use super::{Answers, StepRequest, find_node, has_last_copies, step_of, stuck_without, summarize};
     use crate::client::testing::map_of;
 
     fn usage(partitions: u32) -> BTreeMap<PartitionId, PartitionUsage> {
@@ -338,6 +352,24 @@ mod tests {
         assert!(report.costs.iter().any(|cost| cost.contains("is lost")), "{:?}", report.costs);
         assert!(report.costs.iter().any(|cost| cost.contains("only 2 of 3 replicas")), "{:?}", report.costs);
         assert_eq!(report.partitions_unknown, map.partitions());
+    }
+
+    #[test]
+    fn a_node_that_answers_is_no_lost_one_while_it_has_the_last_copies() {
+        let map = map_of(4, 3);
+        let mut statuses = status::tests::answers(&map, &[1, 2, 3, 4]);
+        let mut lacking = |node: u64, chunks| {
+            let status = statuses.get_mut(&NodeId(node)).unwrap().as_mut().unwrap();
+            status.repair.partitions.iter_mut().for_each(|copy| copy.lacking_chunks = chunks);
+            has_last_copies(&map, &statuses, NodeId(1))
+        };
+        assert_eq!(lacking(2, 0), None);
+        assert_eq!(lacking(2, 5), None, "a third has them");
+        lacking(3, 5);
+        let refused = lacking(4, 5).expect("nobody else has them");
+        assert!(refused.contains("answers") && refused.contains("drain it"), "{refused}");
+        statuses.insert(NodeId(1), None);
+        assert_eq!(has_last_copies(&map, &statuses, NodeId(1)), None, "what is lost is lost");
     }
 
     #[test]

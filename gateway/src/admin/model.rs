@@ -175,6 +175,9 @@ pub enum StepRequest {
         old: String,
         /// The spare.
         new: String,
+        /// Even though it answers, and has what no other node has.
+        #[serde(default)]
+        force: bool,
     },
     /// What holds of a node in place of its own settings.
     Set {

@@ -122,7 +122,8 @@ fn risk(map: &ClusterMap, node: NodeId, partitions: &[PartitionReport], answers:
         group.leader.is_some() && group.voters.contains(&node.0) && left < group.voters.len() / 2 + 1
     };
     let is_last = |(number, group): &(u32, &PartitionReport)| {
-        copies::of(map, answers, PartitionId(*number), group).into_iter().any(|copies| copies == [node].into())
+        let have = copies::of(map, answers, PartitionId(*number), group);
+        have.iter().any(|have| have.is_lost_with(|other| *other == node))
     };
     let risk = Risk {
         node: node.0,
@@ -239,7 +240,7 @@ pub(super) mod tests {
     fn complete_copies(map: &ClusterMap, node: NodeId) -> RepairStatus {
         let copy = |partition| PartitionCopy {
             partition,
-            verified: true,
+            uncompared: Vec::new(),
             lacking_chunks: 0,
             lacking_bytes: 0,
             damaged_chunks: 0,

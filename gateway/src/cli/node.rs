@@ -91,6 +91,9 @@ enum NodeAction {
         old: String,
         /// The new node's name.
         new: String,
+        /// Even though the old one answers and has what no other node has.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         manner: Manner,
     },
@@ -128,7 +131,7 @@ pub(super) async fn execute(args: NodeArgs) -> Result<(), CliError> {
             let step = StepRequest::Set { node: name, zone, capacity_bytes: capacity, as_configured };
             change(step, &manner, Goal::Settled).await
         }
-        NodeAction::Replace { old, new, manner } => replace(old, new, &manner).await,
+        NodeAction::Replace { old, new, force, manner } => replace(old, new, force, &manner).await,
         NodeAction::Rebalance { manner } => change(StepRequest::Rebalance {}, &manner, Goal::Settled).await,
     }
 }
@@ -235,14 +238,22 @@ pub(super) fn is_named(node: &NodeReport, name: &str) -> bool {
 }
 
 /// In one step where the new node is there already; else the old one goes first, as the new one may be waiting for its name.
-async fn replace(old: String, new: String, manner: &Manner) -> Result<(), CliError> {
+async fn replace(old: String, new: String, force: bool, manner: &Manner) -> Result<(), CliError> {
     let client = manner.target.client()?;
     let registered = |status: &ClusterStatus| status.nodes.iter().any(|node| node.name == new && node.state == "spare");
     let status = progress::until("the cluster tells its status", REGISTER_WAIT, async || {
         Ok(Some(client.get::<ClusterStatus>("/status").await?))
     });
-    if registered(&status.await?) && old != new {
-        return change(StepRequest::Replace { old, new }, manner, Goal::Settled).await;
+    let status = status.await?;
+    if registered(&status) && old != new {
+        return change(StepRequest::Replace { old, new, force }, manner, Goal::Settled).await;
+    }
+    let last_copies = status.redundancy.risks.iter().find(|risk| risk.name == old || risk.node.to_string() == old);
+    if let Some(risk) = last_copies.filter(|risk| risk.partitions_lost > 0 && !force) {
+        let partitions = output::count(risk.partitions_lost, "partition");
+        let message =
+            format!("{old} answers, and no other node is known to have all of {partitions}: drain it, or say --force");
+        return Err(CliError::Run(message));
     }
     let removed = ask(&client, StepRequest::Remove { node: old, force: true }, manner.dry_run).await?;
     if manner.dry_run {

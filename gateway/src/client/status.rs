@@ -23,7 +23,8 @@ impl ClusterClient {
     async fn node_status(&self, map: &ClusterMap, node: NodeId) -> Option<NodeStatus> {
         let request = Envelope { header: encode(&Request::NodeStatus), payload: Bytes::new() };
         match self.peers.ask(map, node, Lane::Control, request, STATUS_DEADLINE).await {
-            Ok((Response::NodeStatus(status), _)) => Some(*status),
+            // Another node may be at its address by now.
+            Ok((Response::NodeStatus(status), _)) => Some(*status).filter(|status| status.node == node),
             _ => None,
         }
     }

@@ -279,7 +279,7 @@ impl Redundancy {
             let lacking = standing.worst();
             PartitionCopy {
                 partition: *partition,
-                verified: standing.is_verified(self.me, oldest),
+                uncompared: standing.uncompared(self.me, oldest),
                 lacking_chunks: lacking.chunks,
                 lacking_bytes: lacking.bytes,
                 damaged_chunks: damaged.get(partition).copied().unwrap_or_default(),
@@ -302,10 +302,11 @@ impl Standing {
         self.compared.values().all(|compared| compared.lacking == Lacking::NOTHING)
     }
 
-    /// Whether the comparisons with all other members began after `oldest`.
-    fn is_verified(&self, me: NodeId, oldest: Duration) -> bool {
-        let mut others = self.holders.members.iter().filter(|&&node| node != me);
-        others.all(|other| self.compared.get(other).is_some_and(|compared| compared.began >= oldest))
+    /// The other members with which no comparison began after `oldest`.
+    fn uncompared(&self, me: NodeId, oldest: Duration) -> Vec<NodeId> {
+        let others = self.holders.members.iter().filter(|&&node| node != me);
+        let is_compared = |other: &NodeId| self.compared.get(other).is_some_and(|compared| compared.began >= oldest);
+        others.filter(|other| !is_compared(other)).copied().collect()
     }
 
     fn worst(&self) -> Lacking {
@@ -359,22 +360,23 @@ mod tests {
         assert_eq!(shown().len(), 1);
         let began = Duration::from_secs(5);
         redundancy.found(&map, P, NodeId(2), began, Lacking::NOTHING);
-        assert!(!shown()[0].verified);
+        assert_eq!(shown()[0].uncompared, [NodeId(3)]);
         assert!(!redundancy.chunks_complete(&map, P));
         redundancy.found(&map, P, NodeId(3), Duration::from_secs(4), ONE);
-        let copy = shown()[0];
-        assert_eq!((copy.verified, copy.lacking_chunks, copy.lacking_bytes, copy.damaged_chunks), (true, 1, 5, 4));
+        let copy = &shown()[0];
+        assert_eq!((copy.lacking_chunks, copy.lacking_bytes, copy.damaged_chunks), (1, 5, 4));
+        assert!(copy.uncompared.is_empty());
         assert!(!redundancy.chunks_complete(&map, P));
         redundancy.found(&map, P, NodeId(3), began, Lacking::NOTHING);
         assert!(redundancy.chunks_complete(&map, P));
         // Long ago: nothing is known any more.
         clock.advance(Duration::from_secs(3_600));
-        assert!(!shown()[0].verified);
+        assert_eq!(shown()[0].uncompared, [NodeId(2), NodeId(3)]);
         // Other holders: nothing is known.
         let moved = map_of(4, &[&[1, 2, 4], &[2, 3]]);
         assert!(!redundancy.chunks_complete(&moved, P));
         redundancy.follow(&moved);
-        assert!(!shown()[0].verified);
+        assert!(!shown()[0].uncompared.is_empty());
         redundancy.follow(&map_of(4, &[&[2, 3, 4], &[2, 3]]));
         assert_eq!(shown(), []);
     }
