@@ -507,6 +507,7 @@ fn map() -> ClusterMap {
             lifecycle: Some(Arc::new(lifecycle())),
             tags: Some(Arc::new(Tags::from([("team".to_owned(), "storage".to_owned())]))),
             requester_pays: true,
+            acceleration_suspended: true,
             versioning: Versioning::Enabled,
             policy: Some(Arc::new(BucketPolicy::parse(POLICY.to_owned(), "music").expect("a policy"))),
             public_access_block: Some(PublicAccessBlock { block_public_acls: true, ..PublicAccessBlock::default() }),

@@ -76,6 +76,8 @@ pub struct BucketConfig {
     pub logging: Option<Arc<BucketLogging>>,
     /// Whom to tell of what happens to its objects.
     pub notification: Option<Arc<Notification>>,
+    /// Whether its owner has said that transfers to it are not accelerated. None are.
+    pub acceleration_suspended: bool,
 }
 
 /// What can be set of a bucket. A change says the whole of its part, so that asking again changes nothing.
@@ -111,6 +113,8 @@ pub enum BucketChange {
     Logging(Option<Arc<BucketLogging>>),
     /// Whom to tell of what happens to its objects.
     Notification(Option<Arc<Notification>>),
+    /// Transfers to it are not accelerated.
+    SuspendAcceleration,
 }
 
 /// The life of a bucket.
@@ -190,6 +194,7 @@ impl BucketConfig {
             BucketChange::Website(website) => self.website = website.clone(),
             BucketChange::Logging(logging) => self.logging = logging.clone(),
             BucketChange::Notification(notification) => self.notification = notification.clone(),
+            BucketChange::SuspendAcceleration => self.acceleration_suspended = true,
         }
     }
 }

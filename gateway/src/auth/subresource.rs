@@ -101,6 +101,7 @@ pub(super) const BUILT: &[Built] = &[
     Built { operation: "AbortMultipartUpload", taken: &["uploadId"] },
     Built { operation: "ListParts", taken: &["uploadId"] },
     Built { operation: "GetBucketAccelerateConfiguration", taken: &["accelerate"] },
+    Built { operation: "PutBucketAccelerateConfiguration", taken: &["accelerate"] },
     Built { operation: "GetBucketAcl", taken: &["acl"] },
     Built { operation: "GetBucketCors", taken: &["cors"] },
     Built { operation: "GetBucketEncryption", taken: &["encryption"] },

@@ -5,33 +5,20 @@
 
 use http::StatusCode;
 use s3s::dto::{
-    GetBucketAccelerateConfigurationInput, GetBucketAccelerateConfigurationOutput, GetBucketReplicationInput,
-    GetBucketReplicationOutput,
-};
-use s3s::dto::{
     GetBucketAnalyticsConfigurationInput, GetBucketAnalyticsConfigurationOutput,
     GetBucketIntelligentTieringConfigurationInput, GetBucketIntelligentTieringConfigurationOutput,
     GetBucketInventoryConfigurationInput, GetBucketInventoryConfigurationOutput, GetBucketMetricsConfigurationInput,
-    GetBucketMetricsConfigurationOutput, ListBucketAnalyticsConfigurationsInput,
-    ListBucketAnalyticsConfigurationsOutput, ListBucketIntelligentTieringConfigurationsInput,
-    ListBucketIntelligentTieringConfigurationsOutput, ListBucketInventoryConfigurationsInput,
-    ListBucketInventoryConfigurationsOutput, ListBucketMetricsConfigurationsInput,
-    ListBucketMetricsConfigurationsOutput,
+    GetBucketMetricsConfigurationOutput, GetBucketReplicationInput, GetBucketReplicationOutput,
+    ListBucketAnalyticsConfigurationsInput, ListBucketAnalyticsConfigurationsOutput,
+    ListBucketIntelligentTieringConfigurationsInput, ListBucketIntelligentTieringConfigurationsOutput,
+    ListBucketInventoryConfigurationsInput, ListBucketInventoryConfigurationsOutput,
+    ListBucketMetricsConfigurationsInput, ListBucketMetricsConfigurationsOutput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::Gateway;
 use super::error::with_status;
 use super::listing::{foreign_token, non_empty};
-
-/// Operations whose true answer is an output that says nothing.
-macro_rules! empty {
-    ($($operation:ident($input:ident) -> $output:ident;)*) => {
-        $(pub(super) async fn $operation(_: &Gateway, _: S3Request<$input>) -> S3Result<S3Response<$output>> {
-            Ok(S3Response::new($output::default()))
-        })*
-    };
-}
 
 /// Operations whose true answer is that there is none.
 macro_rules! absent {
@@ -40,10 +27,6 @@ macro_rules! absent {
             Err(none($code, $message))
         })*
     };
-}
-
-empty! {
-    get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
 }
 
 absent! {

@@ -7,6 +7,7 @@ mod abort_multipart_upload;
 mod append_object;
 mod attributes;
 pub(crate) mod body;
+mod bucket_accelerate;
 mod bucket_encryption;
 mod bucket_facts;
 mod bucket_lifecycle;
@@ -221,7 +222,8 @@ delegate! {
     bucket_encryption::put_bucket_encryption(PutBucketEncryptionInput) -> PutBucketEncryptionOutput;
     bucket_encryption::delete_bucket_encryption(DeleteBucketEncryptionInput) -> DeleteBucketEncryptionOutput;
 
-    bucket_facts::get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
+    bucket_accelerate::get_bucket_accelerate_configuration(GetBucketAccelerateConfigurationInput) -> GetBucketAccelerateConfigurationOutput;
+    bucket_accelerate::put_bucket_accelerate_configuration(PutBucketAccelerateConfigurationInput) -> PutBucketAccelerateConfigurationOutput;
     get_bucket_cors::get_bucket_cors(GetBucketCorsInput) -> GetBucketCorsOutput;
     bucket_logging::get_bucket_logging(GetBucketLoggingInput) -> GetBucketLoggingOutput;
     bucket_logging::put_bucket_logging(PutBucketLoggingInput) -> PutBucketLoggingOutput;

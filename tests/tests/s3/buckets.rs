@@ -181,3 +181,21 @@ async fn assert_all_there(s3: &S3, targets: &[String]) {
         assert_eq!(s3.get(target).ok().await.text(), *target);
     }
 }
+
+#[tokio::test]
+async fn transfers_can_be_not_accelerated() {
+    let cluster = shared().await;
+    let (here, there) = (cluster.s3(0), cluster.s3(1));
+    let target = format!("{}?accelerate", new_bucket(&here).await);
+    let status = async |s3: &S3| s3.get(&target).ok().await.element("Status");
+    assert_eq!(status(&here).await, None, "nothing was ever set");
+    let document = |status| format!("<AccelerateConfiguration><Status>{status}</Status></AccelerateConfiguration>");
+    here.put(&target).body(document("Enabled")).refused(501, "NotImplemented").await;
+    assert_eq!(status(&there).await, None);
+    for _ in 0..2 {
+        here.put(&target).body(document("Suspended")).ok().await;
+        assert_eq!(status(&there).await.as_deref(), Some("Suspended"));
+    }
+    here.put(&target).body(document("Enabled")).refused(501, "NotImplemented").await;
+    cluster.alt().put(&target).body(document("Suspended")).refused(403, "AccessDenied").await;
+}

@@ -301,6 +301,23 @@ async fn of_lists_and_owners() {
             "MalformedXML",
             &[],
         ),
+        ("PUT {b}?accelerate", &[], "<AccelerateConfiguration></AccelerateConfiguration>", 400, "MalformedXML", &[]),
+        (
+            "PUT {b}?accelerate",
+            &[],
+            "<AccelerateConfiguration><Status>Enabled</Status></AccelerateConfiguration>",
+            501,
+            "NotImplemented",
+            &[],
+        ),
+        (
+            "PUT {b}?accelerate",
+            &[],
+            "<AccelerateConfiguration><Status>Disabled</Status></AccelerateConfiguration>",
+            400,
+            "MalformedXML",
+            &[],
+        ),
         (
             "PUT {b}?requestPayment",
             &[],

@@ -70,6 +70,9 @@ fn body(operation: &str) -> &'static str {
             "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{tag}</ETag></Part></CompleteMultipartUpload>"
         }
         "DeleteObjects" => "<Delete><Object><Key>k</Key></Object></Delete>",
+        "PutBucketAccelerateConfiguration" => {
+            "<AccelerateConfiguration><Status>Suspended</Status></AccelerateConfiguration>"
+        }
         "PutBucketCors" => {
             "<CORSConfiguration><CORSRule><AllowedMethod>GET</AllowedMethod><AllowedOrigin>*</AllowedOrigin></CORSRule></CORSConfiguration>"
         }

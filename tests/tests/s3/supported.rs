@@ -50,6 +50,15 @@ fn limits() -> Vec<Limit> {
             ),
             not_implemented,
         ),
+        limit(
+            "PutBucketAccelerateConfiguration",
+            "Status Enabled",
+            body(
+                "PutBucketAccelerateConfiguration",
+                "<AccelerateConfiguration><Status>Enabled</Status></AccelerateConfiguration>",
+            ),
+            not_implemented,
+        ),
         limit("GetObjectTorrent", "there are no torrents", request("GetObjectTorrent"), (404, "NoSuchKey")),
         limit(
             "PutBucketEncryption",
