@@ -15,6 +15,9 @@ use super::xml::Xml;
 /// When AWS made its policies, Unix milliseconds.
 pub(super) const AWS_CREATED_MS: u64 = 1_423_161_600_000;
 
+/// What attachments can be asked for by; policies are attached to no policy.
+const ENTITY_FILTERS: &[&str] = &["User", "Role", "Group", "LocalManagedPolicy", "AWSManagedPolicy"];
+
 impl Call<'_> {
     pub(super) async fn managed(&self, action: &str) -> Result<Xml, IamError> {
         match action {
@@ -92,11 +95,18 @@ impl Call<'_> {
             self.own_policy(arn)?;
         }
         let (iam, account) = (self.known(), self.account);
+        let of_kind = self.params.one_of("EntityFilter", ENTITY_FILTERS)?;
+        let is_asked = |kind: Kind| of_kind.is_none_or(|filter| filter == kind.named());
+        let usage = self.params.one_of("PolicyUsageFilter", &["PermissionsPolicy", "PermissionsBoundary"])?;
+        let prefix = self.params.path_prefix()?;
         let users = of_account(&iam.users, account).map(|(_, user)| (Kind::User, &user.profile, &user.policies));
         let groups = of_account(&iam.groups, account).map(|(_, group)| (Kind::Group, &group.profile, &group.policies));
         let roles = of_account(&iam.roles, account).map(|(_, role)| (Kind::Role, &role.profile, &role.policies));
         let attached = users.chain(groups).chain(roles).filter(|(.., policies)| policies.attached.contains(arn));
-        let keyed = attached.map(|(kind, profile, _)| (profile.arn(account, kind), (kind, profile)));
+        // Nobody here has a permissions boundary.
+        let attached = attached.filter(|_| usage != Some("PermissionsBoundary"));
+        let asked = attached.filter(|(kind, profile, _)| is_asked(*kind) && profile.path.starts_with(prefix));
+        let keyed = asked.map(|(kind, profile, _)| (profile.arn(account, kind), (kind, profile)));
         let page = self.params.page(keyed.collect::<BTreeMap<_, _>>().into_iter())?;
         let of_kind = |wanted: Kind| {
             let of_kind = page.items.iter().filter(move |(kind, _)| *kind == wanted);

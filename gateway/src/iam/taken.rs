@@ -49,7 +49,7 @@ const IAM: &[(&str, &str)] = &[
     ("ListAttachedGroupPolicies", "GroupName PathPrefix Marker MaxItems"),
     ("ListAttachedRolePolicies", "RoleName PathPrefix Marker MaxItems"),
     ("ListAttachedUserPolicies", "UserName PathPrefix Marker MaxItems"),
-    ("ListEntitiesForPolicy", "PolicyArn Marker MaxItems"),
+    ("ListEntitiesForPolicy", "PolicyArn EntityFilter PathPrefix PolicyUsageFilter Marker MaxItems"),
     ("ListGroupPolicies", "GroupName Marker MaxItems"),
     ("ListGroups", "PathPrefix Marker MaxItems"),
     ("ListGroupsForUser", "UserName Marker MaxItems"),

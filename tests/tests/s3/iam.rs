@@ -138,6 +138,22 @@ async fn groups_and_managed_policies_give_rights() {
     iam(&account, "DeletePolicyVersion", &[("PolicyArn", &arn), ("VersionId", "v2")]).await;
     let attached = iam(&account, "ListEntitiesForPolicy", &[("PolicyArn", &arn)]).await;
     assert_eq!(attached.elements("GroupName"), [group.as_str()]);
+    iam(&account, "AttachUserPolicy", &[user_name, ("PolicyArn", &arn)]).await;
+    for (filter, groups, users) in [
+        (("EntityFilter", "Group"), 1, 0),
+        (("EntityFilter", "User"), 0, 1),
+        (("EntityFilter", "Role"), 0, 0),
+        (("EntityFilter", "LocalManagedPolicy"), 0, 0),
+        (("PathPrefix", "/"), 1, 1),
+        (("PathPrefix", "/staff/"), 1, 0),
+        (("PolicyUsageFilter", "PermissionsPolicy"), 1, 1),
+        (("PolicyUsageFilter", "PermissionsBoundary"), 0, 0),
+    ] {
+        let attached = iam(&account, "ListEntitiesForPolicy", &[("PolicyArn", &arn), filter]).await;
+        let found = (attached.elements("GroupName").len(), attached.elements("UserName").len());
+        assert_eq!(found, (groups, users), "{filter:?}");
+    }
+    iam(&account, "DetachUserPolicy", &[user_name, ("PolicyArn", &arn)]).await;
     iam(&account, "RemoveUserFromGroup", &[group_name, user_name]).await;
     user.get("/").refused(403, "AccessDenied").await;
     iam(&account, "DetachGroupPolicy", &[group_name, ("PolicyArn", &arn)]).await;

@@ -223,6 +223,18 @@ async fn of_policies() {
                 ("ListPolicies", &[("OnlyAttached", "perhaps")], 400, "ValidationError"),
                 ("ListPolicies", &[("PolicyUsageFilter", "PermissionsPolicy")], 501, "NotImplemented"),
                 ("ListEntitiesForPolicy", &[("PolicyArn", "{none-arn}")], 404, "NoSuchEntity"),
+                (
+                    "ListEntitiesForPolicy",
+                    &[("PolicyArn", "{policy-arn}"), ("EntityFilter", "Robot")],
+                    400,
+                    "ValidationError",
+                ),
+                (
+                    "ListEntitiesForPolicy",
+                    &[("PolicyArn", "{policy-arn}"), ("PolicyUsageFilter", "Boundary")],
+                    400,
+                    "ValidationError",
+                ),
                 ("GetPolicyVersion", &[("PolicyArn", "{policy-arn}")], 400, "ValidationError"),
                 ("GetPolicyVersion", &[("PolicyArn", "{policy-arn}"), ("VersionId", "v9")], 404, "NoSuchEntity"),
                 ("DeletePolicyVersion", &[("PolicyArn", "{policy-arn}"), ("VersionId", "v1")], 409, "DeleteConflict"),
