@@ -125,6 +125,10 @@ impl Shared {
         let operation = Operation::default();
         let span = info_span!("request", id = %request_id.0, peer = %peer.0);
         let server = self.server(&request);
+        if matches!(server, Server::S3(_)) {
+            let uri = request.uri().clone();
+            presigned::take_digest(&uri, request.headers_mut());
+        }
         let recording = self.recording(&request, &server, peer);
         let kept = Kept::of(request.headers()).filter(|_| matches!(server, Server::S3(_)));
         let exchange = Exchange {
@@ -316,7 +320,7 @@ fn refuse(request: &Request<Incoming>, target: &Target, region: &str) -> Option<
     if !is_allowed(request.method(), target) {
         return Some(method_not_allowed());
     }
-    refuse_encoding(request.uri()).or_else(|| presigned::refuse(request.uri(), region))
+    refuse_encoding(request.uri()).or_else(|| presigned::refuse(request.uri(), request.headers(), region))
 }
 
 /// Names are UTF-8, in a query as in a path. s3s would put a replacement character where a query is not.

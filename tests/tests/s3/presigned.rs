@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use annulus_tests::cluster::shared;
 use http::Method;
+use sha2::{Digest, Sha256};
 
 use crate::policies::set_policy;
 use crate::{CHUNK_BYTES, assert_absent, content, new_bucket};
@@ -142,4 +143,41 @@ async fn a_checksum_in_the_url_is_the_bodys_or_that_of_nothing() {
     }
     anybody.put(&put("&x-amz-checksum-crc32=y%2FQ5Jg%3D%3D")).body("12345678").refused(400, "BadDigest").await;
     assert_absent(&owner, &target).await;
+}
+
+/// A URL may be for one body: what it says of it is signed with the rest of the query.
+#[tokio::test]
+async fn the_digest_in_the_url_is_the_bodys() {
+    let cluster = shared().await;
+    let (owner, anybody) = (cluster.s3(0), cluster.anonymous());
+    let target = format!("{}/k", new_bucket(&owner).await);
+    let digest = |body: &[u8]| hex::encode(Sha256::digest(body));
+    let put = |digest: &str, more: &str| {
+        let target = format!("{target}?X-Amz-Content-Sha256={digest}{more}");
+        owner.presign(&Method::PUT, &target, SystemTime::now(), HOUR)
+    };
+    let large = content(3 * CHUNK_BYTES, 1);
+    // A header in the URL makes the request take another way.
+    for more in ["", "&x-amz-meta-colour=blue"] {
+        for body in [&large[..], b"hello"] {
+            let other = anybody.put(&put(&digest(b"other"), more)).body(body.to_vec());
+            let reply = other.refused(400, "XAmzContentSHA256Mismatch").await;
+            assert_eq!(reply.element("ClientComputedContentSHA256"), Some(digest(b"other")));
+            assert_absent(&owner, &target).await;
+            anybody.put(&put(&digest(body), more)).body(body.to_vec()).ok().await;
+            assert!(owner.get(&target).ok().await.body == body, "what was put is read");
+            owner.delete(&target).ok().await;
+        }
+    }
+    let header = anybody.put(&put(&digest(b"hello"), "")).body("hello");
+    let header = header.header("x-amz-content-sha256", &digest(b"other"));
+    header.refused(400, "AuthorizationQueryParametersError").await;
+    let nonsense = anybody.put(&put("STREAMING-UNSIGNED-PAYLOAD-TRAILER", "")).body("hello");
+    nonsense.refused(400, "AuthorizationQueryParametersError").await;
+    assert_absent(&owner, &target).await;
+    anybody.put(&put("UNSIGNED-PAYLOAD", "")).body("hello").ok().await;
+    // S3 asks of no read what its body is.
+    let get = format!("{target}?X-Amz-Content-Sha256={}", digest(b""));
+    let get = owner.presign(&Method::GET, &get, SystemTime::now(), HOUR);
+    assert_eq!(anybody.get(&get).ok().await.text(), "hello");
 }
