@@ -86,7 +86,7 @@ pub(crate) fn check_whole(bytes: &[u8], head: Option<&HeaderMap>, trailers: Opti
 pub(crate) fn check_content_md5(bytes: &[u8], headers: &HeaderMap) -> S3Result {
     let calculated = Md5::digest(bytes).into();
     match content_md5(headers)? {
-        Some(expected) if expected != calculated => Err(bad_digest(expected, calculated)),
+        Some(expected) if expected != calculated => Err(bad_digest(&BASE64.encode(expected), calculated)),
         _ => Ok(()),
     }
 }

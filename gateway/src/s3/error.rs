@@ -96,7 +96,7 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
             s3_error!(EntityTooLarge),
             &[("ProposedSize", &size.to_string()), ("MaxSizeAllowed", &maximum.to_string())],
         ),
-        ObjectError::BadDigest { expected, calculated } => bad_digest(expected, calculated),
+        ObjectError::BadDigest { expected, calculated } => bad_digest(&hex::encode(expected), calculated),
         ObjectError::ChecksumMismatch { algorithm } => {
             s3_error!(BadDigest, "The {algorithm} you specified did not match the calculated checksum.")
         }
@@ -232,10 +232,19 @@ pub(crate) fn body_error(error: BodyError) -> S3Error {
     }
 }
 
-/// A body that does not have its `Content-MD5`. S3 repeats that in hexadecimal digits, and tells its own in base 64.
-pub(super) fn bad_digest(expected: [u8; 16], calculated: [u8; 16]) -> S3Error {
-    let (expected, calculated) = (hex::encode(expected), BASE64.encode(calculated));
-    detailed(s3_error!(BadDigest), &[("ExpectedDigest", &expected), ("CalculatedDigest", &calculated)])
+/// The error of a part that is sent.
+pub(super) fn part_error(error: ObjectError) -> S3Error {
+    match error {
+        ObjectError::BadDigest { expected, calculated } => bad_digest(&BASE64.encode(expected), calculated),
+        error => s3_error(error),
+    }
+}
+
+/// A body that does not have its `Content-MD5`. S3 tells its own in base 64, and repeats that of an object in hexadecimal
+/// digits, but that of a part and of a document as it came.
+pub(super) fn bad_digest(expected: &str, calculated: [u8; 16]) -> S3Error {
+    let calculated = BASE64.encode(calculated);
+    detailed(s3_error!(BadDigest), &[("ExpectedDigest", expected), ("CalculatedDigest", &calculated)])
 }
 
 /// 416, with the size that the client should have known.

@@ -4,7 +4,7 @@ use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::UploadId;
 use annulus_common::map::Bucket;
 use annulus_common::object::{ObjectVersion, UserId};
-use s3s::{S3ErrorCode, S3Result, s3_error};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::error::s3_error;
 use super::{Gateway, version};
@@ -47,6 +47,31 @@ pub(super) async fn find_object_with(
     action: Action,
     more: Vec<(String, String)>,
 ) -> S3Result<(Bucket, ObjectVersion)> {
+    find(gateway, access, place, (action, more), s3_error).await
+}
+
+/// The same, for what S3 does not do with a delete marker even where the request only finds one: changes, and all that is about
+/// tags. To the rest, such a key is not there.
+pub(super) async fn find_unmarked(
+    gateway: &Gateway,
+    access: &Access,
+    place: Place<'_>,
+    more: Vec<(String, String)>,
+) -> S3Result<(Bucket, ObjectVersion)> {
+    let refusal = |error| match error {
+        ObjectError::Deleted(marker) => s3_error(ObjectError::IsDeleteMarker(marker)),
+        error => s3_error(error),
+    };
+    find(gateway, access, place, (access.action(), more), refusal).await
+}
+
+async fn find(
+    gateway: &Gateway,
+    access: &Access,
+    place: Place<'_>,
+    (action, more): (Action, Vec<(String, String)>),
+    refusal: fn(ObjectError) -> S3Error,
+) -> S3Result<(Bucket, ObjectVersion)> {
     let version = version::asked(place.version_id)?;
     let bucket = gateway.objects.bucket(place.bucket).await.map_err(s3_error)?;
     match gateway.objects.get(&bucket, place.key, version).await {
@@ -61,7 +86,7 @@ pub(super) async fn find_object_with(
             | ObjectError::Deleted(_)
             | ObjectError::IsDeleteMarker(_),
         ) if !access.may_know_of(&Resource::key(place.bucket, &bucket, place.key)) => Err(s3_error!(AccessDenied)),
-        Err(error) => Err(s3_error(error)),
+        Err(error) => Err(refusal(error)),
     }
 }
 

@@ -8,7 +8,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::error::s3_error;
-use super::find_object::{Place, find_object, find_object_with};
+use super::find_object::{Place, find_object, find_unmarked};
 use super::{Gateway, access, lock};
 
 pub(super) async fn get_object_legal_hold(
@@ -35,7 +35,7 @@ pub(super) async fn put_object_legal_hold(
     // Policies may have conditions on what is to be.
     let facts = vec![("s3:object-lock-legal-hold".to_owned(), status.to_owned())];
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    let (bucket, found) = find_object_with(gateway, access, place, access.action(), facts).await?;
+    let (bucket, found) = find_unmarked(gateway, access, place, facts).await?;
     lock::check_bucket(&bucket)?;
     let change = AttributeChange::LegalHold(held);
     gateway.objects.set_attributes(&bucket, place.key, &found, change).await.map_err(s3_error)?;

@@ -9,7 +9,7 @@ use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::delete_object::bypasses;
 use super::error::s3_error;
-use super::find_object::{Place, find_object, find_object_with};
+use super::find_object::{Place, find_object, find_unmarked};
 use super::headers::timestamp;
 use super::{Gateway, access, lock};
 use crate::auth::facts_of_retention;
@@ -42,7 +42,7 @@ pub(super) async fn put_object_retention(
     // Policies may have conditions on the retention that is to be.
     let facts = retention.map(|retention| facts_of_retention(retention, now_ms)).unwrap_or_default();
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    let (bucket, found) = find_object_with(gateway, access, place, access.action(), facts.clone()).await?;
+    let (bucket, found) = find_unmarked(gateway, access, place, facts.clone()).await?;
     lock::check_bucket(&bucket)?;
     let asks = input.bypass_governance_retention;
     let bypass_governance = bypasses(access, (place.bucket, &bucket, place.key), asks, facts);

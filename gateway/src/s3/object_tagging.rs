@@ -11,7 +11,7 @@ use s3s::dto::{
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::error::s3_error;
-use super::find_object::{Place, find_object, find_object_with};
+use super::find_object::{Place, find_unmarked};
 use super::{Gateway, access, tags, version};
 use crate::auth::facts_of_tags;
 
@@ -22,7 +22,7 @@ pub(super) async fn get_object_tagging(
     let access = access(&req.extensions)?;
     let input = req.input;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
+    let (bucket, found) = find_unmarked(gateway, access, place, Vec::new()).await?;
     let tag_set = tags::dto_tags(&found.object.attributes.tags);
     let version_id = version::of_read(&bucket, found.version, place.version_id);
     Ok(S3Response::new(GetObjectTaggingOutput { tag_set, version_id }))
@@ -52,7 +52,7 @@ pub(super) async fn delete_object_tagging(
 /// Policies may have conditions on the tags that are to be. Returns the version id to answer with.
 async fn set(gateway: &Gateway, asked: &Extensions, place: Place<'_>, tags: Tags) -> S3Result<Option<String>> {
     let access = access(asked)?;
-    let (bucket, found) = find_object_with(gateway, access, place, access.action(), facts_of_tags(&tags)).await?;
+    let (bucket, found) = find_unmarked(gateway, access, place, facts_of_tags(&tags)).await?;
     let change = AttributeChange::Tags(tags);
     let objects = gateway.telling(asked, &bucket, Means::Put);
     objects.set_attributes(&bucket, place.key, &found, change).await.map_err(s3_error)?;

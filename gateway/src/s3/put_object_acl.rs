@@ -6,7 +6,7 @@ use s3s::dto::{PutObjectAclInput, PutObjectAclOutput};
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::error::s3_error;
-use super::find_object::{Place, find_object};
+use super::find_object::{Place, find_unmarked};
 use super::{Gateway, access, grants};
 
 pub(super) async fn put_object_acl(
@@ -16,7 +16,7 @@ pub(super) async fn put_object_acl(
     let input = req.input;
     let access = access(&req.extensions)?;
     let place = Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() };
-    let (bucket, found) = find_object(gateway, access, place, access.action()).await?;
+    let (bucket, found) = find_unmarked(gateway, access, place, Vec::new()).await?;
     if bucket.ignores_acls() {
         return Err(grants::not_supported());
     }

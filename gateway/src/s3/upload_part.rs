@@ -5,7 +5,7 @@ use s3s::dto::{UploadPartInput, UploadPartOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{expected, set_checksum};
-use super::error::{part_number_out_of_range, s3_error};
+use super::error::{part_error, part_number_out_of_range, s3_error};
 use super::find_object::check_upload;
 use super::{Gateway, body, caller, dto_etag, encryption, with_headers};
 use crate::object::{PutPart, UploadPath};
@@ -25,7 +25,7 @@ pub(super) async fn upload_part(
     let customer = encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?;
     let said = encryption::of_part(&req.headers, customer.as_ref());
     let put = PutPart { path, number, content_length, digest, encryption: said };
-    let written = gateway.objects.put_part(put, body::stream(input.body)).await.map_err(s3_error)?;
+    let written = gateway.objects.put_part(put, body::stream(input.body)).await.map_err(part_error)?;
     let mut output = UploadPartOutput { e_tag: Some(dto_etag(&written.etag)), ..Default::default() };
     if let Some(checksum) = &written.checksum {
         set_checksum!(output, checksum.algorithm(), checksum.to_string());

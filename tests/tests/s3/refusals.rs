@@ -324,6 +324,7 @@ async fn of_reads() {
                 "MethodNotAllowed",
                 &[("Method", "GET"), ("ResourceType", "DeleteMarker")],
             ),
+            ("GET {v}/k?acl", &[], "", 404, "NoSuchKey", &[("Key", "k")]),
             (
                 "GET {b}/k",
                 &[("range", "bytes=9-")],
@@ -378,6 +379,8 @@ async fn of_writes() {
     let class: Pairs = &[("StorageClassRequested", "COLD")];
     let digests: Pairs =
         &[("ExpectedDigest", "d41d8cd98f00b204e9800998ecf8427e"), ("CalculatedDigest", "ndTkYSaMgDT1yFZOFVxnpg==")];
+    // Of parts and documents S3 repeats the text.
+    let as_it_came: Pairs = &[("ExpectedDigest", OTHER_MD5), ("CalculatedDigest", "ndTkYSaMgDT1yFZOFVxnpg==")];
     Stage::set()
         .await
         .check(&[
@@ -393,7 +396,8 @@ async fn of_writes() {
             ("PUT {b}?object-lock", &[], "<ObjectLockConfiguration/>", 400, "InvalidRequest", &[]),
             ("PUT {b}/k", &[("content-md5", "no")], "x", 400, "InvalidDigest", &[("Content-MD5", "no")]),
             ("PUT {b}/k", &[("content-md5", OTHER_MD5)], "x", 400, "BadDigest", digests),
-            ("PUT {b}/k?tagging", &[("content-md5", OTHER_MD5)], "x", 400, "BadDigest", digests),
+            ("PUT {b}/k?tagging", &[("content-md5", OTHER_MD5)], "x", 400, "BadDigest", as_it_came),
+            ("PUT {b}/k?partNumber=1&uploadId={u}", &[("content-md5", OTHER_MD5)], "x", 400, "BadDigest", as_it_came),
             ("PUT {b}/k", &[("x-amz-checksum-crc32", "AAAAAA==")], "x", 400, "BadDigest", &[]),
             ("PUT {b}/k", &[("x-amz-storage-class", "COLD")], "x", 400, "InvalidStorageClass", class),
             ("POST {b}/k?uploads", &[("x-amz-storage-class", "COLD")], "", 400, "InvalidStorageClass", class),
@@ -454,6 +458,30 @@ async fn of_writes() {
                 &[("ArgumentName", "versionId"), ("ArgumentValue", "none")],
             ),
             ("POST {b}?delete", &[], "<Delete></Delete>", 400, "MalformedXML", &[]),
+        ])
+        .await;
+}
+
+/// A delete marker cannot be changed, whether it is named or found, and has no tags to tell.
+#[tokio::test]
+async fn of_delete_markers() {
+    const TAGS: &str = "<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>";
+    const LIST: Pairs = &[("x-amz-acl", "private")];
+    const GET: Pairs = &[("Method", "GET"), ("ResourceType", "DeleteMarker")];
+    const PUT: Pairs = &[("Method", "PUT"), ("ResourceType", "DeleteMarker")];
+    const DELETE: Pairs = &[("Method", "DELETE"), ("ResourceType", "DeleteMarker")];
+    Stage::set()
+        .await
+        .check(&[
+            ("PUT {v}/k?acl", LIST, "", 405, "MethodNotAllowed", PUT),
+            ("GET {v}/k?tagging", &[], "", 405, "MethodNotAllowed", GET),
+            ("PUT {v}/k?tagging", &[], TAGS, 405, "MethodNotAllowed", PUT),
+            ("DELETE {v}/k?tagging", &[], "", 405, "MethodNotAllowed", DELETE),
+            ("GET {v}/k?acl&versionId={m}", &[], "", 405, "MethodNotAllowed", GET),
+            ("PUT {v}/k?acl&versionId={m}", LIST, "", 405, "MethodNotAllowed", PUT),
+            ("GET {v}/k?tagging&versionId={m}", &[], "", 405, "MethodNotAllowed", GET),
+            ("PUT {v}/k?tagging&versionId={m}", &[], TAGS, 405, "MethodNotAllowed", PUT),
+            ("DELETE {v}/k?tagging&versionId={m}", &[], "", 405, "MethodNotAllowed", DELETE),
         ])
         .await;
 }
