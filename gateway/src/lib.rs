@@ -16,4 +16,5 @@ pub mod operations;
 mod query;
 mod s3;
 pub mod sign;
+mod steady;
 pub mod upload;

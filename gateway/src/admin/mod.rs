@@ -15,6 +15,7 @@ mod quotas;
 mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::map::ClusterMap;
@@ -39,6 +40,9 @@ use pace::Pace;
 
 /// The largest request body: accounts, keys and buckets are small.
 const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// How long it may take to come.
+const BODY_WAIT: Duration = Duration::from_secs(60);
 
 /// The admin API.
 pub struct Admin {
@@ -131,7 +135,15 @@ impl Admin {
         if !map.users.get(&signed.user).is_some_and(|user| user.admin) {
             return Err(AdminProblem::new(StatusCode::FORBIDDEN, "AccessDenied", "only administrators may do this"));
         }
-        let body = Limited::new(body, BODY_BYTES_MAX).collect().await.map_err(|_| {
+        let whole = tokio::time::timeout(BODY_WAIT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+        let whole = whole.map_err(|_| {
+            AdminProblem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "RequestTimeout",
+                format!("the body did not come within {} s", BODY_WAIT.as_secs()),
+            )
+        })?;
+        let body = whole.map_err(|_| {
             AdminProblem::new(StatusCode::BAD_REQUEST, "BadBody", "the body is incomplete or longer than 64 KiB")
         })?;
         let body = body.to_bytes();

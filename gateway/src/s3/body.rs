@@ -1,35 +1,28 @@
-//! Request bodies as they come from s3s: streamed to the object layer with a bound on how long the client may be silent,
-//! or read whole when they are XML. What s3s says went wrong becomes what the object layer and S3 call it.
+//! Request bodies as they come from s3s: streamed to the object layer with a bound on how slow the client may be, or read whole
+//! when they are XML. What s3s says went wrong becomes what the object layer and S3 call it.
 
 use std::error::Error;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use http::HeaderMap;
 use md5::{Digest, Md5};
 use s3s::dto::StreamingBlob;
 use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
 use s3s::stream::upload_stream::UploadStreamError;
-use s3s::{Body, BodySizeLimitExceeded, S3Error, S3Result, s3_error};
-use tokio::time::{Instant, Sleep};
+use s3s::{Body, BodySizeLimitExceeded, S3Error, S3Result, StdError, s3_error};
 
 use super::error::{bad_digest, body_error, detailed};
 use crate::object::{BodyError, BodyStream};
-
-/// How long a client may send nothing.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+use crate::steady::Steady;
 
 /// The body of an object or a part.
 pub(super) fn stream(body: Option<StreamingBlob>) -> BodyStream {
     match body {
-        Some(body) => Box::pin(Attentive::new(body, SILENCE_MAX)),
+        Some(body) => Box::pin(Steady::new(body, classify_source)),
         None => Box::pin(futures::stream::empty()),
     }
 }
@@ -39,7 +32,7 @@ pub(crate) async fn read_whole(body: Body, bytes_max: usize) -> S3Result<Bytes> 
     if let Some(bytes) = body.bytes() {
         return Ok(bytes);
     }
-    let mut body = Attentive::new(body, SILENCE_MAX);
+    let mut body = Steady::new(body, classify_source);
     let mut whole = BytesMut::new();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(body_error)?;
@@ -98,40 +91,8 @@ pub(super) fn content_md5(headers: &HeaderMap) -> S3Result<Option<[u8; 16]>> {
     md5.map(Some).ok_or_else(|| s3_error!(InvalidDigest))
 }
 
-/// A body whose client must not fall silent.
-struct Attentive<S> {
-    body: S,
-    silence_max: Duration,
-    /// Runs while nothing comes.
-    silence: Pin<Box<Sleep>>,
-    waiting: bool,
-}
-
-impl<S> Attentive<S> {
-    fn new(body: S, silence_max: Duration) -> Self {
-        Self { body, silence_max, silence: Box::pin(tokio::time::sleep(silence_max)), waiting: false }
-    }
-}
-
-impl<S, E> Stream for Attentive<S>
-where
-    S: Stream<Item = Result<Bytes, E>> + Unpin,
-    E: AsRef<dyn Error + Send + Sync + 'static>,
-{
-    type Item = Result<Bytes, BodyError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Poll::Ready(piece) = self.body.poll_next_unpin(cx) {
-            self.waiting = false;
-            return Poll::Ready(piece.map(|piece| piece.map_err(|error| classify(error.as_ref()))));
-        }
-        if !self.waiting {
-            self.waiting = true;
-            let until = Instant::now() + self.silence_max;
-            self.silence.as_mut().reset(until);
-        }
-        self.silence.as_mut().poll(cx).map(|()| Some(Err(BodyError::TimedOut)))
-    }
+fn classify_source(error: StdError) -> BodyError {
+    classify(error.as_ref())
 }
 
 /// What an error of s3s or hyper means, from its innermost cause outwards.
@@ -198,12 +159,5 @@ mod tests {
         assert_eq!(classify(&nested), BodyError::SignatureMismatch);
         assert_eq!(classify(&AwsChunkedStreamError::Incomplete), BodyError::Truncated);
         assert_eq!(classify(&std::io::Error::other("gone")), BodyError::Disconnected);
-    }
-
-    #[tokio::test]
-    async fn silence_ends_a_body() {
-        let silent = futures::stream::pending::<Result<Bytes, Box<dyn Error + Send + Sync>>>();
-        let mut body = Attentive::new(silent, Duration::from_millis(1));
-        assert_eq!(body.next().await, Some(Err(BodyError::TimedOut)));
     }
 }

@@ -1,13 +1,10 @@
 //! Files come in: each field of the form that has a file name is stored as it arrives, in bounded memory.
 
-use std::time::Duration;
-
 use annulus_common::condition::Conditions;
 use annulus_common::map::Bucket;
 use annulus_common::notification::Means;
 use annulus_common::object::{ObjectAttributes, ObjectHeaders};
-use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use http::header::{CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Response};
@@ -22,9 +19,7 @@ use crate::auth::{Access, Operation, Resource, StoredKey};
 use crate::events::cause_of;
 use crate::http::HandlerBody;
 use crate::object::{BodyError, Encrypt, Expected, OBJECT_BYTES_MAX, ObjectError, PutObject};
-
-/// How long a client may send nothing.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+use crate::steady::Steady;
 
 /// Files in one request: more are better sent in several, which can be repeated one by one.
 const FILES_MAX: usize = 1_000;
@@ -40,7 +35,8 @@ impl Upload {
     ) -> Result<Response<HandlerBody>, UploadError> {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let boundary = multer::parse_boundary(content_type).map_err(|_| UploadError::NotAForm)?;
-        let mut form = Multipart::new(attentive(BodyDataStream::new(body), SILENCE_MAX), boundary);
+        let body: Steady<_, hyper::Error> = Steady::new(BodyDataStream::new(body), |_| BodyError::Disconnected);
+        let mut form = Multipart::new(body, boundary);
         let mut files = Vec::new();
         let all = self.store_all(&mut form, head, (bucket, access), &mut files).await;
         if let Some(operation) = head.extensions.get::<Operation>() {
@@ -110,21 +106,6 @@ impl Upload {
     }
 }
 
-/// A body whose client must not fall silent.
-fn attentive<S, E>(body: S, silence_max: Duration) -> impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static
-where
-    S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
-    E: Send + 'static,
-{
-    futures::stream::unfold(body, move |mut body| async move {
-        let piece = match tokio::time::timeout(silence_max, body.next()).await {
-            Ok(piece) => piece?.map_err(|_| BodyError::Disconnected),
-            Err(_) => Err(BodyError::TimedOut),
-        };
-        Some((piece, body))
-    })
-}
-
 fn body_error(error: &multer::Error) -> BodyError {
     match error {
         multer::Error::StreamReadFailed(source) => {
@@ -145,22 +126,18 @@ fn url(headers: &HeaderMap, key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::time::Duration;
-
     use bytes::Bytes;
-    use futures::StreamExt;
     use multer::Multipart;
 
-    use super::{attentive, body_error};
+    use super::body_error;
     use crate::object::BodyError;
 
     #[tokio::test]
-    async fn a_client_that_falls_silent_is_told_so() {
-        let begun = futures::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"--x\r\n"))]);
-        let silent = begun.chain(futures::stream::pending());
-        let mut form = Multipart::new(attentive(silent, Duration::from_millis(1)), "x");
-        let error = form.next_field().await.expect_err("no field ever comes");
-        assert_eq!(body_error(&error), BodyError::TimedOut);
+    async fn what_is_wrong_with_the_body_is_found_in_the_error_of_its_form() {
+        for told in [BodyError::TimedOut, BodyError::Disconnected] {
+            let pieces = futures::stream::iter([Ok(Bytes::from_static(b"--x\r\n")), Err(told)]);
+            let error = Multipart::new(pieces, "x").next_field().await.expect_err("no field ever comes");
+            assert_eq!(body_error(&error), told);
+        }
     }
 }
