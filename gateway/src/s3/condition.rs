@@ -82,6 +82,15 @@ pub(super) fn judge_source(conditions: &Conditions, version: &ObjectVersion, sou
     Err(detailed(s3_error!(PreconditionFailed), &[("Condition", &format!("{source}-{condition}"))]))
 }
 
+/// Whether `Range` is about the object that the client knows, by `If-Range`: a download that goes on where another one ended
+/// must not join two objects. A tag must be the same and strong, a date the one that was told; anything else is no match. See
+/// RFC 9110 section 13.1.5.
+pub(crate) fn range_applies(headers: &HeaderMap, version: &ObjectVersion) -> bool {
+    let known = [format!("\"{}\"", version.object.etag), headers::http_date(version.modified_ms)];
+    let is_known = |value: &HeaderValue| known.iter().any(|known| known.as_bytes() == value.as_bytes().trim_ascii());
+    headers.get_all(http::header::IF_RANGE).iter().all(is_known)
+}
+
 /// Seconds since the Unix epoch.
 pub(super) fn unix_seconds(timestamp: &Timestamp) -> i64 {
     time::OffsetDateTime::from(timestamp.clone()).unix_timestamp()

@@ -16,7 +16,7 @@ use super::error::UploadError;
 use crate::auth::action::GET_OBJECT;
 use crate::auth::{Access, Resource};
 use crate::http::{HandlerBody, whole};
-use crate::s3::{ByteRange, select_range};
+use crate::s3::{ByteRange, condition, select_range};
 
 impl Upload {
     pub(super) async fn download(
@@ -33,7 +33,8 @@ impl Upload {
         }
         let unlocked = self.objects.unlock(bucket, &version, None).await?;
         let size = version.object.size;
-        let asked = head.headers.get(RANGE).and_then(|value| value.to_str().ok());
+        let range = head.headers.get(RANGE).filter(|_| condition::range_applies(&head.headers, &version));
+        let asked = range.and_then(|value| value.to_str().ok());
         let (status, range) = match select_range(asked, size) {
             ByteRange::Whole => (StatusCode::OK, 0..size),
             ByteRange::Part(range) => (StatusCode::PARTIAL_CONTENT, range),

@@ -109,3 +109,38 @@ async fn ranges_across_chunks() {
     }
     check(size, &headers).await;
 }
+
+/// A download that goes on where another one ended takes the rest of the same object, or all of the new one.
+#[tokio::test]
+async fn a_range_may_be_of_a_known_object_alone() {
+    let s3 = shared().await.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    s3.put(&target).body("0123456789").ok().await;
+    let told = s3.head(&target).ok().await;
+    let told = |name: &str| told.header(name).expect("a validator").to_owned();
+    let (etag, modified) = (told("etag"), told("last-modified"));
+    let weak = format!("W/{etag}");
+    let bare = etag.trim_matches('"');
+    for (known, is_same) in [
+        (etag.as_str(), true),
+        (&modified, true),
+        (&weak, false),
+        (bare, false),
+        ("*", false),
+        ("\"0123\"", false),
+        ("Sat, 29 Oct 1994 19:43:31 GMT", false),
+        ("yesterday", false),
+    ] {
+        let get = |range: &str| s3.get(&target).header("range", range).header("if-range", known);
+        let got = get("bytes=4-5").ok().await;
+        let expected = if is_same { (206, "45") } else { (200, "0123456789") };
+        assert_eq!((got.status.as_u16(), got.text().as_str()), expected, "{known}");
+        let head = s3.head(&target).header("range", "bytes=4-5").header("if-range", known).ok().await;
+        assert_eq!(head.status, got.status, "{known}");
+        let behind = get("bytes=10-").send().await;
+        assert_eq!(behind.status, if is_same { 416 } else { 200 }, "{known}: an object that shrank");
+    }
+    s3.get(&target).header("if-range", "\"0123\"").ok().await;
+    let both = s3.get(&format!("{target}?partNumber=1")).header("range", "bytes=0-1").header("if-range", "\"0123\"");
+    both.refused(400, "InvalidRequest").await;
+}

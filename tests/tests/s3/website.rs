@@ -240,3 +240,14 @@ async fn pages_of_other_origins_may_ask_as_the_buckets_rules_say() {
     let preflight = visit(Method::OPTIONS, &bucket, "/", &asked).await;
     assert_eq!((preflight.status.as_u16(), preflight.header("access-control-allow-origin")), (200, Some("http://a")));
 }
+
+#[tokio::test]
+async fn a_page_goes_on_where_it_was_cut_off_if_it_is_the_same() {
+    let s3 = shared().await.s3(0);
+    let site = site(&s3, &configuration("")).await;
+    let etag = get(&site, "/index.html").await.header("etag").expect("a page has a tag").to_owned();
+    for (known, status) in [(etag.as_str(), 206), ("\"0123\"", 200)] {
+        let headers = [("range", "bytes=4-"), ("if-range", known)];
+        assert_eq!(visit(Method::GET, &site, "/index.html", &headers).await.status, status, "{known}");
+    }
+}

@@ -8,7 +8,7 @@ mod page;
 mod redirect;
 
 use annulus_common::website::{Pages, Website};
-use http::header::{HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LOCATION, RANGE};
+use http::header::{HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, RANGE};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -25,7 +25,7 @@ use crate::auth::{Accounts, Operation};
 const OPERATION: &str = "WebsiteGetObject";
 
 /// Headers of a request that GetObject is asked with too. Nothing else is passed on: no signature above all.
-const PASSED: [HeaderName; 5] = [RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+const PASSED: [HeaderName; 6] = [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
 
 /// An object's own redirect.
 const REDIRECT_LOCATION: &str = "x-amz-website-redirect-location";
