@@ -144,6 +144,7 @@ pub(crate) fn access_of_account(
     map: &ClusterMap,
     account: UserId,
     (operation, action): (&'static str, Action),
+    signature: Option<&Signature>,
     request: &Parts,
     (region, now_ms): (&str, u64),
 ) -> Access {
@@ -151,7 +152,7 @@ pub(crate) fn access_of_account(
     let caller = Caller::unbounded(Principal::Account { id: account, name });
     let peer = request.extensions.get::<Peer>().copied();
     let (headers, uri) = (&request.headers, &request.uri);
-    let head = Head { operation, headers, uri, peer, signature: None, region, now_ms };
+    let head = Head { operation, headers, uri, peer, signature, region, now_ms };
     let context = facts::facts(&caller, &head);
     Access::new(caller, action, context)
 }

@@ -131,6 +131,10 @@ const NUMBERS: &[&str] = &[
 /// The header that makes a bucket whose versions can be locked.
 const BUCKET_LOCK: &str = "x-amz-bucket-object-lock-enabled";
 
+/// What the head of a form with files may say of S3's: of the connection, of its signature, of who pays.
+const OF_FORMS: &[&str] =
+    &["x-amz-cf-id", "x-amz-content-sha256", "x-amz-date", "x-amz-request-payer", "x-amz-user-agent"];
+
 /// What is wrong with a header.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Broken {
@@ -138,6 +142,16 @@ pub enum Broken {
     NotBuilt(String),
     /// It is no number.
     NoNumber(&'static str),
+}
+
+impl Broken {
+    /// The header's name.
+    pub(crate) fn header(self) -> String {
+        match self {
+            Self::NotBuilt(header) => header,
+            Self::NoNumber(header) => header.to_owned(),
+        }
+    }
 }
 
 /// Refuses headers that promise what is not built, or what this operation does not do.
@@ -158,6 +172,17 @@ pub fn check(headers: &HeaderMap, operation: &str) -> Result<(), Broken> {
     Ok(())
 }
 
+/// Refuses headers of a form with files that promise something, but for those that are `obeyed`. What is stored, and how, is
+/// said by fields or not at all, and a digest would be the whole form's.
+pub(crate) fn check_form(headers: &HeaderMap, operation: &str, obeyed: &[&str]) -> Result<(), Broken> {
+    let is_known = |name: &str| OF_FORMS.contains(&name) || obeyed.contains(&name);
+    let promises = |name: &&str| *name == "content-md5" || (name.starts_with("x-amz-") && !is_known(name));
+    match headers.keys().map(http::HeaderName::as_str).find(promises) {
+        Some(name) => Err(Broken::NotBuilt(name.to_owned())),
+        None => check(headers, operation),
+    }
+}
+
 /// Refuses headers that should be numbers and are none.
 pub fn check_numbers(headers: &HeaderMap) -> Result<(), Broken> {
     let is_number = |value: &http::HeaderValue| value.to_str().is_ok_and(|text| text.parse::<i64>().is_ok());
@@ -175,7 +200,7 @@ fn is_kept(name: &str, operation: &str) -> bool {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Broken, KEPT, check, check_numbers};
+    use super::{Broken, KEPT, check, check_form, check_numbers};
     use crate::auth::subresource::built;
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
@@ -239,6 +264,18 @@ mod tests {
             assert_eq!(check(&headers(name, value), "UploadPart"), Ok(()), "{name}");
         }
         assert_eq!(check(&headers("if-none-match", "x"), "ListObjectsV2"), Ok(()), "a page is sent in full");
+    }
+
+    #[test]
+    fn a_form_promises_nothing_in_its_head() {
+        for name in ["x-amz-acl", "x-amz-meta-a", "x-amz-tagging", "x-amz-mfa", "if-none-match", "content-md5"] {
+            let refused = Err(Broken::NotBuilt(name.to_owned()));
+            assert_eq!(check_form(&headers(name, "x"), "PostObject", &[]), refused, "{name}");
+        }
+        assert_eq!(check_form(&headers("x-amz-acl", "x"), "PostObject", &["x-amz-acl"]), Ok(()));
+        for name in ["x-amz-date", "x-amzn-trace-id", "content-type", "origin"] {
+            assert_eq!(check_form(&headers(name, "x"), "PostObject", &[]), Ok(()), "{name}");
+        }
     }
 
     #[test]

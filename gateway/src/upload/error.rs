@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::auth::MapUnreachable;
+use crate::auth::promise::Broken;
 use crate::auth::sigv4::SignatureError;
 use crate::http::{ErrorCode, HandlerBody, whole};
 use crate::object::{BodyError, ObjectError};
@@ -21,6 +22,8 @@ pub(super) enum UploadError {
     SignedForm,
     #[error("POST a multipart/form-data body to /upload, or GET /upload/NAME")]
     MethodNotAllowed,
+    #[error("{0} asks for something that is not done here: use S3")]
+    NotBuilt(String),
     #[error("the body is not multipart/form-data")]
     NotAForm,
     #[error("the form is malformed or incomplete")]
@@ -39,6 +42,12 @@ pub(super) enum UploadError {
     Object(ObjectError),
     #[error(transparent)]
     Map(#[from] MapUnreachable),
+}
+
+impl From<Broken> for UploadError {
+    fn from(broken: Broken) -> Self {
+        Self::NotBuilt(broken.header())
+    }
 }
 
 impl From<ObjectError> for UploadError {
@@ -61,6 +70,7 @@ impl UploadError {
             Self::SignedForm | Self::NotAForm | Self::BadForm | Self::NoFile | Self::BadName => {
                 (StatusCode::BAD_REQUEST, "InvalidRequest")
             }
+            Self::NotBuilt(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             Self::TooManyFiles(_) => (StatusCode::PAYLOAD_TOO_LARGE, "TooManyFiles"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::NoSuchFile => (StatusCode::NOT_FOUND, "NoSuchFile"),

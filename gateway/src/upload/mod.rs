@@ -20,8 +20,7 @@ use subtle::ConstantTimeEq;
 
 use crate::auth::access::access_of_account;
 use crate::auth::action::{Action, GET_OBJECT, PUT_OBJECT};
-use crate::auth::sigv4::{self, SignedPayload};
-use crate::auth::{Access, Accounts, Operation, Signature};
+use crate::auth::{Access, Accounts, Carried, Operation, Signature, promise, sigv4, subresource};
 use crate::http::{Handler, HandlerBody};
 use crate::object::{ObjectError, Objects};
 
@@ -29,6 +28,11 @@ use error::UploadError;
 
 /// The path of the route; files are below it.
 pub const PATH: &str = "/upload";
+
+/// What the two ways of the route are called where headers are judged: names that no operation of S3's has, so that nothing of
+/// what headers promise is taken for done.
+const UPLOAD: &str = "Upload";
+const DOWNLOAD: &str = "GetUpload";
 
 /// What the operator decides.
 #[derive(Clone)]
@@ -54,7 +58,7 @@ pub struct Upload {
 /// Who asks.
 enum Caller {
     /// An account: only as the bucket's owner.
-    User { id: UserId, access_key: String },
+    User { id: UserId, signature: Signature },
     /// Somebody whom the operator lets use this route, and nothing else.
     Guest,
 }
@@ -69,18 +73,24 @@ impl Upload {
         let (mut head, body) = request.into_parts();
         let map = self.accounts.map().await?;
         let caller = self.authenticate(&map, &head)?;
+        if !subresource::is_plain(head.uri.query()) {
+            return Err(UploadError::NotBuilt("the query".to_owned()));
+        }
         let below = head.uri.path().strip_prefix(PATH).unwrap_or_default().trim_start_matches('/');
         match (&head.method, below.is_empty()) {
             (&Method::POST, true) => {
+                promise::check_form(&head.headers, UPLOAD, &[])?;
+                refuse_digest(&head.headers)?;
                 let bucket = self.bucket_to_write(&map, &caller).await?;
-                let access = self.access(&map, &bucket, ("PutObject", PUT_OBJECT), &head);
+                let access = self.access(&map, &bucket, ("PutObject", PUT_OBJECT), &caller, &head);
                 caller.is_known(&mut head, &access);
                 self.receive(&head, body, &bucket, &access).await
             }
             (&Method::GET | &Method::HEAD, false) => {
+                promise::check_form(&head.headers, DOWNLOAD, &[])?;
                 let bucket = self.objects.bucket(&self.config.bucket).await?;
                 permit(&caller, &bucket)?;
-                let access = self.access(&map, &bucket, ("GetObject", GET_OBJECT), &head);
+                let access = self.access(&map, &bucket, ("GetObject", GET_OBJECT), &caller, &head);
                 let key = name::decode(below)?;
                 caller.is_known(&mut head, &access);
                 self.download(&head, &bucket, &key, &access).await
@@ -90,21 +100,26 @@ impl Upload {
     }
 
     /// Everybody here acts for the bucket's owner, and what a policy forbids the owner it forbids them.
-    fn access(&self, map: &ClusterMap, bucket: &Bucket, what: (&'static str, Action), head: &Parts) -> Access {
-        access_of_account(map, bucket.owner, what, head, (&self.config.region, self.clock.now_ms()))
+    fn access(
+        &self,
+        map: &ClusterMap,
+        bucket: &Bucket,
+        what: (&'static str, Action),
+        caller: &Caller,
+        head: &Parts,
+    ) -> Access {
+        let circumstances = (self.config.region.as_str(), self.clock.now_ms());
+        access_of_account(map, bucket.owner, what, caller.signature(), head, circumstances)
     }
 
     /// A wrong signature or token is refused even where none is needed.
     fn authenticate(&self, map: &ClusterMap, head: &Parts) -> Result<Caller, UploadError> {
         if sigv4::is_signed(&head.headers) {
             let signed = sigv4::verify(map, &self.config.region, self.clock.now_ms(), head)?;
-            let caller = Caller::User { id: signed.user, access_key: signed.access_key };
-            return match signed.payload {
-                SignedPayload::Unsigned => Ok(caller),
-                // Files are stored as they arrive: a hash of the whole form would be judged too late.
-                SignedPayload::Sha256(_) if head.method == Method::GET || head.method == Method::HEAD => Ok(caller),
-                SignedPayload::Sha256(_) => Err(UploadError::SignedForm),
-            };
+            return Ok(Caller::User {
+                id: signed.user,
+                signature: Signature { access_key: signed.access_key, token: None, carried: Carried::Header },
+            });
         }
         match (bearer(&head.headers), &self.config.token) {
             (Some(given), Some(token)) if bool::from(given.as_bytes().ct_eq(token.as_bytes())) => Ok(Caller::Guest),
@@ -143,14 +158,27 @@ impl Handler for Upload {
 }
 
 impl Caller {
+    fn signature(&self) -> Option<&Signature> {
+        match self {
+            Self::User { signature, .. } => Some(signature),
+            Self::Guest => None,
+        }
+    }
+
     /// Says who it is to those who record requests and tell of them; a guest is nobody.
     fn is_known(&self, head: &mut Parts, access: &Access) {
-        let Self::User { access_key, .. } = self else { return };
+        let Some(signature) = self.signature() else { return };
         if let Some(operation) = head.extensions.get::<Operation>() {
-            operation.ask(access, Some(&Signature::of_request(access_key, &head.uri, &head.headers)));
+            operation.ask(access, Some(signature));
         }
         head.extensions.insert(access.clone());
     }
+}
+
+/// Files are stored as they arrive: a hash of the whole form would be judged too late.
+fn refuse_digest(headers: &HeaderMap) -> Result<(), UploadError> {
+    let digests = headers.get_all("x-amz-content-sha256");
+    if digests.iter().all(|digest| digest == "UNSIGNED-PAYLOAD") { Ok(()) } else { Err(UploadError::SignedForm) }
 }
 
 fn permit(caller: &Caller, bucket: &Bucket) -> Result<(), UploadError> {

@@ -12,6 +12,7 @@ use hmac::{Hmac, Mac};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use crate::iam::number_of;
 use crate::{CHUNK_BYTES, assert_absent, content, etag, new_bucket};
 
 const BOUNDARY: &str = "----boundary7MA4YWxk";
@@ -96,9 +97,14 @@ impl Form {
 }
 
 async fn post(bucket: &str, body: Vec<u8>) -> Reply {
+    post_with(bucket, body, &[]).await
+}
+
+async fn post_with(bucket: &str, body: Vec<u8>, headers: &[(&'static str, &str)]) -> Reply {
     let anonymous = shared().await.anonymous();
     let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
-    anonymous.post(bucket).header("content-type", &content_type).body(body).send().await
+    let call = anonymous.post(bucket).header("content-type", &content_type).body(body);
+    headers.iter().fold(call, |call, (name, value)| call.header(name, value)).send().await
 }
 
 /// A policy that holds for an hour.
@@ -376,5 +382,35 @@ async fn the_bucket_of_a_form_is_a_bucket() {
     form.refused(&format!("{bucket}%3Facl&"), 400, "InvalidBucketName").await;
     for bucket in [bucket, other] {
         assert!(s3.get(&bucket).ok().await.elements("Key").is_empty());
+    }
+}
+
+/// What a form asks for stands in its fields; whose bucket it means may stand in its head, as in any request's.
+#[tokio::test]
+async fn headers_of_the_form_itself_are_obeyed_or_refused() {
+    let s3 = shared().await.s3(0);
+    let bucket = open_bucket(&s3).await;
+    let owner = number_of(&s3).await;
+    let body = |form: Form| form.field("key", "user/headed").with_file("file.txt", b"hello");
+    for (name, value) in [
+        ("if-none-match", "*"),
+        ("x-amz-acl", "private"),
+        ("x-amz-object-lock-mode", "COMPLIANCE"),
+        ("x-amz-server-side-encryption", "AES256"),
+        ("content-md5", "N7UdGUp1E+RbVvZSTy1R8g=="),
+    ] {
+        let refused = post_with(&bucket, body(Form::new()), &[(name, value)]).await;
+        assert_eq!((refused.status.as_u16(), refused.code().as_deref()), (501, Some("NotImplemented")), "{name}");
+        assert_eq!(refused.element("Header").as_deref(), Some(name));
+    }
+    let (field, other) = ("x-amz-expected-bucket-owner", "000000000001");
+    for form in [Form::new(), Form::new().field(field, &owner)] {
+        let refused = post_with(&bucket, body(form), &[(field, other)]).await;
+        assert_eq!((refused.status.as_u16(), refused.code().as_deref()), (403, Some("AccessDenied")));
+    }
+    assert_absent(&s3, &format!("{bucket}/user/headed")).await;
+    for form in [Form::new(), Form::new().field(field, &owner)] {
+        let put = post_with(&bucket, body(form), &[(field, &owner)]).await;
+        assert_eq!(put.status, 204, "{}", put.text());
     }
 }

@@ -7,6 +7,7 @@ use aws_sigv4::http_request::SignableBody;
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::policies::set_policy;
 use crate::{CHUNK_BYTES, content};
 
 const BOUNDARY: &str = "----annulus-test-boundary";
@@ -135,4 +136,65 @@ async fn upload_is_no_bucket() {
     let s3 = shared().await.s3(0);
     let made = s3.put("/upload").send().await;
     assert!(made.status.is_client_error(), "{}", made.status);
+}
+
+#[tokio::test]
+async fn a_download_goes_on_if_the_file_is_the_same() {
+    let client = shared().await.anonymous();
+    let stored = files(&with_token(post(&client, form(&[("resumed.txt", b"0123456789")]))).ok().await);
+    let etag = format!("\"{}\"", stored[0]["etag"].as_str().expect("a tag").trim_matches('"'));
+    for (known, status, text) in [(etag.as_str(), 206, "89"), ("\"0123\"", 200, "0123456789")] {
+        let get = with_token(client.get("/upload/resumed.txt")).header("range", "bytes=8-").header("if-range", known);
+        let got = get.send().await;
+        assert_eq!((got.status.as_u16(), got.text().as_str()), (status, text), "{known}");
+    }
+}
+
+/// Files are stored as forms say them: what a header asks for beside would be dropped, and would satisfy a bucket's policy.
+#[tokio::test]
+async fn headers_that_promise_something_are_refused() {
+    let cluster = shared().await;
+    let client = cluster.anonymous();
+    let send = |body: &'static [u8]| with_token(post(&client, form(&[("promised.txt", body)])));
+    send(b"first").ok().await;
+    for (name, value) in [
+        ("if-none-match", "*"),
+        ("if-match", "\"0123\""),
+        ("content-md5", "N7UdGUp1E+RbVvZSTy1R8g=="),
+        ("x-amz-acl", "public-read"),
+        ("x-amz-checksum-crc32", "y/Q5Jg=="),
+        ("x-amz-expected-bucket-owner", "000000000001"),
+        ("x-amz-grant-read", "uri=x"),
+        ("x-amz-meta-colour", "blue"),
+        ("x-amz-object-lock-legal-hold", "ON"),
+        ("x-amz-object-lock-mode", "COMPLIANCE"),
+        ("x-amz-server-side-encryption", "AES256"),
+        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+        ("x-amz-storage-class", "GLACIER"),
+        ("x-amz-tagging", "a=b"),
+        ("x-amz-website-redirect-location", "/x"),
+    ] {
+        let refused = send(b"second").header(name, value).send().await;
+        assert_eq!(refused.status, 501, "{name}: {}", refused.text());
+        assert!(refused.text().contains(name), "{}", refused.text());
+    }
+    let digest = send(b"second").header("x-amz-content-sha256", &"0".repeat(64)).send().await;
+    assert_eq!(digest.status, 400, "{}", digest.text());
+    let version = with_token(client.get("/upload/promised.txt?versionId=null")).send().await;
+    assert_eq!(version.status, 501, "{}", version.text());
+    assert_eq!(with_token(client.get("/upload/promised.txt")).ok().await.text(), "first");
+}
+
+#[tokio::test]
+async fn policies_know_whether_an_upload_is_signed() {
+    let cluster = shared().await;
+    let (owner, guest) = (cluster.s3(0), cluster.anonymous());
+    let one = || form(&[("signed-only.txt", b"x")]);
+    with_token(post(&guest, one())).ok().await;
+    let statement = serde_json::json!({"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject",
+        "Resource": "BUCKET/signed-only*", "Condition": {"StringNotEquals": {"s3:authType": "REST-HEADER"}}});
+    set_policy(&owner, "/uploads", statement).await;
+    assert_eq!(with_token(post(&guest, one())).send().await.status, 401);
+    post(&owner, one()).signed_body(SignableBody::UnsignedPayload).ok().await;
+    owner.delete("/uploads?policy").ok().await;
 }

@@ -46,6 +46,12 @@ pub(super) enum FormError {
     /// A field asks for something that is not built.
     #[error("the field {0} asks for something that is not built")]
     NotBuilt(String),
+    /// A header of the form's own head asks for something that is not built.
+    #[error("the header {0} asks for something that is not built")]
+    HeaderNotBuilt(String),
+    /// The form expects another owner of the bucket than its head does.
+    #[error("two owners are expected")]
+    OtherOwner,
     /// The tags are no XML that says tags.
     #[error("the tags are malformed")]
     MalformedTagging,
@@ -117,9 +123,9 @@ impl FormError {
             }
             Self::Signature(FormSignatureError::Malformed(_)) => (StatusCode::BAD_REQUEST, "InvalidArgument"),
             Self::MalformedTagging => (StatusCode::BAD_REQUEST, "MalformedXML"),
-            Self::NotBuilt(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
+            Self::NotBuilt(_) | Self::HeaderNotBuilt(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             Self::InvalidPolicy(_) => (StatusCode::BAD_REQUEST, "InvalidPolicyDocument"),
-            Self::Denied(_) => (StatusCode::FORBIDDEN, "AccessDenied"),
+            Self::Denied(_) | Self::OtherOwner => (StatusCode::FORBIDDEN, "AccessDenied"),
             Self::Signature(FormSignatureError::UnknownKey) => (StatusCode::FORBIDDEN, "InvalidAccessKeyId"),
             Self::Signature(FormSignatureError::Mismatch) | Self::Mismatch { .. } => {
                 (StatusCode::FORBIDDEN, "SignatureDoesNotMatch")
@@ -162,7 +168,11 @@ impl FormError {
             Self::NotBuilt(name) => {
                 format!("The form field {name} implies functionality that is not implemented")
             }
+            Self::HeaderNotBuilt(_) => {
+                "A header you provided implies functionality that is not implemented".to_owned()
+            }
             Self::InvalidPolicy(reason) => format!("Invalid Policy: {reason}"),
+            Self::OtherOwner => "Access Denied".to_owned(),
             Self::Denied(reason) => format!("Invalid according to Policy: {reason}"),
             Self::Signature(FormSignatureError::UnknownKey) => {
                 "The AWS Access Key Id you provided does not exist in our records.".to_owned()
@@ -184,6 +194,7 @@ impl FormError {
             Self::NoFile => ("file", "0"),
             Self::EmptyKey => ("key", ""),
             Self::InvalidField { name, value } => (name.as_str(), value.as_str()),
+            Self::HeaderNotBuilt(name) => return vec![("Header", name.clone())],
             Self::Mismatch { access_key, policy, signature } => {
                 return vec![
                     ("AWSAccessKeyId", access_key.clone()),

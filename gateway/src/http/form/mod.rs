@@ -26,12 +26,15 @@ use self::policy::Policy;
 use super::addressing::Target;
 use super::reply::{Content, HostId, RequestId};
 use crate::auth::form_signature::{FormSignature, FormSignatureError};
-use crate::auth::{Accounts, Carried, Operation, Signature};
+use crate::auth::{Accounts, Carried, Operation, Signature, promise};
 use crate::object::BODY_BYTES_MAX;
 use crate::s3::is_bucket_name;
 
 /// What the operation is called where requests are counted, and by whoever asks whether a put was a form.
 pub(crate) const OPERATION: &str = "PostObject";
+
+/// The header by which a form, like any request, says whose bucket it means.
+const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
 
 /// Takes forms.
 pub(super) struct Forms {
@@ -74,12 +77,20 @@ impl Forms {
         if !is_bucket_name(bucket) {
             return Err(FormError::InvalidBucketName);
         }
+        promise::check_form(&head.headers, OPERATION, &[EXPECTED_OWNER])
+            .map_err(|broken| FormError::HeaderNotBuilt(broken.header()))?;
         let mut form = Form::read(&head.headers, body).await?;
         form.fields.settle(bucket, &form.file.name);
         let key = form.fields.key()?.to_owned();
         let granted = self.judge(&form.fields).await?;
         let success = Success::asked(&form.fields);
         let mut put = put::request(bucket, &key, form, granted.file_bytes)?;
+        for owner in head.headers.get_all(EXPECTED_OWNER) {
+            // Who expects two owners is wrong about one of them.
+            if put.headers_mut().insert(EXPECTED_OWNER, owner.clone()).is_some_and(|other| other != *owner) {
+                return Err(FormError::OtherOwner);
+            }
+        }
         put.extensions_mut().insert(operation);
         if let Some(id) = head.extensions.get::<RequestId>() {
             put.extensions_mut().insert(id.clone());
