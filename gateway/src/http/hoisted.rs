@@ -8,9 +8,9 @@ use annulus_common::checksum::{ChecksumAlgorithm, ChecksumValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use percent_encoding::percent_decode_str;
 use s3s::{S3Result, s3_error};
 
+use crate::query;
 use crate::s3::detailed;
 
 /// What every header of S3's begins with.
@@ -69,18 +69,20 @@ fn is_of_nothing(name: &str, value: &str) -> bool {
     algorithm.is_some_and(|algorithm| BASE64.encode(ChecksumValue::of(algorithm, b"").as_bytes()) == value)
 }
 
-/// The parameters that could be headers, decoded.
+/// The parameters that could be headers, their names in lower case.
 fn parameters(uri: &Uri) -> impl Iterator<Item = (String, String)> + '_ {
-    let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    uri.query().unwrap_or_default().split('&').filter(|pair| has_prefix(pair)).map(move |pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name).to_ascii_lowercase(), decode(value))
-    })
+    query::pairs(uri.query())
+        .filter(|(name, _)| begins_as_headers(name))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.into_owned()))
 }
 
-/// Whether the pair of a query is S3's own.
+/// Whether the pair of a query is S3's own, however it is written.
 pub(super) fn has_prefix(pair: &str) -> bool {
-    pair.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    query::pairs(Some(pair)).any(|(name, _)| begins_as_headers(&name))
+}
+
+fn begins_as_headers(name: &str) -> bool {
+    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 #[cfg(test)]
@@ -112,12 +114,14 @@ mod tests {
             "x-amz-sdk-checksum-algorithm=CRC32&x-amz-checksum-crc32=AAAAAA%3D%3D&{SIGNED}"
         ))));
         assert!(is_any(&uri(&format!("x-amz-checksum-crc32=y%2FQ5Jg%3D%3D&{SIGNED}"))));
+        assert!(is_any(&uri(&format!("%78%2Damz-acl=private&{}", SIGNED.replace("X-Amz-S", "X-A%6Dz-S")))));
     }
 
     #[test]
     fn they_are_put_where_headers_are() {
         let query = format!("X-Amz-Meta-Colour=d%C3%A9j%C3%A0%20vu&x-amz-acl=public-read&x-id=PutObject&{SIGNED}");
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(unhoisted(&format!("%78-%61mz-acl=private&{SIGNED}")), [pair("x-amz-acl", "private")]);
         assert_eq!(unhoisted(&query), [pair("x-amz-meta-colour", "déjà vu"), pair("x-amz-acl", "public-read")]);
     }
 

@@ -25,6 +25,7 @@ use crate::auth::access::Gatekeeper;
 use crate::auth::{Accounts, Signature};
 use crate::events::Webhooks;
 use crate::object::{BODY_BYTES_MAX, Objects};
+use crate::query;
 use crate::s3::{BucketNames, Gateway, body, check_named};
 
 /// The largest XML body: `DeleteObjects` of 1,000 keys of 1,024 bytes, all of them escaped, stays below.
@@ -190,9 +191,9 @@ fn plain(document: &[u8]) -> Bytes {
     xml::plain(document).map_or(Bytes::from_static(MALFORMED), Bytes::from)
 }
 
-/// Whether the request's query has that key.
+/// Whether the request's query has that key, however it is written: s3s, which chooses the operation, reads it decoded.
 fn asks(uri: &Uri, wanted: &str) -> bool {
-    query_pairs(uri).any(|pair| pair.split('=').next() == Some(wanted))
+    query::has(uri.query(), wanted)
 }
 
 /// The request without its signature, so that s3s does not look for one over what has changed.
@@ -208,15 +209,12 @@ fn unsigned(request: S3Request<Body>) -> S3Result<Request<Body>> {
 }
 
 fn without_signature(uri: &Uri) -> S3Result<Uri> {
-    let query: Vec<&str> = query_pairs(uri).filter(|pair| !hoisted::has_prefix(pair)).collect();
+    let pairs = uri.query().unwrap_or_default().split('&');
+    let query: Vec<&str> = pairs.filter(|pair| !pair.is_empty() && !hoisted::has_prefix(pair)).collect();
     let text = if query.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), query.join("&")) };
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(text.parse().map_err(|error| s3_error!(error, InvalidURI))?);
     Uri::from_parts(parts).map_err(|error| s3_error!(error, InvalidURI))
-}
-
-fn query_pairs(uri: &Uri) -> impl Iterator<Item = &str> {
-    uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty())
 }
 
 #[cfg(test)]
@@ -243,11 +241,13 @@ mod tests {
     #[test]
     fn xml_bodies_are_known_by_their_request() {
         assert!(has_xml_body(&Method::POST, &uri("/b?delete")));
+        assert!(has_xml_body(&Method::POST, &uri("/b?%64elete")));
         assert!(has_xml_body(&Method::POST, &uri("/b/k?uploadId=1")));
         assert!(has_xml_body(&Method::PUT, &uri("/b")));
         assert!(has_xml_body(&Method::PUT, &uri("/b/")));
         assert!(!has_xml_body(&Method::POST, &uri("/b/k?uploads")));
         assert!(has_xml_body(&Method::PUT, &uri("/b/k?acl")));
+        assert!(has_xml_body(&Method::PUT, &uri("/b/k?versionId=null&%61%63l=")));
         assert!(!has_xml_body(&Method::PUT, &uri("/b/k")));
         assert!(!has_xml_body(&Method::PUT, &uri("/")));
         assert!(!has_xml_body(&Method::PUT, &uri("/b/k?partNumber=1&uploadId=1")));
@@ -270,6 +270,8 @@ mod tests {
     fn a_presigned_url_keeps_what_it_asks() {
         let signed = uri("/b/k?uploadId=1&X-Amz-Signature=ab&X-Amz-Date=x&versionId=null");
         assert_eq!(without_signature(&signed).expect("a URI"), uri("/b/k?uploadId=1&versionId=null"));
+        let disguised = uri("/b/k?a=%26x-amz-b&%58-amz-acl=private&X-Amz%2DSignature=ab");
+        assert_eq!(without_signature(&disguised).expect("a URI"), uri("/b/k?a=%26x-amz-b"));
         assert_eq!(without_signature(&uri("/b/k?X-Amz-Signature=ab")).expect("a URI"), uri("/b/k"));
     }
 }

@@ -181,3 +181,14 @@ async fn the_digest_in_the_url_is_the_bodys() {
     let get = owner.presign(&Method::GET, &get, SystemTime::now(), HOUR);
     assert_eq!(anybody.get(&get).ok().await.text(), "hello");
 }
+
+#[tokio::test]
+async fn headers_in_the_url_are_known_however_they_are_written() {
+    let cluster = shared().await;
+    let (owner, anybody) = (cluster.s3(0), cluster.anonymous());
+    let target = format!("{}/k", new_bucket(&owner).await);
+    let presign = |query: &str| owner.presign(&Method::PUT, &format!("{target}?{query}"), SystemTime::now(), HOUR);
+    anybody.put(&presign("%78-amz%2Dacl=public-read")).body("x").ok().await;
+    assert_eq!(anybody.get(&target).ok().await.text(), "x");
+    anybody.put(&presign("%78-amz-tagging=a%3Db")).body("y").refused(501, "NotImplemented").await;
+}

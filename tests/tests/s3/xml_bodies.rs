@@ -153,3 +153,25 @@ async fn what_nobody_would_read_is_refused() {
     }
     assert_eq!(s3.get(&format!("{bucket}?lifecycle")).ok().await.element("Days").as_deref(), Some("30"));
 }
+
+/// What a request asks for is what its query says, however it is written.
+#[tokio::test]
+async fn a_disguised_query_key_asks_for_the_same() {
+    let s3 = shared().await.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    let bucket = target.trim_end_matches("/k");
+    s3.put(&target).body("x").ok().await;
+    let delete = "<Delete><Object><Key>k</Key></Object></Delete>";
+    for query in ["delete", "%64elete", "d%65lete="] {
+        let wrong =
+            s3.post(&format!("{bucket}?{query}")).header("content-md5", "N7UdGUp1E+RbVvZSTy1R8g==").body(delete);
+        wrong.refused(400, "BadDigest").await;
+        s3.get(&target).ok().await;
+    }
+    let tagging = "<Tagging><TagSet><Tags><Key>a</Key><Value>b</Value></Tags></TagSet></Tagging>";
+    for query in ["tagging", "%74agging"] {
+        s3.put(&format!("{target}?{query}")).body(tagging).refused(400, "MalformedXML").await;
+    }
+    s3.post(&format!("{bucket}?%64elete")).body(delete).with_md5().ok().await;
+    assert_absent(&s3, &target).await;
+}
