@@ -14,7 +14,7 @@ use super::name::{self, Asked};
 use super::record::Record;
 use crate::auth::{DeletedKey, StoredKey};
 use crate::query;
-use crate::s3::copy_source::with_spaces;
+use crate::s3::copy_source;
 
 /// What a key's characters are left as.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -225,15 +225,11 @@ impl Logged {
 
 impl Copied {
     fn of(map: &ClusterMap, headers: &HeaderMap, query: Option<&str>) -> Option<Self> {
-        let source = text(headers, "x-amz-copy-source")?;
-        let (path, version) = source.split_once('?').unwrap_or((&source, ""));
-        let path = with_spaces(path.trim_start_matches('/'));
-        let path = percent_decode_str(&path).decode_utf8_lossy().into_owned();
-        let (bucket, key) = path.split_once('/')?;
+        let copied = copy_source::named(headers)?;
         Some(Self {
-            source: Source::of(map, bucket)?,
-            key: encode(key),
-            version_id: query::value(Some(version), "versionId"),
+            source: Source::of(map, &copied.bucket)?,
+            key: encode(&copied.key),
+            version_id: copied.version_id,
             operation: name::copy_source(query),
         })
     }

@@ -7,15 +7,13 @@ use annulus_common::object::{Retention, UserId};
 use annulus_common::policy::{Context, Principal};
 use annulus_common::tags::Tags;
 use http::{HeaderMap, Uri};
-use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Caller, Carried, Signature};
 use crate::http::Peer;
 use crate::query;
-use crate::s3::condition;
-use crate::s3::copy_source::with_spaces;
+use crate::s3::{condition, copy_source};
 
 /// Headers of every request whose values are keys.
 const HEADERS: &[(&str, &str)] =
@@ -198,16 +196,15 @@ fn add_query(context: &mut Context, head: &Head<'_>) {
     }
 }
 
-/// The source of a copy as `bucket/key`, however the client wrote it: decoded, without a slash in front, and without a
-/// version.
+/// The source of a copy as `bucket/key`, as the operation reads it, however the client wrote it: decoded, without a slash in
+/// front, and without a version.
 fn add_source(context: &mut Context, head: &Head<'_>) {
     if !matches!(head.operation, "CopyObject" | "UploadPartCopy") {
         return;
     }
-    let Some(source) = head.headers.get("x-amz-copy-source").and_then(|source| source.to_str().ok()) else { return };
-    let source = with_spaces(source.split_once('?').map_or(source, |(path, _)| path));
-    let source = percent_decode_str(&source).decode_utf8_lossy();
-    context.add("s3:x-amz-copy-source", source.strip_prefix('/').unwrap_or(&source));
+    if let Some(source) = copy_source::named(head.headers) {
+        context.add("s3:x-amz-copy-source", format!("{}/{}", source.bucket, source.key));
+    }
 }
 
 /// `x-amz-tagging`, which is a query.
@@ -329,6 +326,9 @@ mod tests {
             let context = of("CopyObject", "/b/k", &[("x-amz-copy-source", source)]);
             assert_eq!(one(&context, "s3:x-amz-copy-source").as_deref(), Some("bucket/public/a b"));
         }
+        // What stands behind a question mark is the key's, unless it is a version.
+        let context = of("CopyObject", "/b/k", &[("x-amz-copy-source", "bucket/public?/../secret?versionId=1")]);
+        assert_eq!(one(&context, "s3:x-amz-copy-source").as_deref(), Some("bucket/public?/../secret"));
     }
 
     #[test]

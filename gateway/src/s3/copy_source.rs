@@ -3,26 +3,42 @@
 
 use http::HeaderMap;
 use s3s::S3Result;
-use s3s::dto::CopySource;
+use s3s::dto::{CopySource, ParseCopySourceError};
 
 use super::error::invalid_argument;
 
 const HEADER: &str = "x-amz-copy-source";
 
+/// An object in a bucket, as a request names it to be copied.
+pub(crate) struct Named {
+    pub(crate) bucket: String,
+    pub(crate) key: String,
+    pub(crate) version_id: Option<String>,
+}
+
 /// The source that the request names; what s3s read where it has no such header.
 pub(crate) fn of_request(headers: &HeaderMap, read: &CopySource) -> S3Result<CopySource> {
-    match headers.get(HEADER).and_then(|source| source.to_str().ok()) {
-        Some(source) if source.contains('+') => {
-            let invalid = |_| invalid_argument(HEADER, format!("Invalid copy source: {source}"));
-            CopySource::parse(&with_spaces(source)).map_err(invalid)
+    let Some(source) = text(headers) else { return Ok(read.clone()) };
+    parse(source).map_err(|_| invalid_argument(HEADER, format!("Invalid copy source: {source}")))
+}
+
+/// The same for those who tell of the request, or judge it. What is none is refused by whoever copies it.
+pub(crate) fn named(headers: &HeaderMap) -> Option<Named> {
+    match parse(text(headers)?) {
+        Ok(CopySource::Bucket { bucket, key, version_id }) => {
+            Some(Named { bucket: bucket.into(), key: key.into(), version_id: version_id.map(Into::into) })
         }
-        _ => Ok(read.clone()),
+        _ => None,
     }
 }
 
-/// The header's text, its plus signs as what they mean.
-pub(crate) fn with_spaces(source: &str) -> String {
-    source.replace('+', "%20")
+fn text(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HEADER)?.to_str().ok()
+}
+
+/// Plus signs are what they mean.
+fn parse(source: &str) -> Result<CopySource, ParseCopySourceError> {
+    CopySource::parse(&source.replace('+', "%20"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use annulus_tests::client::encode;
 use annulus_tests::cluster::shared;
+use serde_json::json;
 
+use crate::policies::set_policy;
 use crate::{CHUNK_BYTES, assert_absent, content, etag, new_bucket};
 
 #[tokio::test]
@@ -76,4 +78,28 @@ async fn a_source_that_is_not_there_is_said_to_be_not_there() {
     let malformed = copy("nonsense").send().await;
     assert_eq!(malformed.status, 400, "{}", malformed.text());
     assert_absent(&s3, &target).await;
+}
+
+/// A key may have a question mark in it, and is another one than what stands before that.
+#[tokio::test]
+async fn policies_are_asked_about_the_source_that_is_copied() {
+    let cluster = shared().await;
+    let (owner, other) = (cluster.s3(0), cluster.alt());
+    let bucket = new_bucket(&owner).await;
+    for key in ["open", "open%3Fsecret", "open%3Fversionid=null"] {
+        owner.put(&format!("{bucket}/{key}")).body("x").ok().await;
+    }
+    let read = json!({"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject*", "Resource": "BUCKET/*"});
+    let copy = json!({"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": "BUCKET/target",
+        "Condition": {"StringEquals": {"s3:x-amz-copy-source": format!("{}/open", &bucket[1..])}}});
+    set_policy(&owner, &bucket, json!([read, copy])).await;
+    let copy = |source: &str| {
+        other.put(&format!("{bucket}/target")).header("x-amz-copy-source", &format!("{bucket}/{source}"))
+    };
+    for source in ["open", "%6Fpen", "open?versionId=null"] {
+        copy(source).ok().await;
+    }
+    for source in ["open?secret", "open%3Fsecret", "open?versionid=null"] {
+        copy(source).refused(403, "AccessDenied").await;
+    }
 }
