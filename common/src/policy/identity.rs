@@ -50,6 +50,14 @@ impl<const TRUST: bool> KeptPolicy<TRUST> {
     }
 }
 
+impl TrustPolicy {
+    /// Whether it allows something to the one who asks by its own name, not as everybody or as one of an account.
+    pub fn allows_by_name(&self, question: &Question<'_>) -> bool {
+        let by_name = self.policy.statements.iter().filter(|statement| !statement.is_about_everybody());
+        by_name.map(|statement| statement.judge(question)).max() >= Some(Verdict::Allow)
+    }
+}
+
 impl<const TRUST: bool> Serialize for KeptPolicy<TRUST> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.text.serialize(serializer)
@@ -116,7 +124,15 @@ mod tests {
             context: &context,
         };
         assert_eq!(of_account.judge(&question), Verdict::AllowAccount);
-        assert_eq!(trust("\"*\"", "").expect("a trust policy").judge(&question), Verdict::Allow);
+        for (principal, by_name) in [
+            ("\"*\"", false),
+            (r#"{"AWS": ["*", "arn:aws:iam:::user/alice"]}"#, false),
+            (r#"{"AWS": "arn:aws:iam:::user/alice"}"#, true),
+        ] {
+            let policy = trust(principal, "").expect("a trust policy");
+            assert_eq!((policy.judge(&question), policy.allows_by_name(&question)), (Verdict::Allow, by_name));
+        }
+        assert!(!of_account.allows_by_name(&question), "the account says who");
         assert_eq!(trust("\"*\"", r#", "Resource": "*""#), Err(PolicyError::Resource("*".to_owned())));
         assert_eq!(trust("\"nobody\"", ""), Err(PolicyError::Principal("\"nobody\"".to_owned())));
         let action = r#"{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject"}}"#;

@@ -23,9 +23,7 @@ const TELLING: &[&str] = &[
 
 /// Whether the statement makes something public.
 pub(super) fn is_public(statement: &Statement) -> bool {
-    let everybody =
-        statement.principals.as_ref().is_some_and(|principals| principals.not || principals.of.is_everybody());
-    statement.allows && everybody && !statement.conditions.iter().any(is_telling)
+    statement.allows && statement.is_about_everybody() && !statement.conditions.iter().any(is_telling)
 }
 
 /// Whether a condition holds callers to fixed values. What a request without the key passes holds nobody.

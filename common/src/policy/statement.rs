@@ -88,6 +88,11 @@ impl Statement {
         }
     }
 
+    /// Whether it is about whoever asks.
+    pub(super) fn is_about_everybody(&self) -> bool {
+        self.principals.as_ref().is_some_and(|principals| principals.not || principals.of.is_everybody())
+    }
+
     fn names(&self, question: &Question<'_>) -> Named {
         match &self.principals {
             None => Named::Itself,

@@ -62,6 +62,22 @@ impl<'a> Call<'a> {
         self.permit_tagged(action, &self.arn_of(of), self.tags_of(of).ok())
     }
 
+    /// The same, about a user or a group that is to have another name or path: as what it is, and as what it will be. See
+    /// "UpdateUser" in the IAM API reference.
+    pub(super) fn permit_rename(
+        &self,
+        action: &str,
+        of: &Holder,
+        name: Option<&str>,
+        path: Option<&str>,
+    ) -> Result<(), IamError> {
+        self.permit_of(action, of)?;
+        let there = self.profile_of(of);
+        let path = path.or(there.map(|profile| profile.path.as_str())).unwrap_or("/");
+        let name = name.or(there.map(|profile| profile.name.as_str())).unwrap_or(&of.name);
+        self.permit_tagged(action, &arn(self.account, of.kind, path, name), self.tags_of(of).ok())
+    }
+
     fn permit_tagged(&self, action: &str, resource: &str, tags: Option<&Tags>) -> Result<(), IamError> {
         let context = self.context.with(facts::of_call(action, &self.params).into_iter().chain(facts::of_tagged(tags)));
         let action = format!("iam:{action}");
@@ -79,14 +95,18 @@ impl<'a> Call<'a> {
 
     /// The ARN of what has that name; what is not there is taken to be at `/`.
     pub(super) fn arn_of(&self, of: &Holder) -> String {
+        let profile = self.profile_of(of);
+        profile.map_or_else(|| arn(self.account, of.kind, "/", &of.name), |profile| profile.arn(self.account, of.kind))
+    }
+
+    fn profile_of(&self, of: &Holder) -> Option<&Profile> {
         let (iam, account, name) = (self.known(), self.account, of.name.as_str());
-        let profile = match of.kind {
+        match of.kind {
             Kind::User => iam.user(account, name).map(|user| &user.profile),
             Kind::Group => iam.group(account, name).map(|group| &group.profile),
             Kind::Role => iam.role(account, name).map(|role| &role.profile),
             Kind::Policy => None,
-        };
-        profile.map_or_else(|| arn(account, of.kind, "/", name), |profile| profile.arn(account, of.kind))
+        }
     }
 
     /// What the parameter `UserName`, `GroupName` or `RoleName` names.

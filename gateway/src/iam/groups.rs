@@ -1,6 +1,6 @@
 //! Groups, and who is in them.
 
-use annulus_common::iam::{FoldedName, Group, Holder, IamChange, Kind, Policies, of_account};
+use annulus_common::iam::{FoldedName, Group, IamChange, Kind, Policies, of_account};
 
 use super::call::{Call, no_such_action};
 use super::error::IamError;
@@ -70,10 +70,7 @@ impl Call<'_> {
         let of = self.holder(Kind::Group)?;
         let name = self.params.name_if("NewGroupName", LONG_NAME_CHARS_MAX)?.map(str::to_owned);
         let path = self.params.path_if("NewPath")?.map(str::to_owned);
-        self.permit_of("UpdateGroup", &of)?;
-        if let Some(name) = &name {
-            self.permit_of("UpdateGroup", &Holder::new(Kind::Group, name.as_str()))?;
-        }
+        self.permit_rename("UpdateGroup", &of, name.as_deref(), path.as_deref())?;
         self.change(IamChange::Rename { of, name, path }).await.map(|()| Xml::new())
     }
 

@@ -86,7 +86,7 @@ impl Call<'_> {
         // Whether there is such a role is told to nobody who may not assume it.
         let denied = || self.denied("sts:AssumeRole", arn);
         let (account, role) = self.role_of_arn(arn).ok_or_else(denied)?;
-        if !self.may_assume(arn, role, name) {
+        if !self.may_assume(account, arn, role, name) {
             return Err(denied());
         }
         let seconds = self.role_seconds(role)?;
@@ -112,8 +112,8 @@ impl Call<'_> {
     }
 
     /// A role that trusts the caller itself is enough, unless the caller's own policies forbid it; where it trusts an account,
-    /// that account's policies say who in it.
-    fn may_assume(&self, arn: &str, role: &Role, session: &str) -> bool {
+    /// that account's policies say who in it. Where it trusts everybody, other accounts say so too.
+    fn may_assume(&self, account: UserId, arn: &str, role: &Role, session: &str) -> bool {
         let mut more = vec![("sts:RoleSessionName".to_owned(), session.to_owned())];
         more.extend(self.params.get("ExternalId").map(|id| ("sts:ExternalId".to_owned(), id.to_owned())));
         let context = self.context.with(more.into_iter().chain(facts::of_tagged(Some(&role.tags))));
@@ -123,6 +123,9 @@ impl Call<'_> {
         match role.trust.judge(&question) {
             Verdict::Deny | Verdict::Silent => false,
             Verdict::AllowAccount => own.is_none_or(Verdict::allows),
+            Verdict::Allow if account != self.account && !role.trust.allows_by_name(&question) => {
+                own.is_none_or(Verdict::allows)
+            }
             // Only who is named as that very session goes beyond what it was opened with.
             Verdict::Allow => own != Some(Verdict::Deny) && self.caller.session_allows(&question),
             Verdict::AllowSession => own != Some(Verdict::Deny),

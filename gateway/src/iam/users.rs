@@ -74,10 +74,7 @@ impl Call<'_> {
         let of = self.holder(Kind::User)?;
         let name = self.params.name_if("NewUserName", NAME_CHARS_MAX)?.map(str::to_owned);
         let path = self.params.path_if("NewPath")?.map(str::to_owned);
-        self.permit_of("UpdateUser", &of)?;
-        if let Some(name) = &name {
-            self.permit_of("UpdateUser", &Holder::new(Kind::User, name.as_str()))?;
-        }
+        self.permit_rename("UpdateUser", &of, name.as_deref(), path.as_deref())?;
         self.change(IamChange::Rename { of, name, path }).await.map(|()| Xml::new())
     }
 

@@ -341,3 +341,31 @@ async fn conditions_ask_what_a_call_is_about() {
         assert!(reply.status.is_success(), "{allowed} {condition}: {}", reply.text());
     }
 }
+
+/// A user that may be moved within `/a/` alone gets no other path, and any name there.
+#[tokio::test]
+async fn who_renames_must_be_let_do_so_where_it_goes() {
+    let cluster = shared().await;
+    let account = cluster.alt();
+    let (name, clerk) = new_user(cluster, &account, 0).await;
+    let number = number_of(&account).await;
+    let document = format!(
+        r#"{{"Statement": [{{"Effect": "Allow", "Action": ["iam:UpdateUser", "iam:UpdateGroup"],
+            "Resource": ["arn:aws:iam::{number}:user/a/*", "arn:aws:iam::{number}:group/a/*"]}}]}}"#
+    );
+    let policy = [("UserName", name.as_str()), ("PolicyName", "p"), ("PolicyDocument", &document)];
+    iam(&account, "PutUserPolicy", &policy).await;
+    for kind in ["User", "Group"] {
+        let (create, update, field, new) =
+            (format!("Create{kind}"), format!("Update{kind}"), format!("{kind}Name"), format!("New{kind}Name"));
+        let (first, second) = (fresh_name("moved"), fresh_name("moved"));
+        iam(&account, &create, &[(&field, &first), ("Path", "/a/")]).await;
+        let (first, second) = ((field.as_str(), first.as_str()), (field.as_str(), second.as_str()));
+        iam_refused(&clerk, &update, &[first, ("NewPath", "/b/")], 403, "AccessDenied").await;
+        iam_refused(&clerk, &update, &[first, ("NewPath", "/b/"), (&new, second.1)], 403, "AccessDenied").await;
+        iam(&clerk, &update, &[first, (&new, second.1)]).await;
+        iam(&clerk, &update, &[second, ("NewPath", "/a/b/")]).await;
+        iam(&account, &update, &[second, ("NewPath", "/b/")]).await;
+        iam_refused(&clerk, &update, &[second, ("NewPath", "/a/")], 403, "AccessDenied").await;
+    }
+}

@@ -199,3 +199,18 @@ async fn a_token_is_of_its_key_alone() {
     let iam = keys(&one).with_token(&others);
     iam.action("sts", "GetCallerIdentity", &[]).refused(403, "InvalidClientTokenId").await;
 }
+
+#[tokio::test]
+async fn other_accounts_agree_where_a_role_trusts_everybody() {
+    let cluster = shared().await;
+    let (account, other) = (cluster.s3(0), cluster.alt());
+    let (_, role) = new_role(&account, &trust("*", "")).await;
+    let assume = [("RoleArn", role.as_str()), ("RoleSessionName", "s1")];
+    new_user(cluster, &account, 0).await.1.action("sts", "AssumeRole", &assume).ok().await;
+    other.action("sts", "AssumeRole", &assume).ok().await;
+    let (user, client) = new_user(cluster, &other, 0).await;
+    client.action("sts", "AssumeRole", &assume).refused(403, "AccessDenied").await;
+    let may = r#"{"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}"#;
+    iam(&other, "PutUserPolicy", &[("UserName", &user), ("PolicyName", "p"), ("PolicyDocument", may)]).await;
+    client.action("sts", "AssumeRole", &assume).ok().await;
+}
