@@ -11,12 +11,15 @@ use annulus_common::protocol::{GroupStatus, NodeStatus, Refusal};
 use crate::kv::disk::{DiskSpace, disk_space};
 use crate::raft::{RaftNode, Role};
 use crate::server::Server;
+use crate::{metadata, refusal};
 
 /// Gathers it from the parts of a node that has been up for `uptime`.
 pub(crate) async fn gather(server: &Arc<Server>, uptime: Duration, data_dir: &Path) -> Result<NodeStatus, Refusal> {
     let usage = server.chunks.usage();
     // A file system that does not answer has no space, for all that is decided by it.
     let disk = disk_space(data_dir).unwrap_or(DiskSpace { total_bytes: 0, available_bytes: 0 });
+    let led = server.raft.led_partitions();
+    let backlogs = server.on_disk(move |kv| metadata::backlogs(kv, &led)).await?.map_err(refusal::of_storage)?;
     let groups = server.raft.groups().into_iter().filter_map(|group| group_status(&server.raft, group));
     Ok(NodeStatus {
         node: server.node,
@@ -30,6 +33,7 @@ pub(crate) async fn gather(server: &Arc<Server>, uptime: Duration, data_dir: &Pa
         hints: server.hints.pending(),
         corrupt_reads: usage.corrupt_reads,
         repair: repair_status(server),
+        backlogs,
     })
 }
 

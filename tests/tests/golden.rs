@@ -313,7 +313,7 @@ fn mutations() -> Vec<Command> {
 fn a_partition_as_it_lies_on_disk() {
     let kv = Arc::new(MemoryKv::new());
     let mut partition = Partition::new(GroupId(3), kv.clone());
-    // Whoever delivers holds the outbox, and then sets the event of the first step aside.
+    // Whoever delivers holds the outbox, then sets the first event aside, and gives the second up.
     let none = OutboxChange {
         holder: request(8),
         done: Vec::new(),
@@ -325,9 +325,10 @@ fn a_partition_as_it_lies_on_disk() {
     };
     let first = EventId { index: 10, ordinal: 0 };
     let set_aside = OutboxChange { aside: vec![(first, aside())], passed: Some(first), ..none.clone() };
-    let changes = [none, set_aside].map(|change| Command::Outbox { webhook: "orders".to_owned(), change });
+    let given_up = OutboxChange { given_up: vec![EventId { index: 21, ordinal: 0 }], ..none.clone() };
+    let changes = [none, set_aside, given_up].map(|change| Command::Outbox { webhook: "orders".to_owned(), change });
     for (index, command) in (10..).zip(mutations().into_iter().chain(changes)) {
-        let notice = (index == 10).then(notice);
+        let notice = [10, 21].contains(&index).then(notice);
         let mutation = Mutation { request: request(index as u8), time_ms: TIME_MS + index, command, notice };
         let mut batch = Batch::default();
         partition.apply(index, &encode_command(&mutation), &mut batch);

@@ -19,7 +19,7 @@ use crate::ids::{ChunkId, Epoch, GroupId, InstanceId, NodeId, PartitionId};
 use crate::map::change::{MapEntry, MapRefusal, MapReply};
 use crate::map::{ClusterMap, MapVersion, NodeProfile};
 use metadata::{MetaReply, Mutation, Query, QueryReply};
-use outbox::WaitingOutbox;
+use outbox::{Backlogs, WaitingOutbox};
 use repair::{RepairStatus, VerifiedChunks};
 
 /// The version of every header.
@@ -362,6 +362,8 @@ pub struct NodeStatus {
     pub corrupt_reads: u64,
     /// How complete it is.
     pub repair: RepairStatus,
+    /// Events that wait in the partitions that it leads, as far as it knows without asking the others.
+    pub backlogs: Backlogs,
 }
 
 /// Who waits for a chunk: how long clients wait is measured, and repair steps back for them, not for itself.

@@ -25,6 +25,10 @@ pub const ASIDE_MAX: usize = 64;
 /// that is wrong, and void.
 pub const ASIDE_PAUSE_MS_MAX: u64 = 600_000;
 
+/// After so long without another one, events that are never told are counted anew, and not shown any more, in milliseconds: who
+/// looks after a cluster looks at it once a week.
+pub const UNTOLD_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+
 /// How it stands with an event that was not taken and is set aside: it is tried again later, and other events of its key wait
 /// behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -85,4 +89,71 @@ pub struct WaitingOutbox {
     pub due_ms: u64,
     /// Who holds it, and until when, Unix milliseconds.
     pub claim: Option<(RequestId, u64)>,
+}
+
+/// Events of a webhook that are never told, since there was a week without any.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Untold {
+    /// Dropped: too many waited.
+    pub dropped: u64,
+    /// Given up: the webhook refused them too often.
+    pub given_up: u64,
+    /// When the last of them was, Unix milliseconds.
+    pub last_ms: u64,
+}
+
+/// What waits for a webhook in all partitions that a node leads.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Backlog {
+    /// The webhook.
+    pub webhook: String,
+    /// Events that wait.
+    pub pending: u64,
+    /// Of these, set aside.
+    pub aside: u64,
+    /// When the oldest of them was made, Unix milliseconds.
+    pub oldest_ms: Option<u64>,
+    /// Those that wait no more.
+    pub untold: Untold,
+}
+
+/// All that a node tells of outboxes in its status.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Backlogs {
+    /// The webhooks of which there is something to tell.
+    pub webhooks: Vec<Backlog>,
+    /// Whether that is everything: a node reads [`OUTBOXES_PER_ANSWER_MAX`] of its outboxes and no more.
+    pub is_all: bool,
+}
+
+impl Untold {
+    /// The events of both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            dropped: self.dropped + other.dropped,
+            given_up: self.given_up + other.given_up,
+            last_ms: self.last_ms.max(other.last_ms),
+        }
+    }
+
+    /// What of it is still told at that time.
+    #[must_use]
+    pub fn of_late(self, now_ms: u64) -> Self {
+        if now_ms.saturating_sub(self.last_ms) < UNTOLD_KEPT_MS { self } else { Self::default() }
+    }
+}
+
+impl Backlog {
+    /// What waits in both together, which are of one webhook.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        Self {
+            webhook: self.webhook,
+            pending: self.pending + other.pending,
+            aside: self.aside + other.aside,
+            oldest_ms: [self.oldest_ms, other.oldest_ms].into_iter().flatten().min(),
+            untold: self.untold.and(other.untold),
+        }
+    }
 }

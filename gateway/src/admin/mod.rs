@@ -7,6 +7,7 @@ mod buckets;
 pub mod client;
 mod copies;
 mod error;
+mod events;
 mod kms;
 mod layout;
 pub mod model;

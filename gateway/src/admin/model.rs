@@ -1,6 +1,10 @@
 //! What the admin API says, in JSON: the same types on the server and in the commands that ask it.
 
+mod events;
+
 use serde::{Deserialize, Serialize};
+
+pub use events::{EventsReport, WebhookReport};
 
 /// Where the admin API lives on the gateway's port.
 pub const BASE: &str = "/-/admin/v1";
@@ -35,6 +39,8 @@ pub struct ClusterStatus {
     pub moves: MovesReport,
     /// How many copies there are, and what would lose data now.
     pub copies: CopiesReport,
+    /// Which events wait for webhooks.
+    pub events: EventsReport,
 }
 
 /// A storage node.

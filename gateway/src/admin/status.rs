@@ -12,7 +12,7 @@ use super::layout::state_name;
 use super::model::{
     ClusterStatus, CopiesReport, MovesReport, NodeDetails, NodeReport, PartitionReport, Redundancy, Risk,
 };
-use super::{Admin, copies};
+use super::{Admin, copies, events};
 
 /// Log entries that a member may be behind its leader and still count as in sync: what is in flight under load.
 const IN_SYNC_LAG_ENTRIES: u64 = 1_000;
@@ -21,13 +21,13 @@ impl Admin {
     pub(super) async fn status(&self, map: &ClusterMap) -> ClusterStatus {
         let client = self.objects.client();
         let (answers, moves) = join(client.node_statuses(map), self.moves(map)).await;
-        summarize(map, &answers.into_iter().collect(), moves)
+        summarize(map, &answers.into_iter().collect(), moves, self.clock.now_ms())
     }
 }
 
 type Answers = BTreeMap<NodeId, Option<NodeStatus>>;
 
-fn summarize(map: &ClusterMap, answers: &Answers, moves: MovesReport) -> ClusterStatus {
+pub(super) fn summarize(map: &ClusterMap, answers: &Answers, moves: MovesReport, now_ms: u64) -> ClusterStatus {
     let map_group = group_report(None, &map.map_voters, answers);
     let partitions: Vec<PartitionReport> = (0..map.partitions())
         .map(|number| group_report(Some(number), map.replicas(PartitionId(number)), answers))
@@ -51,12 +51,17 @@ fn summarize(map: &ClusterMap, answers: &Answers, moves: MovesReport) -> Cluster
         map_version: map.version.0,
         epoch: map.epoch.0,
         nodes: map.nodes.keys().map(|id| node_report(map, *id, answers)).collect(),
+        events: events::report(are_events_told(map), &partitions, answers, now_ms),
         partitions,
         map_group,
         redundancy,
         copies,
         moves,
     }
+}
+
+fn are_events_told(map: &ClusterMap) -> bool {
+    map.buckets.values().any(|bucket| bucket.config.notification.is_some())
 }
 
 fn group_report(partition: Option<u32>, replicas: &[NodeId], answers: &Answers) -> PartitionReport {
@@ -229,6 +234,7 @@ pub(super) mod tests {
 
     use annulus_common::ids::{Epoch, GroupId, NodeId, PartitionId};
     use annulus_common::map::{ClusterMap, Move, NodeState};
+    use annulus_common::protocol::outbox::Backlogs;
     use annulus_common::protocol::repair::{PartitionCopy, RepairStatus};
     use annulus_common::protocol::{GroupStatus, NodeStatus};
 
@@ -270,6 +276,7 @@ pub(super) mod tests {
             hints: Vec::new(),
             corrupt_reads: 0,
             repair: complete_copies(map, NodeId(node)),
+            backlogs: Backlogs { webhooks: Vec::new(), is_all: true },
         };
         map.nodes.keys().map(|node| (*node, up.contains(&node.0).then(|| status(node.0)))).collect()
     }
@@ -308,7 +315,7 @@ pub(super) mod tests {
     }
 
     fn status(map: &ClusterMap, up: &[u64]) -> ClusterStatus {
-        summarize(map, &answers(map, up), MovesReport::default())
+        summarize(map, &answers(map, up), MovesReport::default(), 0)
     }
 
     fn risks(map: &ClusterMap, up: &[u64]) -> BTreeMap<u64, (u32, u32)> {
@@ -336,7 +343,7 @@ pub(super) mod tests {
         let behind = |spoil: &dyn Fn(&mut Answers)| {
             let mut answers = answers(&map, &[1, 2, 3]);
             spoil(&mut answers);
-            let status = summarize(&map, &answers, MovesReport::default());
+            let status = summarize(&map, &answers, MovesReport::default(), 0);
             (status.healthy, status.copies.metadata_replicas_missing)
         };
         let group = |answers: &mut Answers, node: u64, spoil: &dyn Fn(&mut GroupStatus)| {

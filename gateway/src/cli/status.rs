@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{CliError, Target, output, progress};
-use crate::admin::model::{ClusterStatus, NodeReport, PartitionReport, Risk};
+use crate::admin::model::{ClusterStatus, EventsReport, NodeReport, PartitionReport, Risk, WebhookReport};
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -41,6 +41,7 @@ fn print(status: &ClusterStatus, all_partitions: bool) -> std::io::Result<()> {
     if status.moves.partitions > 0 || status.moves.paused {
         output::line(&progress::describe(&status.moves))?;
     }
+    print_events(&status.events)?;
     output::line("")?;
     let rows: Vec<[String; 10]> = status.nodes.iter().map(node_row).collect();
     let heading = ["ID", "NAME", "ADDRESS", "ZONE", "STATE", "SHARE", "LEADS", "CHUNKS", "DATA", "DISK FREE"];
@@ -86,6 +87,34 @@ fn print_redundancy(status: &ClusterStatus) -> std::io::Result<()> {
         Some(ms) => output::line(&format!("everything was read and checked by {}", output::date(ms))),
         None => output::line("not everything has been read and checked yet"),
     }
+}
+
+/// What webhooks were not told yet, and what they never are. Nothing where all is told.
+fn print_events(events: &EventsReport) -> std::io::Result<()> {
+    for webhook in &events.webhooks {
+        output::line(&describe_webhook(webhook))?;
+    }
+    if !events.complete {
+        output::line("more events may wait for webhooks: not every partition has told of its own")?;
+    }
+    Ok(())
+}
+
+/// How it stands with the events of a webhook, in words.
+fn describe_webhook(report: &WebhookReport) -> String {
+    let WebhookReport { webhook, waiting, set_aside, oldest_ms, given_up, dropped, untold_ms } = report;
+    let waits = if *waiting == 1 { "waits" } else { "wait" };
+    let mut text = format!("webhook {webhook}: {} {waits}", output::count(*waiting, "event"));
+    if let Some(ms) = oldest_ms {
+        text += &format!(", the oldest since {}", output::date(*ms));
+    }
+    if *set_aside > 0 {
+        text += &format!("; refused and tried again: {set_aside}");
+    }
+    if let Some(ms) = untold_ms {
+        text += &format!("; never told: {given_up} given up, {dropped} dropped, the last at {}", output::date(*ms));
+    }
+    text
 }
 
 /// How many nodes may fail, in words.
@@ -140,7 +169,7 @@ fn partition_row(partition: &PartitionReport) -> [String; 4] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Risk, describe, tolerance};
+    use super::{Risk, WebhookReport, describe, describe_webhook, tolerance};
 
     #[test]
     fn one_is_not_said_as_many_are() {
@@ -153,5 +182,20 @@ mod tests {
         assert_eq!(risk(2, 0), "if node 3 (n3) fails now, 2 partitions stop");
         assert!(risk(1, 1).starts_with("if node 3 (n3) fails now, 1 partition stops, and one is lost"));
         assert!(risk(2, 2).contains(", and 2 are lost"));
+    }
+
+    #[test]
+    fn it_is_said_what_waits_for_a_webhook_and_what_it_is_never_told() {
+        let webhook = |waiting, set_aside, untold_ms: Option<u64>| {
+            let (webhook, oldest_ms) = ("orders".to_owned(), (waiting > 0).then_some(1_700_000_000_123));
+            let (given_up, dropped) = if untold_ms.is_some() { (2, 1_024) } else { (0, 0) };
+            let report = WebhookReport { webhook, waiting, set_aside, oldest_ms, given_up, dropped, untold_ms };
+            describe_webhook(&report)
+        };
+        let since = "the oldest since 2023-11-14T22:13:20Z";
+        assert_eq!(webhook(1, 0, None), format!("webhook orders: 1 event waits, {since}"));
+        assert_eq!(webhook(3, 1, None), format!("webhook orders: 3 events wait, {since}; refused and tried again: 1"));
+        let never = "never told: 2 given up, 1024 dropped, the last at 2023-11-14T22:13:21Z";
+        assert_eq!(webhook(0, 0, Some(1_700_000_001_000)), format!("webhook orders: 0 events wait; {never}"));
     }
 }

@@ -17,7 +17,7 @@ mod usage;
 
 pub use abandoned::abandoned_uploads;
 pub use apply::Partition;
-pub use outbox::waiting;
+pub use outbox::{backlogs, waiting};
 pub use query::{answer, tags};
 
 use annulus_common::ids::PartitionId;

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::{content, fresh_name, new_bucket};
 
 /// What a command said, and how it ended.
-struct Ended {
+pub(crate) struct Ended {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
 /// Runs a command of the administrator's at a gateway.
-async fn run(cluster: &Cluster, gateway: usize, arguments: &[&str]) -> Ended {
+pub(crate) async fn run(cluster: &Cluster, gateway: usize, arguments: &[&str]) -> Ended {
     run_as(cluster, &cluster.root, gateway, arguments).await
 }
 
@@ -28,12 +28,12 @@ async fn run_as(cluster: &Cluster, credentials: &Credentials, gateway: usize, ar
 
 impl Ended {
     /// What it printed, when it ended well and without complaints.
-    fn well(self) -> String {
+    pub(crate) fn well(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{}", self.out);
         self.out
     }
 
-    fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.well()).expect("JSON")
     }
 

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use annulus_gateway::admin::model::{ClusterStatus, EventsReport};
 use annulus_tests::certificates::{Authority, Validity};
 use annulus_tests::cluster::{Cluster, Spec};
 use annulus_tests::wait;
 use annulus_tests::webhook::Receiver;
 use rustls::ServerConfig;
 
+use crate::command_line::run;
 use crate::new_bucket;
 use crate::notifications::{document, metric, one_node, rule, sequencer, small_cluster, tell, told};
 
@@ -85,6 +87,48 @@ fn answered(receiver: &Receiver) -> Vec<(String, u16)> {
     posts.map(|post| (told(&post.body["Records"][0]).1.to_owned(), post.status)).collect()
 }
 
+/// What the status says of events, when it says that.
+async fn status_says(cluster: &Cluster, what: &str, says: impl Fn(&EventsReport) -> bool) -> EventsReport {
+    wait::until(what, async || {
+        let status: ClusterStatus = cluster.admin(0).get("/status").await.expect("an administrator is answered");
+        Some(status.events).filter(&says)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_status_says_how_many_events_wait_and_since_when() {
+    let receiver = Receiver::start();
+    let (cluster, bucket) = small_cluster(&receiver, Spec { gateways: 1, ..Spec::default() }).await;
+    let s3 = cluster.s3(0);
+    let silent = EventsReport { complete: true, webhooks: Vec::new() };
+    status_says(&cluster, "nothing waits", |events| *events == silent).await;
+    receiver.answer(503);
+    s3.put(&format!("{bucket}/first")).body("x").ok().await;
+    let first = status_says(&cluster, "one waits", |events| events.webhooks.len() == 1).await.webhooks.remove(0);
+    assert_eq!((first.webhook.as_str(), first.waiting, first.set_aside, first.untold_ms), ("events", 1, 0, None));
+    let tried = async || receiver.posts().into_iter().find(|post| post.status == 503);
+    let record = &wait::until("it is tried", tried).await.body["Records"][0];
+    let made_ms = first.oldest_ms.expect("it waits since some time");
+    let made = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(made_ms) * 1_000_000).expect("a time");
+    let said = record["eventTime"].as_str().expect("a time of its own");
+    let said = time::OffsetDateTime::parse(said, &time::format_description::well_known::Rfc3339).expect("a date");
+    assert_eq!(made, said);
+    // Keys of several partitions, whose leaders are several nodes.
+    for key in 0..20 {
+        s3.put(&format!("{bucket}/{key}")).body("x").ok().await;
+    }
+    let all = status_says(&cluster, "all wait", |events| events.webhooks[0].waiting == 21).await;
+    assert!(all.complete && all.webhooks[0].oldest_ms == Some(made_ms));
+    let said = run(&cluster, 0, &["status"]).await.well();
+    let line = said.lines().find(|line| line.starts_with("webhook ")).expect("a line about it");
+    assert!(line.starts_with("webhook events: 21 events wait, the oldest since 20"), "{line}");
+    assert_eq!(run(&cluster, 0, &["status", "--json"]).await.json()["events"]["webhooks"][0]["waiting"], 21);
+    receiver.answer(200);
+    status_says(&cluster, "none waits", |events| *events == silent).await;
+    assert!(!run(&cluster, 0, &["status"]).await.well().contains("webhook"));
+}
+
 #[tokio::test]
 async fn an_event_that_is_refused_holds_back_its_key_alone() {
     for status in [400, 500] {
@@ -106,6 +150,8 @@ async fn an_event_that_is_refused_holds_back_its_key_alone() {
         for line in ["annulus_events_waiting{webhook=\"events\"} 3", "annulus_events_set_aside{webhook=\"events\"} 1"] {
             assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
         }
+        let three = |events: &EventsReport| events.webhooks.first().is_some_and(|webhook| webhook.waiting == 3);
+        assert_eq!(status_says(&cluster, "three wait", three).await.webhooks[0].set_aside, 1);
         let tried = async || (answered(&receiver).iter().filter(|(key, _)| key == "bad").count() > 2).then_some(());
         wait::until("it is tried again", tried).await;
         let refused = receiver.posts().into_iter().filter(|post| post.status == status);
@@ -145,4 +191,9 @@ async fn an_event_that_is_refused_too_often_is_given_up() {
         .await;
     wait::until("none waits", async || (metric(&s3, "pending").await == 0).then_some(())).await;
     assert_eq!(metric(&s3, "dropped_total").await, 0);
+    let none = |events: &EventsReport| events.webhooks.first().is_some_and(|webhook| webhook.waiting == 0);
+    let [webhook] = &status_says(&cluster, "none waits", none).await.webhooks[..] else {
+        panic!("one has missed some")
+    };
+    assert_eq!((webhook.given_up, webhook.dropped, webhook.untold_ms.is_some()), (3, 0, true));
 }

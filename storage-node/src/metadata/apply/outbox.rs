@@ -8,6 +8,7 @@ use annulus_common::ids::BucketId;
 use annulus_common::notification::{Event, EventId, EventName, Means, Rule};
 use annulus_common::object::{ETag, KeyPath, VersionId};
 use annulus_common::protocol::metadata::{ASIDE_MAX, Aside, CLAIM_MS_MAX, MetaReply, OutboxChange, after_prefix};
+use annulus_common::protocol::outbox::Untold;
 use bytes::Bytes;
 
 use super::super::schema::keys::Keys;
@@ -84,8 +85,9 @@ impl Step<'_> {
         };
         if outbox.pending >= PENDING_MAX {
             let oldest = self.oldest_events(webhook, DROPPED_AT_ONCE)?;
-            let removed = self.take_out(webhook, &mut outbox, &[], &oldest)?;
-            outbox.dropped += removed;
+            let dropped = self.take_out(webhook, &mut outbox, &[], &oldest)?;
+            outbox.dropped += dropped;
+            self.note_untold(webhook, Untold { dropped, ..Untold::default() })?;
         }
         Ok(outbox)
     }
@@ -100,7 +102,10 @@ impl Step<'_> {
         if holds && self.set_aside(webhook, &change.aside)? {
             after.passed = before.passed.max(change.passed);
         }
-        self.take_out(webhook, &mut after, &change.done, &change.given_up)?;
+        let given_up = self.take_out(webhook, &mut after, &change.done, &change.given_up)?;
+        if given_up > 0 {
+            self.note_untold(webhook, Untold { given_up, ..Untold::default() })?;
+        }
         after.dropped = before.dropped.saturating_sub(change.dropped);
         let is_others = |(holder, until_ms): &(_, u64)| {
             *holder != change.holder && (self.time_ms..=self.time_ms.saturating_add(CLAIM_MS_MAX)).contains(until_ms)
@@ -135,8 +140,8 @@ impl Step<'_> {
         Ok(true)
     }
 
-    /// Removes events, those that were told and those that will not be, and says how many there were. One that was set aside
-    /// leaves its place to the next of its key.
+    /// Removes events, those that were told and those that will not be, and says how many there were of these. One that was set
+    /// aside leaves its place to the next of its key.
     fn take_out(
         &mut self,
         webhook: &str,
@@ -145,7 +150,7 @@ impl Step<'_> {
         untold: &[EventId],
     ) -> Result<u64, KvError> {
         let asides = self.asides(webhook)?;
-        let (mut removed, mut gone) = (0, Gone::new());
+        let (mut removed, mut never_told, mut gone) = (0, 0, Gone::new());
         let heir = Aside { tries: 0, failed_ms: self.time_ms, next_ms: 0 };
         let told = told.iter().map(|id| (id, Some(heir)));
         for (id, heir) in told.chain(untold.iter().map(|id| (id, None))) {
@@ -153,6 +158,7 @@ impl Step<'_> {
             let Some(record) = self.get(&key)? else { continue };
             self.delete(key);
             removed += 1;
+            never_told += u64::from(heir.is_none());
             if let Some(aside) = asides.get(id) {
                 let Event { bucket, key, .. } = Event::decode(&record)?;
                 gone.insert((bucket, key), (*id, heir.unwrap_or(*aside)));
@@ -164,7 +170,16 @@ impl Step<'_> {
         let asides = if asides.is_empty() { asides } else { self.asides(webhook)? };
         outbox.aside = u32::try_from(asides.len()).unwrap_or(u32::MAX);
         outbox.next_ms = asides.values().map(|aside| aside.next_ms).min().unwrap_or_default();
-        Ok(removed)
+        Ok(never_told)
+    }
+
+    /// Remembers events that are never told, for whoever looks after the cluster.
+    fn note_untold(&mut self, webhook: &str, more: Untold) -> Result<(), KvError> {
+        let key = self.keys.untold(webhook);
+        let before = self.read::<Untold>(&key)?.unwrap_or_default();
+        let now = Untold { last_ms: self.time_ms, ..before.of_late(self.time_ms).and(more) };
+        self.put(key, &now);
+        Ok(())
     }
 
     /// Of each of these keys the first event that waited behind the one that is gone is set aside instead: it is the next.

@@ -24,6 +24,7 @@ const GRANT: u8 = b'w';
 const OUTBOX: u8 = b't';
 const EVENT: u8 = b'e';
 const ASIDE: u8 = b'h';
+const UNTOLD: u8 = b'l';
 
 /// The keys of one group.
 #[derive(Clone, Copy, Debug)]
@@ -306,8 +307,20 @@ impl Keys {
         (self.kind(OUTBOX), self.kind(OUTBOX + 1))
     }
 
-    /// The webhook of an outbox's key.
-    pub(crate) fn parse_outbox(key: &[u8]) -> Option<&str> {
+    /// What a webhook is never told.
+    pub(crate) fn untold(self, webhook: &str) -> Vec<u8> {
+        let mut key = self.kind(UNTOLD);
+        key.extend_from_slice(webhook.as_bytes());
+        key
+    }
+
+    /// That of all webhooks.
+    pub(crate) fn untolds(self) -> Range {
+        (self.kind(UNTOLD), self.kind(UNTOLD + 1))
+    }
+
+    /// The webhook of a key under [`Keys::outbox`] or [`Keys::untold`].
+    pub(crate) fn parse_webhook(key: &[u8]) -> Option<&str> {
         std::str::from_utf8(key.get(KIND_PREFIX_BYTES..)?).ok()
     }
 

@@ -8,6 +8,7 @@ use annulus_common::object::{
     UploadedPart, UserId, VersionId,
 };
 use annulus_common::protocol::metadata::{Aside, MetaReply, Serial};
+use annulus_common::protocol::outbox::Untold;
 use annulus_common::usage::Usage;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -232,6 +233,10 @@ impl Outbox {
 
 impl Record for Aside {
     const NAME: &'static str = "reading what is set aside";
+}
+
+impl Record for Untold {
+    const NAME: &'static str = "reading what is never told";
 }
 
 impl Record for Event {

@@ -4,13 +4,13 @@ use annulus_common::notification::{ACCESS_LOG, Cause, Destination, EventId, Even
 use annulus_common::protocol::metadata::{
     ASIDE_MAX, Aside, CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage,
 };
-use annulus_common::protocol::outbox::WaitingOutbox;
+use annulus_common::protocol::outbox::{Backlog, UNTOLD_KEPT_MS, Untold, WaitingOutbox};
 
 use super::*;
 use crate::kv::{KvRead as _, Table};
 use crate::metadata::schema::keys::Keys;
 use crate::metadata::schema::records::{Outbox, Record as _};
-use crate::metadata::waiting;
+use crate::metadata::{backlogs, waiting};
 
 const HOLDER: RequestId = RequestId([0xaa; 16]);
 const OTHER: RequestId = RequestId([0xbb; 16]);
@@ -61,6 +61,13 @@ impl Bench {
 
     fn waiting(&self) -> Vec<WaitingOutbox> {
         waiting(self.kv.as_ref(), &[PARTITION]).expect("memory answers")
+    }
+
+    /// What a status says of the webhook, if anything.
+    fn backlog(&self) -> Option<Backlog> {
+        let mut told = backlogs(self.kv.as_ref(), &[PARTITION]).expect("memory answers");
+        assert!(told.is_all && told.webhooks.len() < 2);
+        told.webhooks.pop()
     }
 
     fn change(&mut self, holder: RequestId, done: &[EventId], until_ms: Option<u64>) -> MetaReply {
@@ -216,6 +223,8 @@ fn the_oldest_are_dropped_when_too_many_wait_and_it_is_known() {
     let page = bench.outbox();
     assert!(outbox.pending <= MOST && page.dropped > 0);
     assert_eq!(outbox.pending + page.dropped, told, "all are accounted for");
+    let known = bench.backlog().expect("something waits").untold;
+    assert_eq!((known.dropped, known.given_up), (page.dropped, 0));
     assert_eq!(page.events.len(), EVENTS_PER_QUERY_MAX as usize);
     assert!(page.events[0].0.index > 1, "the oldest are gone");
     bench.change_outbox(OutboxChange { dropped: page.dropped, ..nothing(HOLDER) });
@@ -302,4 +311,50 @@ fn what_waits_is_next_when_what_it_waits_for_is_dropped() {
     let page = bench.outbox();
     assert_eq!(bench.aside(), [("a".to_owned(), 3)]);
     assert!(page.aside[0].0 > ids[0], "the next of the key");
+}
+
+#[test]
+fn a_status_knows_since_when_the_oldest_waits() {
+    let mut bench = Bench::new();
+    let waits = |bench: &Bench| bench.backlog().map(|backlog| (backlog.pending, backlog.aside, backlog.oldest_ms));
+    assert_eq!(waits(&bench), None);
+    // The first step is at 1,000 ms.
+    let ids = bench.hold_puts(&["a", "b", "a", "c"]);
+    assert_eq!(waits(&bench), Some((4, 0, Some(1_000))));
+    let until_ms = Some(bench.now_ms() + CLAIM_MS_MAX);
+    let aside = vec![(ids[1], refused(1))];
+    let change = OutboxChange { done: vec![ids[0]], aside, passed: Some(ids[2]), until_ms, ..nothing(HOLDER) };
+    bench.change_outbox(OutboxChange { done: vec![ids[0], ids[2]], ..change });
+    assert_eq!(waits(&bench), Some((2, 1, Some(2_000))), "what is set aside waits longer");
+    bench.change_outbox(OutboxChange { done: vec![ids[1]], until_ms, ..nothing(HOLDER) });
+    assert_eq!(waits(&bench), Some((1, 0, Some(4_000))));
+    bench.change(HOLDER, &ids[3..], None);
+    assert_eq!(waits(&bench), None);
+    // Records for access logs are no events.
+    let told = Some(Box::new(Notice {
+        cause: Cause::of_service(Means::Lifecycle),
+        rules: vec![Arc::new(Rule::of_access_log())],
+    }));
+    bench.run_telling(RequestId([7; 16]), delete("a", Conditions::default()), told);
+    assert_eq!((bench.waiting().len(), waits(&bench)), (1, None));
+}
+
+#[test]
+fn what_is_never_told_is_remembered_for_a_week() {
+    let mut bench = Bench::new();
+    let untold = |bench: &Bench| bench.backlog().map(|backlog| backlog.untold);
+    let ids = bench.hold_puts(&["a", "b", "c"]);
+    assert_eq!(untold(&bench), Some(Untold::default()));
+    let given_up = OutboxChange { given_up: vec![ids[0], ids[1]], ..nothing(HOLDER) };
+    bench.change_outbox(given_up.clone());
+    let known = Some(Untold { given_up: 2, dropped: 0, last_ms: bench.now_ms() });
+    assert_eq!(untold(&bench), known);
+    bench.change_outbox(OutboxChange { done: vec![ids[2]], ..given_up });
+    assert_eq!((bench.waiting(), untold(&bench)), (Vec::new(), known), "they were given up before, and stay so");
+    let ids = bench.hold_puts(&["d", "e"]);
+    bench.change_outbox(OutboxChange { given_up: vec![ids[0]], ..nothing(HOLDER) });
+    assert_eq!(untold(&bench), Some(Untold { given_up: 3, dropped: 0, last_ms: bench.now_ms() }));
+    bench.index += UNTOLD_KEPT_MS / 1_000;
+    bench.change_outbox(OutboxChange { given_up: vec![ids[1]], ..nothing(HOLDER) });
+    assert_eq!(untold(&bench), Some(Untold { given_up: 1, dropped: 0, last_ms: bench.now_ms() }), "it begins anew");
 }
