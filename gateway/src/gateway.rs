@@ -14,6 +14,7 @@ use crate::access_log::{AccessLog, LogDelivery};
 use crate::admin::Admin;
 use crate::auth::Accounts;
 use crate::client::ClusterClient;
+use crate::control::ControlApi;
 use crate::events::{EventDelivery, WebhookTls, Webhooks};
 use crate::http::{self, GatewayHttpConfig, GatewayService, Handler, Handlers, Told};
 use crate::iam::IamApi;
@@ -117,12 +118,14 @@ impl Gateway {
         let ready: Readiness = Arc::new(move || map.current().is_some() && ready());
         let operations: Arc<dyn Handler> = Arc::new(Operations { ready, metrics: metrics.clone(), refresh, admin });
         let iam = IamApi::new(client, accounts.clone(), clock.clone(), settings.region.clone());
+        let control = ControlApi::new(objects.clone(), accounts.clone(), clock.clone(), settings.region.clone());
         let upload_bucket = settings.upload.bucket.clone();
         let upload = Arc::new(Upload::new(objects.clone(), accounts.clone(), clock.clone(), settings.upload));
         let handlers = Handlers {
             operations: settings.operations_on_client_port.then(|| operations.clone()),
             upload: Some(upload),
             iam: Some(Arc::new(iam)),
+            control: Some(Arc::new(control)),
         };
         let access_log = AccessLog::new(clock.clone(), metrics.clone(), settings.access_log_wait);
         let log_delivery = LogDelivery::new(access_log.clone(), objects.clone(), settings.region.clone());

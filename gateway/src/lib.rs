@@ -5,6 +5,7 @@ pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod client;
+pub mod control;
 pub mod embedded;
 pub mod events;
 pub mod gateway;

@@ -218,3 +218,73 @@ def test_what_terraforms_aws_provider_asks(cluster, name):
     ):
         with refused("NoSuchEntity"):
             gone()
+
+
+def test_what_terraforms_aws_provider_asks_of_roles_and_groups(cluster, name):
+    """The same for `aws_iam_role` (with `force_detach_policies`), `aws_iam_role_policy`, `aws_iam_role_policy_attachment`,
+    `aws_iam_group`, `aws_iam_group_policy` and `aws_iam_user_group_membership`."""
+    iam = session(cluster, keys_of(cluster.main), "iam")
+    again = session(cluster, keys_of(cluster.main), "iam", gateway=-1)
+    managed = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
+    role = iam.create_role(
+        RoleName=name, Path="/service/", AssumeRolePolicyDocument=document(TRUST), Description="d",
+        MaxSessionDuration=7200, Tags=[{"Key": "a", "Value": "1"}],
+    )["Role"]
+    iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=document(READ))
+    iam.attach_role_policy(RoleName=name, PolicyArn=managed)
+
+    def refreshed(client, trust, **wanted):
+        read = client.get_role(RoleName=name)["Role"]
+        assert {field: read[field] for field in ("Arn", "CreateDate", "Path", "RoleId", "RoleName")} == {
+            field: role[field] for field in ("Arn", "CreateDate", "Path", "RoleId", "RoleName")
+        }
+        assert read["AssumeRolePolicyDocument"] == json.loads(trust)
+        assert {field: read[field] for field in wanted} == wanted
+        assert list(client.get_paginator("list_role_policies").paginate(RoleName=name).search("PolicyNames[]")) == ["own"]
+        inline = client.get_role_policy(RoleName=name, PolicyName="own")
+        assert (inline["RoleName"], inline["PolicyDocument"]) == (name, json.loads(document(READ)))
+        attached = client.get_paginator("list_attached_role_policies").paginate(RoleName=name)
+        assert list(attached.search("AttachedPolicies[].PolicyArn")) == [managed]
+
+    for client in (iam, again):
+        refreshed(client, document(TRUST), Description="d", MaxSessionDuration=7200, Tags=[{"Key": "a", "Value": "1"}])
+    trust = document({**TRUST, "Principal": {"AWS": role["Arn"].replace(":role/service/" + name, ":root")}})
+    iam.update_assume_role_policy(RoleName=name, PolicyDocument=trust)
+    iam.update_role_description(RoleName=name, Description="other")
+    iam.update_role(RoleName=name, MaxSessionDuration=3600, Description="other")
+    iam.untag_role(RoleName=name, TagKeys=["a"])
+    iam.tag_role(RoleName=name, Tags=[{"Key": "b", "Value": "2"}])
+    refreshed(again, trust, Description="other", MaxSessionDuration=3600, Tags=[{"Key": "b", "Value": "2"}])
+    with refused("DeleteConflict"):
+        iam.delete_role(RoleName=name)
+    assert iam.list_instance_profiles_for_role(RoleName=name)["InstanceProfiles"] == []
+    iam.detach_role_policy(RoleName=name, PolicyArn=managed)
+    iam.delete_role_policy(RoleName=name, PolicyName="own")
+    iam.delete_role(RoleName=name)
+
+    iam.create_group(GroupName=name, Path="/teams/")
+    iam.create_user(UserName=name)
+    iam.add_user_to_group(GroupName=name, UserName=name)
+    iam.put_group_policy(GroupName=name, PolicyName="own", PolicyDocument=document(READ))
+    for client in (iam, again):
+        members = list(client.get_paginator("get_group").paginate(GroupName=name).search("Users[].UserName"))
+        assert members == [name]
+        groups = client.get_paginator("list_groups_for_user").paginate(UserName=name)
+        assert list(groups.search("Groups[].GroupName")) == [name]
+        assert client.get_group_policy(GroupName=name, PolicyName="own")["PolicyDocument"] == json.loads(document(READ))
+    iam.update_group(GroupName=name, NewPath="/other/", NewGroupName=f"{name}-other")
+    assert again.get_group(GroupName=f"{name}-other")["Group"]["Path"] == "/other/"
+    iam.remove_user_from_group(GroupName=f"{name}-other", UserName=name)
+    iam.delete_group_policy(GroupName=f"{name}-other", PolicyName="own")
+    iam.delete_group(GroupName=f"{name}-other")
+    iam.delete_user(UserName=name)
+    for gone in (
+        lambda: again.get_role(RoleName=name),
+        lambda: again.list_role_policies(RoleName=name),
+        lambda: again.get_role_policy(RoleName=name, PolicyName="own"),
+        lambda: again.list_attached_role_policies(RoleName=name),
+        lambda: again.get_group(GroupName=name),
+        lambda: again.get_group_policy(GroupName=name, PolicyName="own"),
+    ):
+        with refused("NoSuchEntity"):
+            gone()

@@ -17,7 +17,7 @@ use crate::notification::{Cause, Means, Notice, Notification, Rule};
 use crate::object::{UserId, Versioning};
 use crate::ownership::ObjectOwnership;
 use crate::policy::{BucketPolicy, PublicAccessBlock};
-use crate::tags::Tags;
+use crate::tags::{BUCKET_TAGS_MAX, Tags};
 use crate::usage::Quota;
 use crate::website::Website;
 
@@ -115,6 +115,13 @@ pub enum BucketChange {
     Notification(Option<Arc<Notification>>),
     /// Transfers to it are not accelerated.
     SuspendAcceleration,
+    /// Some of its tags: those of others who change some at the same time stay.
+    MergeTags {
+        /// These it has then.
+        set: Arc<Tags>,
+        /// And none of these keys.
+        remove: Vec<String>,
+    },
 }
 
 /// The life of a bucket.
@@ -160,8 +167,16 @@ impl BucketConfig {
         match change {
             BucketChange::Versioning(versioning) => self.object_lock.is_none() || *versioning == Versioning::Enabled,
             BucketChange::ObjectLock(_) => self.versioning == Versioning::Enabled,
+            BucketChange::MergeTags { set, remove } => self.merged_tags(set, remove).len() <= BUCKET_TAGS_MAX,
             _ => true,
         }
+    }
+
+    fn merged_tags(&self, set: &Tags, remove: &[String]) -> Tags {
+        let mut tags = self.tags.as_deref().cloned().unwrap_or_default();
+        tags.retain(|key, _| !remove.contains(key));
+        tags.extend(set.iter().map(|(key, value)| (key.clone(), value.clone())));
+        tags
     }
 
     /// What a mutation carries that lifecycle rules ask for: those who are told of it, and the access log.
@@ -195,6 +210,48 @@ impl BucketConfig {
             BucketChange::Logging(logging) => self.logging = logging.clone(),
             BucketChange::Notification(notification) => self.notification = notification.clone(),
             BucketChange::SuspendAcceleration => self.acceleration_suspended = true,
+            BucketChange::MergeTags { set, remove } => {
+                let tags = self.merged_tags(set, remove);
+                self.tags = (!tags.is_empty()).then(|| Arc::new(tags));
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{BucketChange, BucketConfig};
+    use crate::tags::{BUCKET_TAGS_MAX, Tags};
+
+    #[test]
+    fn some_tags_change_and_the_others_stay() {
+        let tags = |pairs: &[(&str, &str)]| -> Tags {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let merge = |set: &[(&str, &str)], remove: &[&str]| BucketChange::MergeTags {
+            set: Arc::new(tags(set)),
+            remove: remove.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        let mut config = BucketConfig::default();
+        for (change, left) in [
+            (merge(&[("a", "1"), ("b", "2")], &[]), &[("a", "1"), ("b", "2")][..]),
+            (merge(&[("b", "3"), ("c", "4")], &["a", "none"]), &[("b", "3"), ("c", "4")]),
+            (merge(&[], &["b", "c"]), &[]),
+        ] {
+            // Twice, as a change may come again.
+            for _ in 0..2 {
+                assert!(config.allows(&change));
+                config.change(&change);
+                assert_eq!(config.tags.as_deref().cloned().unwrap_or_default(), tags(left));
+            }
+        }
+        assert_eq!(config.tags, None, "none is not an empty set");
+        let many: Vec<String> = (0..BUCKET_TAGS_MAX).map(|number| number.to_string()).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|key| (key.as_str(), "")).collect();
+        config.change(&merge(&many, &[]));
+        assert!(!config.allows(&merge(&[("one more", "")], &[])));
+        assert!(config.allows(&merge(&[("one more", "")], &["0"])) && config.allows(&merge(&[("0", "other")], &[])));
     }
 }

@@ -59,6 +59,7 @@ const ACTIONS: &[&str] = &[
     "ListBucketMultipartUploads",
     "ListBucketVersions",
     "ListMultipartUploadParts",
+    "ListTagsForResource",
     "ObjectOwnerOverrideToBucketOwner",
     "PutAccelerateConfiguration",
     "PutAnalyticsConfiguration",
@@ -91,6 +92,8 @@ const ACTIONS: &[&str] = &[
     "ReplicateObject",
     "ReplicateTags",
     "RestoreObject",
+    "TagResource",
+    "UntagResource",
     "UpdateBucketMetadataInventoryTableConfiguration",
     "UpdateBucketMetadataJournalTableConfiguration",
 ];

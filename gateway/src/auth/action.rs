@@ -77,6 +77,12 @@ pub const PUT_OBJECT_LEGAL_HOLD: Action = action("s3:PutObjectLegalHold", "s3:Pu
 /// `s3:BypassGovernanceRetention`: who asks to bypass must have it beside what it does.
 pub const BYPASS_GOVERNANCE_RETENTION: Action =
     action("s3:BypassGovernanceRetention", "s3:BypassGovernanceRetention", None);
+/// `s3:ListTagsForResource`, of S3 Control
+pub const LIST_TAGS_FOR_RESOURCE: Action = action("s3:ListTagsForResource", "s3:ListTagsForResource", None);
+/// `s3:TagResource`, of S3 Control; who makes a bucket with tags must have it too.
+pub const TAG_RESOURCE: Action = action("s3:TagResource", "s3:TagResource", None);
+/// `s3:UntagResource`, of S3 Control
+pub const UNTAG_RESOURCE: Action = action("s3:UntagResource", "s3:UntagResource", None);
 /// `s3:PutObject`: a key of the bucket, whatever is there.
 pub const PUT_OBJECT: Action = action("s3:PutObject", "s3:PutObject", Some(Permission::Write));
 /// `s3:DeleteObject`: the same.

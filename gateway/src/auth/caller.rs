@@ -73,6 +73,14 @@ impl Caller {
         }
     }
 
+    /// Its ARN, as errors name it; nobody has none.
+    pub(crate) fn arn(&self) -> String {
+        match &self.principal {
+            Principal::Role { session, .. } => session.clone(),
+            other => other.arn().unwrap_or_default(),
+        }
+    }
+
     /// Whether the caller's account lets it do something in it, such as `iam:CreateUser`.
     pub(crate) fn may(&self, action: &str, resource: &str, context: &Context) -> bool {
         self.rights.allow(&Question { principal: &self.principal, action, resource, context })

@@ -220,6 +220,14 @@ pub(crate) fn of_tags(tags: &Tags) -> Vec<(String, String)> {
     tags.iter().flat_map(|(key, value)| tag_facts(key, value)).collect()
 }
 
+/// What conditions can ask of the tags that a bucket is given.
+pub(crate) fn of_bucket_tags(tags: &Tags) -> Vec<(String, String)> {
+    let facts = |(key, value): (&String, &String)| {
+        [(format!("aws:RequestTag/{key}"), value.clone()), ("aws:TagKeys".to_owned(), key.clone())]
+    };
+    tags.iter().flat_map(facts).collect()
+}
+
 fn tag_facts(key: &str, value: &str) -> [(String, String); 2] {
     [(format!("s3:RequestObjectTag/{key}"), value.to_owned()), ("s3:RequestObjectTagKeys".to_owned(), key.to_owned())]
 }

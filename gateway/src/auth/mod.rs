@@ -39,7 +39,9 @@ use crate::kms::MasterKeys;
 use crate::query;
 
 pub(crate) use caller::{Caller, Unrecognised, session_arn};
-pub(crate) use facts::{of_retention as facts_of_retention, of_tags as facts_of_tags};
+pub(crate) use facts::{
+    of_bucket_tags as facts_of_bucket_tags, of_retention as facts_of_retention, of_tags as facts_of_tags,
+};
 pub(crate) use log_delivery::{LogTarget, may_deliver_logs};
 pub(crate) use pipeline::ANONYMOUS;
 pub use pipeline::Access;

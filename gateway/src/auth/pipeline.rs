@@ -52,7 +52,7 @@ pub(super) struct Rights {
 
 impl Access {
     /// What is known of a request before its operation looks at anything.
-    pub(super) fn new(caller: Caller, action: Action, context: Context) -> Self {
+    pub(crate) fn new(caller: Caller, action: Action, context: Context) -> Self {
         let user = caller.principal.account().unwrap_or(UserId::ANONYMOUS);
         Self { request: Arc::new(Asking { caller, user, action, context, needed_list: AtomicBool::new(false) }) }
     }

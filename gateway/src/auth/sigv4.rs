@@ -44,7 +44,7 @@ pub(crate) struct Scope<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Verified {
     pub(crate) access_key: String,
-    payload: SignedPayload,
+    pub(crate) payload: SignedPayload,
 }
 
 /// A request whose signature holds.

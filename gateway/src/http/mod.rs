@@ -84,6 +84,8 @@ pub struct Handlers {
     pub upload: Option<Arc<dyn Handler>>,
     /// IAM and STS: forms that are posted to `/`.
     pub iam: Option<Arc<dyn Handler>>,
+    /// S3 Control, by its paths.
+    pub control: Option<Arc<dyn Handler>>,
 }
 
 /// Who is told of what clients do.

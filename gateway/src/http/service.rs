@@ -27,9 +27,9 @@ use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers, presigned};
 use crate::access_log::AccessLog;
 use crate::auth::{Accounts, Operation, subresource};
-use crate::iam;
 use crate::s3::NamedByHost;
 use crate::upload::PATH as UPLOAD;
+use crate::{control, iam};
 
 /// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
 /// needs a length, and clients that do so send little.
@@ -70,6 +70,7 @@ enum Server {
     Operations,
     Upload,
     Iam,
+    Control,
     Website(Target),
     S3(Target),
 }
@@ -163,6 +164,10 @@ impl Shared {
         if let Some(target) = self.websites.target(request) {
             return Server::Website(target);
         }
+        // Its clients put the account in front of the host, where buckets have their names.
+        if control::is_call(request.uri().path(), request.headers()) {
+            return Server::Control;
+        }
         let target = self.addressing.target(request.headers(), request.uri());
         // A bucket that the host names has every path.
         let beside = beside_s3(request.method(), request.uri().path(), request.headers()).filter(|_| !target.by_host);
@@ -178,7 +183,7 @@ impl Shared {
                 let below = request.uri().path().strip_prefix(UPLOAD).unwrap_or_default();
                 (self.config.upload_bucket.as_deref(), below.trim_start_matches('/'), false)
             }
-            Server::Operations | Server::Iam => return None,
+            Server::Operations | Server::Iam | Server::Control => return None,
         };
         Recording::begin(&self.access_log, self.accounts.current().as_deref(), request, place, peer)
     }
@@ -198,6 +203,7 @@ impl Shared {
             Server::Operations => (&self.handlers.operations, "operations"),
             Server::Upload => (&self.handlers.upload, "upload"),
             Server::Iam => (&self.handlers.iam, "iam"),
+            Server::Control => (&self.handlers.control, "control"),
         };
         operation.name_it(name);
         match handler {

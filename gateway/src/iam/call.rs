@@ -6,7 +6,7 @@ use annulus_common::iam::{Holder, Iam, IamChange, Kind, Profile, arn};
 use annulus_common::map::ClusterMap;
 use annulus_common::map::change::MapChange;
 use annulus_common::object::UserId;
-use annulus_common::policy::{Context, Principal};
+use annulus_common::policy::Context;
 use annulus_common::tags::Tags;
 
 use super::error::IamError;
@@ -86,11 +86,7 @@ impl<'a> Call<'a> {
 
     /// The caller may not.
     pub(super) fn denied(&self, action: &str, resource: &str) -> IamError {
-        let caller = match &self.caller.principal {
-            Principal::Role { session, .. } => session.clone(),
-            other => other.arn().unwrap_or_default(),
-        };
-        IamError::AccessDenied { caller, action: action.to_owned(), resource: resource.to_owned() }
+        IamError::AccessDenied { caller: self.caller.arn(), action: action.to_owned(), resource: resource.to_owned() }
     }
 
     /// The ARN of what has that name; what is not there is taken to be at `/`.

@@ -29,11 +29,14 @@ impl Call<'_> {
             "GetRole" => Ok(Xml::new().inside("Role", self.whole_role(found()?))),
             "DeleteRole" => self.change(IamChange::Delete(of)).await.map(|()| Xml::new()),
             "UpdateRole" | "UpdateRoleDescription" => {
-                found()?;
+                let mut role = Role::clone(found()?);
                 let description = self.params.description()?.map(str::to_owned);
                 let session_seconds_max = self.params.number("MaxSessionDuration", SESSION_SECONDS_MAX)?;
-                let change = IamChange::UpdateRole { name, trust: None, description, session_seconds_max };
-                self.change(change).await.map(|()| Xml::new())
+                role.description = description.clone().or(role.description);
+                self.change(IamChange::UpdateRole { name, trust: None, description, session_seconds_max }).await?;
+                // The older of the two answers with the role.
+                let says_role = action == "UpdateRoleDescription";
+                Ok(if says_role { Xml::new().inside("Role", self.whole_role(&role)) } else { Xml::new() })
             }
             "UpdateAssumeRolePolicy" => {
                 let trust = Some(self.trust_document("PolicyDocument")?);

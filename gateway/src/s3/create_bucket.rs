@@ -1,16 +1,21 @@
 //! CreateBucket.
 
+use std::sync::Arc;
+
 use annulus_common::map::{Bucket, BucketConfig};
 use annulus_common::object::{ObjectLock, UserId, Versioning};
 use annulus_common::ownership::ObjectOwnership;
+use annulus_common::tags::{BUCKET_TAGS_MAX, Tags};
 use s3s::dto::{CreateBucketConfiguration, CreateBucketInput, CreateBucketOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::error::{detailed, invalid_argument, s3_error};
 use super::names::is_bucket_name;
 use super::put_bucket_ownership_controls::check_without_acls;
+use super::tags::of_xml;
 use super::{Gateway, access, grants};
-use crate::auth::bucket_arn;
+use crate::auth::action::TAG_RESOURCE;
+use crate::auth::{Access, bucket_arn, facts_of_bucket_tags};
 use crate::object::ObjectError;
 
 /// The region whose buckets have no location constraint.
@@ -23,9 +28,8 @@ pub(super) async fn create_bucket(
     let access = access(&req.extensions)?;
     let (owner, name) = (access.user(), req.input.bucket);
     let constraint = location(req.input.create_bucket_configuration.as_ref());
-    // Policies may have conditions on the place.
-    let facts = constraint.map(|place| ("s3:LocationConstraint".to_owned(), place.to_owned()));
-    access.check_in_account(access.action().name, &bucket_arn(&name), facts.into_iter().collect())?;
+    let tags = tags(req.input.create_bucket_configuration.as_ref())?;
+    permit(access, &name, constraint, &tags)?;
     if !is_bucket_name(&name) {
         return Err(s3_error!(InvalidBucketName));
     }
@@ -40,13 +44,24 @@ pub(super) async fn create_bucket(
         Some(true) => (Versioning::Enabled, Some(ObjectLock::default())),
         _ => (Versioning::default(), None),
     };
-    let config = BucketConfig { acl, ownership, versioning, object_lock, ..BucketConfig::default() };
+    let tags = (!tags.is_empty()).then(|| Arc::new(tags));
+    let config = BucketConfig { acl, ownership, versioning, object_lock, tags, ..BucketConfig::default() };
     match gateway.objects.create_bucket(&name, owner, config.clone()).await {
         Ok(_) => {}
         Err(ObjectError::BucketExists(bucket)) => may_repeat(&bucket, owner, &config, &gateway.region)?,
         Err(error) => return Err(s3_error(error)),
     }
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{name}")), ..Default::default() }))
+}
+
+/// Refuses what the caller's account has not given it. Policies may have conditions on the place and the tags.
+fn permit(access: &Access, name: &str, constraint: Option<&str>, tags: &Tags) -> S3Result {
+    let (arn, tagged) = (bucket_arn(name), facts_of_bucket_tags(tags));
+    if !tags.is_empty() {
+        access.check_in_account(TAG_RESOURCE.name, &arn, tagged.clone())?;
+    }
+    let place = constraint.map(|place| ("s3:LocationConstraint".to_owned(), place.to_owned()));
+    access.check_in_account(access.action().name, &arn, place.into_iter().chain(tagged).collect())
 }
 
 /// The classic region answers the owner who asks for the same bucket again as if it had just been made; the others do not.
@@ -67,6 +82,7 @@ fn may_repeat(bucket: &Bucket, caller: UserId, config: &BucketConfig, region: &s
 fn is_as_asked(config: &BucketConfig, asked: &BucketConfig) -> bool {
     (&config.acl, config.ownership, config.object_lock.is_some())
         == (&asked.acl, asked.ownership, asked.object_lock.is_some())
+        && (asked.tags.is_none() || config.tags == asked.tags)
 }
 
 /// `x-amz-object-ownership`.
@@ -82,10 +98,16 @@ fn location(configuration: Option<&CreateBucketConfiguration>) -> Option<&str> {
     (!constraint.is_empty()).then_some(constraint)
 }
 
+/// The tags that it is to have.
+fn tags(configuration: Option<&CreateBucketConfiguration>) -> S3Result<Tags> {
+    let tags = configuration.and_then(|configuration| configuration.tags.clone());
+    of_xml(tags.unwrap_or_default(), BUCKET_TAGS_MAX)
+}
+
 /// A bucket is made where it is asked for, and that must be here.
 fn check_configuration(configuration: Option<&CreateBucketConfiguration>, region: &str) -> S3Result {
     let Some(configuration) = configuration else { return Ok(()) };
-    if configuration.bucket.is_some() || configuration.location.is_some() || configuration.tags.is_some() {
+    if configuration.bucket.is_some() || configuration.location.is_some() {
         return Err(s3_error!(NotImplemented));
     }
     match location(Some(configuration)) {

@@ -13,6 +13,7 @@ mod buckets;
 mod checksums;
 mod command_line;
 mod conditions;
+mod control;
 mod copies;
 mod cors;
 mod deletes;

@@ -1,0 +1,115 @@
+//! Why a call of S3 Control is refused, with the one table to codes and statuses.
+
+use annulus_common::tags::TagError;
+use http::StatusCode;
+use quick_xml::escape::escape;
+
+use super::xml::NAMESPACE;
+use crate::auth::Unrecognised;
+use crate::auth::sigv4::SignatureError;
+use crate::object::ObjectError;
+
+/// A refusal.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum ControlError {
+    /// The operation, or what it is about, is not built.
+    #[error("A parameter you provided implies functionality that is not implemented.")]
+    NotBuilt,
+    /// There is no operation of that method.
+    #[error("The specified method is not allowed against this resource.")]
+    MethodNotAllowed,
+    /// The request makes no sense.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The body is not what it should be.
+    #[error("The XML you provided was not well-formed or did not validate against our published schema")]
+    MalformedXml,
+    /// These can be no tags of a bucket.
+    #[error("{0}")]
+    Tag(TagError),
+    /// The caller may not. Terraform's provider looks for these words before it asks S3 itself instead.
+    #[error("User: {caller} is not authorized to perform: {action} on resource: {resource}")]
+    AccessDenied {
+        /// Who.
+        caller: String,
+        /// What.
+        action: &'static str,
+        /// With what.
+        resource: String,
+    },
+    /// The signature does not hold.
+    #[error("{0}")]
+    Signature(SignatureError),
+    /// Nobody stands behind the key.
+    #[error("{0}")]
+    Unrecognised(Unrecognised),
+    /// There is no such bucket.
+    #[error("The specified bucket does not exist")]
+    NoSuchBucket,
+    /// The cluster cannot change now.
+    #[error("Service is unable to handle request.")]
+    Unavailable,
+}
+
+impl ControlError {
+    fn table(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NotBuilt => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+            Self::Invalid(_) => (StatusCode::BAD_REQUEST, "InvalidRequest"),
+            Self::MalformedXml => (StatusCode::BAD_REQUEST, "MalformedXML"),
+            Self::Tag(_) => (StatusCode::BAD_REQUEST, "InvalidTag"),
+            Self::AccessDenied { .. } => (StatusCode::FORBIDDEN, "AccessDenied"),
+            Self::Signature(error) => (error.status(), error.code()),
+            Self::Unrecognised(Unrecognised::Key) => (StatusCode::FORBIDDEN, "InvalidAccessKeyId"),
+            Self::Unrecognised(Unrecognised::Token) => (StatusCode::BAD_REQUEST, "InvalidToken"),
+            Self::Unrecognised(Unrecognised::Expired) => (StatusCode::BAD_REQUEST, "ExpiredToken"),
+            Self::NoSuchBucket => (StatusCode::NOT_FOUND, "NoSuchBucket"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        }
+    }
+
+    /// The status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.table().0
+    }
+
+    /// The answer's body.
+    pub(super) fn xml(&self, request_id: &str) -> String {
+        let (code, message) = (self.table().1, self.to_string());
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Code>{code}</Code>\
+             <Message>{}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>",
+            escape(message.as_str())
+        )
+    }
+}
+
+impl From<TagError> for ControlError {
+    fn from(error: TagError) -> Self {
+        Self::Tag(error)
+    }
+}
+
+impl From<SignatureError> for ControlError {
+    fn from(error: SignatureError) -> Self {
+        Self::Signature(error)
+    }
+}
+
+impl From<Unrecognised> for ControlError {
+    fn from(error: Unrecognised) -> Self {
+        Self::Unrecognised(error)
+    }
+}
+
+impl From<ObjectError> for ControlError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::NoSuchBucket => Self::NoSuchBucket,
+            // Others have set tags meanwhile.
+            ObjectError::InvalidBucketState => TagError::TooMany(annulus_common::tags::BUCKET_TAGS_MAX).into(),
+            _ => Self::Unavailable,
+        }
+    }
+}
