@@ -27,6 +27,8 @@ BASE_PORT = 4000
 # One base port gives room for this many of each kind: gateways from base, peers' ports from base + 1101, and the
 # storage nodes' health and metrics from base + 1201.
 PROCESSES_MAX = 99
+# No more replicas than the cluster itself accepts.
+REPLICATION_MAX = 7
 RPC_OFFSET, HEALTH_OFFSET = 1100, 1200
 # More than a process gives its requests to end (shutdown_grace_seconds); past it, it is killed.
 STOP_SECONDS_MAX = 45
@@ -271,8 +273,8 @@ class Cluster:
         for count in (nodes, gateways):
             if not 1 <= count <= PROCESSES_MAX:
                 raise Failure(f"between 1 and {PROCESSES_MAX} nodes and gateways, please")
-        if not 1 <= replication <= nodes:
-            raise Failure(f"{nodes} nodes cannot hold {replication} copies: --replication is at most --nodes")
+        if not 1 <= replication <= min(nodes, REPLICATION_MAX):
+            raise Failure(f"--replication is between 1 and --nodes, and {REPLICATION_MAX} at most")
         base_port = base_port or find_base_port(nodes, gateways)
         if not 1 <= base_port <= 65535 - HEALTH_OFFSET - PROCESSES_MAX:
             raise Failure(f"--base-port must be between 1 and {65535 - HEALTH_OFFSET - PROCESSES_MAX}")

@@ -59,8 +59,8 @@ need_build_tools() {
   need_cargo
 }
 
-# Edition 2024 came with this one.
-rust_minor_min=85
+# What the oldest of the dependencies and our own code need.
+rust_minor_min=95
 
 need_cargo() {
   have cargo || PATH="$HOME/.cargo/bin:$PATH"

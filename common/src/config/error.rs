@@ -6,6 +6,20 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::settings::SETTINGS;
+
+/// The variable by which a setting can be given, or a file that holds it.
+fn variable_of(name: &str) -> String {
+    let setting = SETTINGS.iter().find(|setting| setting.name == name);
+    setting.map_or_else(
+        || name.to_uppercase(),
+        |setting| {
+            let variable = setting.env_name();
+            if setting.is_secret() { format!("{variable} or {variable}_FILE") } else { variable }
+        },
+    )
+}
+
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Origin {
@@ -76,7 +90,7 @@ pub enum ConfigError {
         origin: Origin,
     },
     /// A setting that others make necessary.
-    #[error("`{name}` is missing: {reason}")]
+    #[error("`{name}` is missing (variable {}): {reason}", variable_of(name))]
     Missing {
         /// The setting.
         name: &'static str,

@@ -61,6 +61,7 @@ impl Flag {
         let doc = setting.doc.trim_end_matches('.');
         let (doc, variable) = match setting.kind {
             Kind::Secret => (format!("The file that holds: {doc}"), format!("{}_FILE", setting.env_name())),
+            Kind::Choice(words) => (format!("{doc}: {}", words.join(", ")), setting.env_name()),
             _ => (doc.to_owned(), setting.env_name()),
         };
         match setting.default {

@@ -52,8 +52,7 @@ pub(super) const ENV_PREFIX: &str = "ANNULUS_";
 
 /// Variables with our prefix that are for programs beside the server: the place of the TOML file, and how the
 /// admin command line reaches a cluster.
-pub(super) const ENV_NOT_SETTINGS: [&str; 4] =
-    ["ANNULUS_CONFIG", "ANNULUS_ENDPOINT", "ANNULUS_ACCESS_KEY", "ANNULUS_SECRET_KEY"];
+pub(super) const ENV_NOT_SETTINGS: [&str; 2] = ["ANNULUS_CONFIG", "ANNULUS_ENDPOINT"];
 
 const fn setting(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Setting {
     Setting { name, kind, default, doc }
@@ -232,7 +231,7 @@ pub static SETTINGS: &[Setting] = &[
         "internal_listen",
         Kind::Address,
         Default::None,
-        "Moves everything under /-/ (health, metrics, admin, console) from the clients' port to this `ip:port`.",
+        "Moves everything under /-/ (health, metrics, admin) from the clients' port to this `ip:port`.",
     ),
     setting(
         "log_format",

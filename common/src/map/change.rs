@@ -187,8 +187,8 @@ pub enum MapRefusal {
     /// The account still owns buckets.
     #[error("the user still owns buckets")]
     UserOwnsBuckets,
-    /// It is the last account that may administer.
-    #[error("the last administrator cannot be deleted")]
+    /// It is the last account that may administer, or its last key.
+    #[error("the last administrator, or its last active key, cannot be taken away: nobody could give it back")]
     LastAdmin,
     /// The key's id is taken.
     #[error("access key already exists")]
@@ -209,8 +209,8 @@ pub enum MapRefusal {
     },
     /// The node was removed from the cluster.
     #[error(
-        "node {0} was removed from this cluster: its data directory is of no use any more. Move it away and start with an \
-         empty one to join as a new node"
+        "node {0} was removed from this cluster. Its own data directory is of no use any more: move it away and start that node \
+         with an empty one. Others take it off their seeds"
     )]
     NodeRemoved(NodeId),
     /// There is no such node.
@@ -268,7 +268,7 @@ impl ClusterMap {
             MapChange::SetUserQuota { id, quota } => self.set_user_quota(*id, *quota),
             MapChange::DeleteUser { id } => self.delete_user(*id),
             MapChange::CreateKey { id, key } => self.create_key(id, key),
-            MapChange::DeleteKey { id } => self.keys.remove(id).map(|_| MapReply::Done).ok_or(MapRefusal::NoSuchKey),
+            MapChange::DeleteKey { id } => self.delete_key(id),
             MapChange::RegisterNode { node, profile } => self.register_node(*node, profile),
             MapChange::ConfigureBucket { name, id, change } => self.configure_bucket(name, *id, change),
             MapChange::ChangeLayout(change) => self.change_layout(change),
@@ -398,15 +398,34 @@ impl ClusterMap {
         if user.admin && self.users.values().filter(|user| user.admin).count() == 1 {
             return Err(MapRefusal::LastAdmin);
         }
+        self.check_admin_without(|_, key| key.user == id)?;
         self.users.remove(&id);
         self.keys.retain(|_, key| key.user != id);
         self.iam.forget(id);
         Ok(MapReply::Done)
     }
 
+    fn delete_key(&mut self, id: &str) -> Result<MapReply, MapRefusal> {
+        self.check_admin_without(|other, _| other == id)?;
+        self.keys.remove(id).map(|_| MapReply::Done).ok_or(MapRefusal::NoSuchKey)
+    }
+
+    /// Refuses to take away the last keys by which the cluster can be administered.
+    fn check_admin_without(&self, goes: impl Fn(&str, &AccessKey) -> bool) -> Result<(), MapRefusal> {
+        let administers = |key: &AccessKey| {
+            key.active && key.iam_user.is_none() && self.users.get(&key.user).is_some_and(|user| user.admin)
+        };
+        let keys = || self.keys.iter().filter(|(_, key)| administers(key));
+        let (some, all) = (keys().any(|(id, key)| goes(id, key)), keys().all(|(id, key)| goes(id, key)));
+        if some && all { Err(MapRefusal::LastAdmin) } else { Ok(()) }
+    }
+
     fn change_iam(&mut self, time_ms: u64, account: UserId, change: &IamChange) -> Result<MapReply, MapRefusal> {
         if !self.users.contains_key(&account) {
             return Err(MapRefusal::NoSuchUser);
+        }
+        if let IamChange::ActivateKey { id, active: false } = change {
+            self.check_admin_without(|other, _| other == id)?;
         }
         self.iam.apply(account, time_ms, change, &mut self.keys).map_err(MapRefusal::Iam)?;
         Ok(MapReply::Done)

@@ -92,9 +92,13 @@ impl AdminClient {
             let answer: &[u8] = if answer.is_empty() { b"null" } else { &answer };
             return serde_json::from_slice(answer).map_err(AdminError::Answer);
         }
-        let Problem { code, message } = serde_json::from_slice(&answer).unwrap_or_else(|_| Problem {
-            code: status.as_u16().to_string(),
-            message: format!("{} answered {status}", self.endpoint),
+        let Problem { code, message } = serde_json::from_slice(&answer).unwrap_or_else(|_| {
+            let hint = match status {
+                StatusCode::NOT_FOUND => ": the admin API is at ANNULUS_INTERNAL_LISTEN where that is set",
+                _ => "",
+            };
+            let message = format!("{} answered {status}{hint}", self.endpoint);
+            Problem { code: status.as_u16().to_string(), message }
         });
         Err(AdminError::Refused { code, message })
     }

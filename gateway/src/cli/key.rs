@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{CliError, Target, output};
-use crate::admin::model::{KeyReport, NewKey};
+use crate::admin::model::{KeyReport, NewKey, UserReport};
 
 #[derive(Debug, Args)]
 pub(super) struct KeyArgs {
@@ -52,6 +52,9 @@ pub(super) async fn execute(args: KeyArgs) -> Result<(), CliError> {
         KeyAction::List { user, target } => {
             let mut keys: Vec<KeyReport> = target.client()?.get("/keys").await?;
             keys.retain(|key| user.as_ref().is_none_or(|user| *user == key.user));
+            if let Some(user) = user.filter(|_| keys.is_empty()) {
+                check_user(&target, &user).await?;
+            }
             if target.json { output::json(&keys)? } else { print(&keys)? }
         }
         KeyAction::Delete { access_key_id, target } => {
@@ -59,6 +62,13 @@ pub(super) async fn execute(args: KeyArgs) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// Tells a user without keys from one that there is not. A user in an account goes by `ACCOUNT/USER`, and is not looked for.
+async fn check_user(target: &Target, name: &str) -> Result<(), CliError> {
+    let users: Vec<UserReport> = target.client()?.get("/users").await?;
+    let is_known = name.contains('/') || users.iter().any(|user| user.name == name);
+    if is_known { Ok(()) } else { Err(CliError::Run(format!("there is no user {name}"))) }
 }
 
 fn print(keys: &[KeyReport]) -> std::io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use annulus_common::map::layout::REPLICATION_FACTOR_MAX;
 use clap::{Args, Subcommand};
 
 use super::progress::{self, Goal};
@@ -91,7 +92,7 @@ enum NodeAction {
         old: String,
         /// The new node's name.
         new: String,
-        /// Even though the old one answers and has what no other node has.
+        /// Even though the old one answers.
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -108,8 +109,8 @@ enum NodeAction {
 enum ClusterAction {
     /// Change what holds of the whole cluster.
     Set {
-        /// How many nodes hold each object.
-        #[arg(long, value_name = "N")]
+        /// How many nodes hold each object: 1 to 7.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(REPLICATION_FACTOR_MAX)))]
         replication_factor: u8,
         #[command(flatten)]
         manner: Manner,
@@ -248,22 +249,21 @@ async fn replace(old: String, new: String, force: bool, manner: &Manner) -> Resu
     if registered(&status) && old != new {
         return change(StepRequest::Replace { old, new, force }, manner, Goal::Settled).await;
     }
-    let last_copies = status.redundancy.risks.iter().find(|risk| risk.name == old || risk.node.to_string() == old);
-    if let Some(risk) = last_copies.filter(|risk| risk.partitions_lost > 0 && !force) {
-        let partitions = output::count(risk.partitions_lost, "partition");
-        let message =
-            format!("{old} answers, and no other node is known to have all of {partitions}: drain it, or say --force");
-        return Err(CliError::Run(message));
+    if let Some(other) = status.nodes.iter().find(|node| node.name == new && old != new) {
+        return Err(CliError::Run(format!("{new} is {} already: name a node that has just been started", other.state)));
     }
-    let removed = ask(&client, StepRequest::Remove { node: old, force: true }, manner.dry_run).await?;
+    if !force && status.nodes.iter().any(|node| is_named(node, &old) && node.up) {
+        return Err(CliError::Run(format!("{old} answers: `annulus node drain` it, or say --force")));
+    }
+    let removed = ask(&client, StepRequest::Remove { node: old.clone(), force: true }, manner.dry_run).await?;
     if manner.dry_run {
         return finish(&removed, manner);
     }
     print_unless_json(&removed, manner)?;
-    progress::until("the new node is registered", REGISTER_WAIT, async || {
-        Ok(registered(&client.get("/status").await?).then_some(()))
-    })
-    .await?;
+    let what = format!(
+        "{new} is registered. {old} is out of the cluster: start {new}, then `annulus node add {new} --wait` gives it its share"
+    );
+    progress::until(&what, REGISTER_WAIT, async || Ok(registered(&client.get("/status").await?).then_some(()))).await?;
     change(StepRequest::Add { nodes: vec![new] }, manner, Goal::Settled).await
 }
 

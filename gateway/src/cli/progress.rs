@@ -77,8 +77,11 @@ fn find<'a>(status: &'a ClusterStatus, name: &str) -> Option<&'a NodeReport> {
 
 /// How far moves are, in words.
 pub(super) fn describe(moves: &MovesReport) -> String {
-    if moves.partitions == 0 {
-        return "nothing is being moved".to_owned();
+    let paused = if moves.paused { "; paused until `annulus repair resume`, no silent node is given up" } else { "" };
+    match (moves.partitions, moves.map_group) {
+        (0, false) => return format!("nothing is being moved{paused}"),
+        (0, true) => return format!("the cluster map is being moved{paused}"),
+        _ => {}
     }
     let are = if moves.partitions == 1 { "is" } else { "are" };
     let (partitions, left) = (output::count(moves.partitions, "partition"), output::bytes(moves.bytes_left));
@@ -89,10 +92,7 @@ pub(super) fn describe(moves: &MovesReport) -> String {
     if let Some(seconds) = moves.eta_seconds {
         text += &format!(", about {} left", duration(seconds));
     }
-    if moves.paused {
-        text += "; paused";
-    }
-    text
+    text + paused
 }
 
 fn duration(seconds: u64) -> String {
@@ -141,6 +141,11 @@ mod tests {
     #[test]
     fn moves_are_told_with_rate_and_time() {
         assert_eq!(describe(&MovesReport::default()), "nothing is being moved");
+        let paused = "; paused until `annulus repair resume`, no silent node is given up";
+        let nothing = MovesReport { paused: true, ..MovesReport::default() };
+        assert_eq!(describe(&nothing), format!("nothing is being moved{paused}"));
+        let map_group = MovesReport { map_group: true, ..MovesReport::default() };
+        assert_eq!(describe(&map_group), "the cluster map is being moved");
         let moves = MovesReport {
             paused: true,
             partitions: 3,
@@ -151,7 +156,7 @@ mod tests {
         };
         assert_eq!(
             describe(&moves),
-            "3 partitions are being moved, 5.0 MiB left, 1.0 MiB/s, about 1 min 5 s left; paused"
+            format!("3 partitions are being moved, 5.0 MiB left, 1.0 MiB/s, about 1 min 5 s left{paused}")
         );
     }
 }

@@ -8,7 +8,7 @@ use crate::admin::model::{NewQuota, QuotaReport};
 /// Show a quota and what of it is used, or set it. What is not named stays as it is.
 #[derive(Debug, Args)]
 pub(super) struct QuotaArgs {
-    /// The bucket or the account.
+    /// Its name.
     name: String,
     /// The most bytes, like 10GiB, or `none`.
     #[arg(long, value_parser = most_bytes)]

@@ -175,13 +175,13 @@ struct Listeners {
 
 impl Listeners {
     async fn bind(config: &ServerConfig) -> Result<Self, CliError> {
-        let bind = async |addr: std::net::SocketAddr| {
+        let bind = async |addr: std::net::SocketAddr, variables: &str| {
             let bound = TcpListener::bind(addr).await;
-            bound.map_err(|error| CliError::Run(format!("cannot listen at {addr}: {error}")))
+            bound.map_err(|error| CliError::Run(format!("cannot listen at {addr} ({variables}): {error}")))
         };
-        let clients = bind(config.client_address()).await?;
+        let clients = bind(config.client_address(), "ANNULUS_LISTEN, NODE_PORT").await?;
         let operations = match config.internal_listen {
-            Some(addr) => Some(bind(addr).await?),
+            Some(addr) => Some(bind(addr, "ANNULUS_INTERNAL_LISTEN").await?),
             None => None,
         };
         Ok(Self { clients, operations })

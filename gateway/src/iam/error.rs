@@ -136,6 +136,7 @@ impl From<MapRefusal> for IamError {
                 let message = format!("Cannot exceed quota for AccessKeysPerUser: {most}");
                 Self::Refused(IamRefusal::LimitExceeded(message))
             }
+            refusal @ MapRefusal::LastAdmin => Self::Refused(IamRefusal::DeleteConflict(refusal.to_string())),
             MapRefusal::NoSuchKey => {
                 Self::Refused(IamRefusal::NoSuchEntity("The Access Key cannot be found.".to_owned()))
             }

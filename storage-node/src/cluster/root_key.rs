@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::formation::RootKey;
 
-/// Where a drawn key is written, in the data directory: as a shell or a `.env` file reads it.
+/// Where a drawn key is written, in the data directory: as a shell reads it, for the tools that sign by it.
 pub const FILE_NAME: &str = "root-credentials";
 
 const ACCESS_KEY_ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -34,7 +34,7 @@ pub fn draw(data_dir: &Path) -> io::Result<RootKey> {
         return Err(error);
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&incomplete)?;
-    write!(file, "ANNULUS_ACCESS_KEY={}\nANNULUS_SECRET_KEY={}\n", key.access_key, key.secret_key)?;
+    write!(file, "AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", key.access_key, key.secret_key)?;
     file.sync_all()?;
     fs::rename(&incomplete, &path)?;
     File::open(data_dir)?.sync_all()?;
@@ -64,7 +64,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(
             text,
-            format!("ANNULUS_ACCESS_KEY={}\nANNULUS_SECRET_KEY={}\n", second.access_key, second.secret_key)
+            format!("AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", second.access_key, second.secret_key)
         );
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!((second.access_key.len(), second.secret_key.len()), (20, 40));

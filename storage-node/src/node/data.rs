@@ -32,7 +32,10 @@ impl NodeData {
     /// Opens the data directory, which no other process may have open; makes it where there is none.
     pub fn open(config: &NodeConfig, clock: &SharedClock) -> Result<Self, StartError> {
         let made = std::fs::create_dir_all(&config.data_dir);
-        made.map_err(|source| StartError::System { what: format!("making {}", config.data_dir.display()), source })?;
+        made.map_err(|source| StartError::System {
+            what: format!("making the data directory {}", config.data_dir.display()),
+            source,
+        })?;
         let cache = BlockCache::new(config.block_cache_bytes);
         let mut meta = DiskOptions::metadata(cache.clone());
         meta.reserve_bytes = config.disk_reserve_bytes.map(|reserve| reserve / METADATA_RESERVE_SHARE);

@@ -5,9 +5,10 @@ use annulus_gateway::admin::model::{
     BASE, BucketReport, ClusterStatus, KeyReport, NewBucket, NewKey, NewUser, UserReport,
 };
 use annulus_tests::client::S3;
-use annulus_tests::cluster::shared;
+use annulus_tests::cluster::{Cluster, Spec, shared};
 use annulus_tests::wait;
 
+use crate::iam::{iam, iam_refused};
 use crate::{fresh_name, new_bucket};
 
 fn new_user(name: &str) -> NewUser {
@@ -78,6 +79,25 @@ async fn the_last_administrator_stays() {
     // It owns buckets of other tests or is the last one; it stays either way.
     let refused = code(admin.delete(&format!("/users/{}", admins[0].name)).await);
     assert!(["LastAdmin", "UserOwnsBuckets"].contains(&refused.as_str()), "{refused}");
+}
+
+#[tokio::test]
+async fn the_last_administrators_last_key_stays() {
+    let spec = Spec { nodes: 1, gateways: 1, replication_factor: 1, ..Spec::default() };
+    let cluster = Cluster::start(spec).await;
+    let (admin, s3) = (cluster.admin(0), cluster.s3(0));
+    let first = format!("/keys/{}", cluster.root.access_key);
+    let deactivation = [("AccessKeyId", cluster.root.access_key.as_str()), ("Status", "Inactive")];
+    assert_eq!(code(admin.delete(&first).await), "LastAdmin");
+    iam_refused(&s3, "DeleteAccessKey", &deactivation[..1], 409, "DeleteConflict").await;
+    iam_refused(&s3, "UpdateAccessKey", &deactivation, 409, "DeleteConflict").await;
+    let users: Vec<UserReport> = admin.get("/users").await.expect("users are listed");
+    let user = users.into_iter().find(|user| user.admin).expect("there is an administrator").name;
+    let second: KeyReport = admin.post("/keys", &NewKey { user }).await.expect("it gets another key");
+    iam(&s3, "UpdateAccessKey", &[("AccessKeyId", &second.access_key), ("Status", "Inactive")]).await;
+    assert_eq!(code(admin.delete(&first).await), "LastAdmin");
+    iam(&s3, "UpdateAccessKey", &[("AccessKeyId", &second.access_key), ("Status", "Active")]).await;
+    admin.delete(&first).await.expect("there is another");
 }
 
 #[tokio::test]
