@@ -23,6 +23,9 @@ pub(super) struct Addition {
 impl Step<'_> {
     /// Only a null version grows: any other is kept as it was written.
     pub(super) fn append(&mut self, path: &KeyPath, addition: Addition) -> Result<MetaReply, KvError> {
+        if let Some(before) = self.written_before(path, &addition.parts)? {
+            return Ok(before);
+        }
         if let Some(token) = self.shard(path.bucket, path.shard)?.fence {
             return Ok(MetaReply::Fenced(token));
         }
@@ -33,14 +36,14 @@ impl Step<'_> {
         }
         let is_meant = |head: &Head| head.sequence == addition.sequence && head.version == VersionId::Null;
         let Some(head) = self.head(path)?.filter(is_meant) else {
-            return Ok(self.refuse(MetaReply::PartsChanged, &addition.parts));
+            return self.refuse(MetaReply::PartsChanged, &addition.parts);
         };
         let refusal = match self.refusal(path, VersionId::Null, &addition.conditions)? {
             Some(refusal) => Some(refusal),
             None => self.beyond_quota(path, VersionId::Null, addition.size, addition.quota)?,
         };
         match refusal {
-            Some(refusal) => Ok(self.refuse(refusal, &addition.parts)),
+            Some(refusal) => self.refuse(refusal, &addition.parts),
             None => self.grow(path, head, addition),
         }
     }

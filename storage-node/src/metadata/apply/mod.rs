@@ -192,13 +192,28 @@ impl Step<'_> {
         self.put(self.keys.garbage(&garbage), &GarbageLength(part.stored));
     }
 
+    fn is_referred_to(&self, part: &Part) -> Result<bool, KvError> {
+        Ok(self.get(&self.keys.reference(part.id))?.is_some())
+    }
+
     /// What is refused leaves its chunks behind: they are garbage at once, and a retry is answered the same. But the gateway may
     /// put the same chunks again once it knows what a fence means, or has asked for more.
-    fn refuse(&mut self, refusal: MetaReply, parts: &[Part]) -> MetaReply {
+    fn refuse(&mut self, refusal: MetaReply, parts: &[Part]) -> Result<MetaReply, KvError> {
         if !matches!(refusal, MetaReply::Fenced(_) | MetaReply::Quota(QuotaReply::Short { .. })) {
-            parts.iter().for_each(|part| self.discard(part));
+            self.discard_unused(parts)?;
         }
-        refusal
+        Ok(refusal)
+    }
+
+    /// Discards parts that a mutation brought and that nothing took. One that something refers to was taken: the mutation was
+    /// carried out before, and its answer is forgotten.
+    fn discard_unused(&mut self, parts: &[Part]) -> Result<(), KvError> {
+        for part in parts {
+            if !self.is_referred_to(part)? {
+                self.discard(part);
+            }
+        }
+        Ok(())
     }
 
     fn read<R: Record>(&self, key: &[u8]) -> Result<Option<R>, KvError> {

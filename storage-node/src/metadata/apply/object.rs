@@ -3,7 +3,7 @@
 use annulus_common::condition::{Conditions, Verdict};
 use annulus_common::ids::UploadId;
 use annulus_common::notification::Means;
-use annulus_common::object::{Data, KeyPath, NewObject, ObjectVersion, VersionId, Versioning};
+use annulus_common::object::{Data, KeyPath, NewObject, ObjectVersion, Part, VersionId, Versioning};
 use annulus_common::protocol::metadata::{MetaReply, QuotaTerms};
 
 use super::super::schema::records::Head;
@@ -20,6 +20,13 @@ impl Step<'_> {
         quota: QuotaTerms,
         object: NewObject,
     ) -> Result<MetaReply, KvError> {
+        let parts = match &object.data {
+            Data::Inline(_) => &[][..],
+            Data::Parts(parts) => parts,
+        };
+        if let Some(before) = self.written_before(path, parts)? {
+            return Ok(before);
+        }
         if self.is_condemned(&object.data)? {
             return Ok(MetaReply::PartsCondemned);
         }
@@ -31,15 +38,25 @@ impl Step<'_> {
                 None => self.beyond_quota(path, id, object.size, quota)?,
             },
         };
-        let parts = match &object.data {
-            Data::Inline(_) => &[][..],
-            Data::Parts(parts) => parts,
-        };
         if let Some(refusal) = refusal {
-            return Ok(self.refuse(refusal, parts));
+            return self.refuse(refusal, parts);
         }
         parts.iter().for_each(|part| self.refer(part.id));
         self.write(path, id, None, object)
+    }
+
+    /// The answer to a mutation that was carried out so long ago that its answer is forgotten: nothing may happen again. Parts are
+    /// fresh for each mutation, so one that is referred to was written by this one, whatever became of the object since.
+    pub(super) fn written_before(&self, path: &KeyPath, parts: &[Part]) -> Result<Option<MetaReply>, KvError> {
+        if let Some(head) = self.head(path)?.filter(|head| head.request == self.request) {
+            return Ok(Some(head.written()));
+        }
+        for part in parts {
+            if self.is_referred_to(part)? {
+                return Ok(Some(MetaReply::PartsChanged));
+            }
+        }
+        Ok(None)
     }
 
     /// Why an object must not be written, if it must not.

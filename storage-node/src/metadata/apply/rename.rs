@@ -18,6 +18,9 @@ impl Step<'_> {
         to: &KeyPath,
         conditions: &Conditions,
     ) -> Result<MetaReply, KvError> {
+        if let Some(before) = self.written_before(to, &[])? {
+            return Ok(before);
+        }
         let shard = self.shard(from.bucket, from.shard)?;
         if let Some(token) = shard.fence {
             return Ok(MetaReply::Fenced(token));

@@ -42,10 +42,10 @@ impl Step<'_> {
         Ok(MetaReply::Done)
     }
 
-    /// A part whose upload is gone is garbage at once.
+    /// A part whose upload is gone is garbage at once, unless the upload took it along.
     pub(super) fn put_part(&mut self, path: &KeyPath, upload: UploadId, part: Part) -> Result<MetaReply, KvError> {
         if self.upload(path, upload)?.is_none() {
-            self.discard(&part);
+            self.discard_unused(&[part])?;
             return Ok(MetaReply::NoSuchUpload);
         }
         if let Some(token) = self.shard(path.bucket, path.shard)?.fence {
@@ -55,8 +55,11 @@ impl Step<'_> {
             return Ok(MetaReply::PartsCondemned);
         }
         let key = self.keys.part(upload, part.number);
-        if let Some(UploadedPart { part: replaced, .. }) = self.read(&key)? {
-            self.discard(&replaced);
+        match self.read(&key)? {
+            // The answer to this very mutation is forgotten.
+            Some(UploadedPart { part: uploaded, .. }) if uploaded.id == part.id => return Ok(MetaReply::Done),
+            Some(UploadedPart { part: replaced, .. }) => self.discard(&replaced),
+            None => {}
         }
         self.refer(part.id);
         self.put(key, &UploadedPart { part, modified_ms: self.time_ms });
