@@ -4,6 +4,7 @@
 mod answer;
 mod chunks;
 mod metadata;
+mod room;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use futures::future::join_all;
 use tokio::sync::Semaphore;
 
 pub(crate) use self::answer::envelope;
+pub(crate) use self::room::Room;
 use crate::chunk::ChunkStore;
 use crate::cluster::conduct::target;
 use crate::cluster::formation::name_taken;
@@ -64,6 +66,7 @@ pub(crate) struct Server {
     pub(crate) damage: Arc<Damage>,
     pub(crate) redundancy: Arc<Redundancy>,
     pub(crate) raft: RaftNode,
+    pub(crate) room: Room,
     pub(crate) map: MapWatch,
     /// Group 0, where it is here.
     pub(crate) map_service: ArcSwapOption<MapService>,
@@ -199,6 +202,7 @@ impl Server {
             groups: carried_out.groups.into_iter().filter(asked).collect(),
             moves: partitions.iter().filter_map(progress).collect(),
             clock_ms: self.clock.now_ms(),
+            has_room: self.room.is_here(),
         }
     }
 

@@ -694,6 +694,7 @@ fn requests_and_answers_as_they_travel() {
         groups: vec![GroupId(3)],
         moves: vec![MoveProgress { partition: PartitionId(2), epoch: Epoch(2), complete: true }],
         clock_ms: TIME_MS,
+        has_room: true,
     };
     let answers: [Answer; 21] = [
         Ok(Response::Done),

@@ -315,6 +315,8 @@ pub struct Progress {
     pub moves: Vec<MoveProgress>,
     /// The node's clock, Unix milliseconds: who is about to do something because of the date asks others for it.
     pub clock_ms: u64,
+    /// Whether its disk has room for what grows: who leads a group asks its members for it.
+    pub has_room: bool,
 }
 
 /// How far a node is with a partition that moves to it.

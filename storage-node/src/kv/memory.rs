@@ -100,6 +100,10 @@ impl Kv for MemoryKv {
         Box::new(self.moment())
     }
 
+    fn has_room(&self) -> bool {
+        true
+    }
+
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
         let state = self.state.lock();
         let keys = state.tables.get(&table).into_iter().flat_map(|keys| keys.iter());

@@ -141,6 +141,10 @@ pub trait Kv: KvRead + 'static {
     /// The state of this moment, kept for as long as the snapshot is held.
     fn snapshot(&self) -> Box<dyn KvRead + '_>;
 
+    /// Whether the disk has room for what grows. It says no long before writes are refused, so that there is room for what makes
+    /// room again: whoever is about to begin something asks first.
+    fn has_room(&self) -> bool;
+
     /// About how many bytes of files `from..to` takes: for people. What was just written need not be in it.
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64;
 

@@ -5,6 +5,7 @@
 
 mod abandoned;
 mod apply;
+mod growth;
 mod inventory;
 mod list;
 mod list_versions;
@@ -17,6 +18,7 @@ mod usage;
 
 pub use abandoned::abandoned_uploads;
 pub use apply::Partition;
+pub use growth::grows;
 pub use outbox::{backlogs, waiting};
 pub use query::{answer, tags};
 

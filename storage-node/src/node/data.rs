@@ -16,9 +16,6 @@ use crate::kv::directory::{DirectoryOptions, NodeDirectory};
 use crate::kv::disk::{BlockCache, DiskOptions, OpenMode};
 use crate::kv::identity::NodeIdentity;
 
-/// Metadata keeps this part of the reserve only: when the disk is too full for chunks, deletes must still go through the log.
-const METADATA_RESERVE_SHARE: u64 = 4;
-
 /// The databases of a node, open, and who it is: known before anybody is talked to.
 pub struct NodeData {
     pub(super) meta: Arc<dyn Kv>,
@@ -38,7 +35,8 @@ impl NodeData {
         })?;
         let cache = BlockCache::new(config.block_cache_bytes);
         let mut meta = DiskOptions::metadata(cache.clone());
-        meta.reserve_bytes = config.disk_reserve_bytes.map(|reserve| reserve / METADATA_RESERVE_SHARE);
+        // Each database leaves its own share of it free: see `DiskOptions`.
+        meta.reserve_bytes = config.disk_reserve_bytes;
         let mut chunks = DiskOptions::chunks(cache);
         chunks.reserve_bytes = config.disk_reserve_bytes;
         let instance = InstanceId::generate(clock.now_ms());

@@ -10,7 +10,7 @@ use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{MapVersion, Node, NodeProfile, NodeState};
 use annulus_common::rpc::SharedTransport;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use futures::future::join4;
+use futures::future::join5;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -35,7 +35,7 @@ use crate::repair::mend::Damage;
 use crate::repair::pressure::Foreground;
 use crate::repair::redundancy::Redundancy;
 use crate::repair::{Repair, RepairSeams};
-use crate::server::Server;
+use crate::server::{Room, Server};
 
 /// How long registering a changed address may take before it is tried again.
 const REGISTER_DEADLINE: Duration = Duration::from_secs(15);
@@ -166,6 +166,7 @@ impl Shared {
         let map = MapWatch::resume(contacts, seeds, me.instance, Arc::clone(&transport), Arc::clone(&self.clock));
         let raft = self.start_raft(node, &kv, &transport, &map)?;
         let hints = HintStore::open(Arc::clone(&kv), Arc::clone(&self.clock))?;
+        let room = Room::new(node, Arc::clone(&kv));
         Ok(Server {
             node,
             formation: membership.formation.clone(),
@@ -176,6 +177,7 @@ impl Shared {
             damage,
             redundancy: Arc::new(Redundancy::new(node, Arc::clone(&self.clock))),
             raft,
+            room,
             map,
             map_service: ArcSwapOption::empty(),
             register: Arc::default(),
@@ -195,10 +197,11 @@ impl Shared {
             asking: Arc::clone(asking),
             clock: Arc::clone(&self.clock),
         };
-        join4(
+        join5(
             keep_registered(map, node, me, &self.clock),
             balance::run(&server.raft, map, node),
             conductor.run(),
+            server.room.keep_asking(&server.raft, map, asking),
             silence::run(|| server.map_service.load_full(), map, &self.clock, self.config.dead_after),
         )
         .await;

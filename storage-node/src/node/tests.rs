@@ -1,10 +1,11 @@
 //! Nodes in one process, over memory: they form clusters, come back, and refuse what would harm.
 
 mod layout;
+mod room;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use annulus_common::chunk::{ChunkOwner, piece_crcs};
@@ -45,41 +46,49 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// A database as one start of a node holds it: gone when the node has let go of it. With a count it refuses to store contacts.
-struct Handle(Arc<MemoryKv>, Arc<AtomicU64>);
+struct Handle {
+    kv: Arc<MemoryKv>,
+    full: Arc<AtomicU64>,
+    has_room: Arc<AtomicBool>,
+}
 
 /// A disk of which [`Handle`] refuses nothing.
 const NOT_FULL: u64 = 0;
 
 impl KvRead for Handle {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, KvError> {
-        self.0.get(table, key)
+        self.kv.get(table, key)
     }
 
     fn cursor<'a>(&'a self, table: Table, lower: &[u8], upper: &[u8]) -> Result<Box<dyn Cursor + 'a>, KvError> {
-        self.0.cursor(table, lower, upper)
+        self.kv.cursor(table, lower, upper)
     }
 }
 
 impl Kv for Handle {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
         let is_contacts = |op: &Op| matches!(op, Op::Put(_, key, _) if key == CONTACTS_KEY);
-        if self.1.load(Ordering::Relaxed) != NOT_FULL && batch.ops.iter().any(is_contacts) {
-            self.1.fetch_add(1, Ordering::Relaxed);
+        if self.full.load(Ordering::Relaxed) != NOT_FULL && batch.ops.iter().any(is_contacts) {
+            self.full.fetch_add(1, Ordering::Relaxed);
             return Err(KvError::Full { during: "a test" });
         }
-        self.0.write(batch, durability)
+        self.kv.write(batch, durability)
     }
 
     fn snapshot(&self) -> Box<dyn KvRead + '_> {
-        self.0.snapshot()
+        self.kv.snapshot()
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
     }
 
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
-        self.0.disk_bytes(table, from, to)
+        self.kv.disk_bytes(table, from, to)
     }
 
     fn checkpoint(&self) -> Result<Box<dyn Checkpoint>, KvError> {
-        self.0.checkpoint()
+        self.kv.checkpoint()
     }
 }
 
@@ -88,6 +97,7 @@ struct Disk {
     name: String,
     /// One and how often it refused, or [`NOT_FULL`].
     full: Arc<AtomicU64>,
+    has_room: Arc<AtomicBool>,
     meta: Arc<MemoryKv>,
     chunks: Arc<MemoryKv>,
     extents: Arc<MemoryFiles>,
@@ -102,6 +112,7 @@ impl Disk {
         Self {
             name: name.to_owned(),
             full: Arc::default(),
+            has_room: Arc::new(AtomicBool::new(true)),
             meta,
             chunks: Arc::new(MemoryKv::new()),
             extents: Arc::new(MemoryFiles::new()),
@@ -111,7 +122,10 @@ impl Disk {
 
     fn data(&self) -> NodeData {
         let identity = NodeIdentity::load(&*self.meta, "memory").unwrap().unwrap();
-        let open = |kv: &Arc<MemoryKv>| Arc::new(Handle(Arc::clone(kv), Arc::clone(&self.full)));
+        let open = |kv: &Arc<MemoryKv>| {
+            let (kv, full, has_room) = (Arc::clone(kv), Arc::clone(&self.full), Arc::clone(&self.has_room));
+            Arc::new(Handle { kv, full, has_room })
+        };
         NodeData::of(open(&self.meta), open(&self.chunks), self.extents.clone(), identity, Execution::Inline)
     }
 }

@@ -81,6 +81,12 @@ impl Group {
             }
             return;
         }
+        // A worker whose write waits for space holds up all its groups. So what would fill the disk is not begun, and the state
+        // that is here is kept; the leader offers it again.
+        if !context.writer.has_room() {
+            tracing::debug!(group = self.id.0, from = transfer.from.0, "no room for a raft snapshot");
+            return;
+        }
         let goes_on = |current: &Transfer| {
             current.offer.term > transfer.offer.term
                 || (current.offer.term == transfer.offer.term && current.position().index >= position.index)
@@ -191,6 +197,10 @@ impl Group {
             && pairs.last().is_none_or(|(key, _)| *key < range.upper);
         if !is_sorted || !is_within || (pairs.is_empty() && !last) {
             self.abandon("the sender's piece makes no sense", context);
+            return Ok(());
+        }
+        if !context.writer.has_room() {
+            self.abandon("there is no room for it", context);
             return Ok(());
         }
         transfer.attempts = 0;

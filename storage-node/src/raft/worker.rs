@@ -66,6 +66,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Whether there is room for a group's state that comes from elsewhere.
+    pub(super) fn has_room(&self) -> bool {
+        self.kv.has_room()
+    }
+
     /// Returns when the batch is written. An error means that the worker must end: what is in memory may be ahead of
     /// the disk.
     pub(super) fn write(&mut self, batch: Batch, durability: Durability) -> Result<(), RaftError> {

@@ -10,16 +10,33 @@ use futures::future::join_all;
 
 use super::{Reply, Server, bare, check_count};
 use crate::kv::{Kv, KvRead};
-use crate::raft::RaftNode;
+use crate::raft::{RaftNode, Role};
 use crate::{metadata, refusal};
 
 impl Server {
     pub(super) async fn mutate(&self, partition: PartitionId, epoch: Epoch, mutation: &Mutation) -> Reply {
         self.agree_on_epoch(epoch).await?;
+        if metadata::grows(&mutation.command) {
+            self.check_room(partition)?;
+        }
         let command = metadata::encode_command(mutation);
         let reply = self.raft.propose(partition.into(), command).await.map_err(refusal::of_proposal)?;
         let reply = metadata::decode_reply(&reply).map_err(|error| Refusal::Storage(error.to_string()))?;
         Ok(bare(Response::Mutated(reply)))
+    }
+
+    /// Refuses what grows where it would fill the disks up to where nothing can be written any more, deletes included. Only the
+    /// leader knows: who is none must send to it, however full it is itself.
+    fn check_room(&self, partition: PartitionId) -> Result<(), Refusal> {
+        if !self.room.is_scarce() {
+            return Ok(());
+        }
+        match self.raft.status(partition.into()) {
+            Some(status) if status.role == Role::Leader && !self.room.is_enough_for(&status.voters) => {
+                Err(Refusal::Full)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// One ReadIndex per partition, all at once, then all reads one after the other on one thread, from one moment.

@@ -69,6 +69,10 @@ impl Kv for FaultyKv {
         self.kv.snapshot()
     }
 
+    fn has_room(&self) -> bool {
+        self.kv.has_room()
+    }
+
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
         self.kv.disk_bytes(table, from, to)
     }

@@ -69,16 +69,16 @@ pub struct DiskOptions {
     pub open_files_max: i32,
     /// Flushes and compactions at the same time.
     pub background_jobs_max: i32,
-    /// Bytes of the file system that are kept free of writes; without it 1 GiB or 2 % of the disk, whichever is smaller,
-    /// divided by `reserve_share`.
+    /// Bytes of the file system that chunks leave free; without it 1 GiB or 2 % of the disk, whichever is smaller.
     pub reserve_bytes: Option<u64>,
-    /// See `reserve_bytes`.
+    /// Writes leave the reserve free, divided by this.
     pub reserve_share: u64,
 }
 
 impl DiskOptions {
-    /// For Raft logs and metadata. It keeps a quarter of the reserve only: when the disk is too full for chunks, deletes
-    /// must still go through the log.
+    /// For Raft logs and metadata. It keeps a sixteenth of the reserve only. When the disk is too full for chunks, and then for
+    /// new objects ([`Kv::has_room`]), deletes must still go through the log, and do so on replicas that are fuller than
+    /// their leader: a log that cannot be written can never be emptied.
     pub fn metadata(cache: BlockCache) -> Self {
         Self {
             tables: &[Table::System, Table::Log, Table::Meta, Table::Hint],
@@ -86,7 +86,7 @@ impl DiskOptions {
             open_files_max: 256,
             background_jobs_max: 4,
             reserve_bytes: None,
-            reserve_share: 4,
+            reserve_share: 16,
         }
     }
 
@@ -103,6 +103,10 @@ impl DiskOptions {
     }
 }
 
+/// There is room for what grows as long as more than this part of the reserve is free. Between it and what writes leave lies what
+/// deletes take until they give something back: their entries in the log, memtables, compactions.
+const ROOM_SHARE: u64 = 2;
+
 /// Threads of the process for compactions: what both databases may run at once.
 const COMPACTION_THREADS: i32 = 4;
 
@@ -115,6 +119,7 @@ pub struct DiskKv {
     sweeper: Sweeper,
     db: Arc<DB>,
     space: SpaceGuard,
+    room: SpaceGuard,
     // Holds the lock of the directory, so it goes last.
     checkpoints: Checkpoints,
 }
@@ -135,11 +140,14 @@ impl DiskKv {
         let families = options.tables.iter().map(|&table| tuning::column_family(table, Some(&options.cache.0)));
         let db = DB::open_cf_descriptors(&db_options, path, families);
         let db = db.map_err(|error| open_error(path, OPENING, error))?;
-        let space = SpaceGuard::new(path, options.reserve_bytes, options.reserve_share)
-            .map_err(|error| io_error("measuring free space", path, &error))?;
+        let guard = |share| {
+            let guard = SpaceGuard::new(path, options.reserve_bytes, share);
+            guard.map_err(|error| io_error(MEASURING, path, &error))
+        };
+        let (space, room) = (guard(options.reserve_share)?, guard(ROOM_SHARE)?);
         let db = Arc::new(db);
         let sweeper = Sweeper::start(&db).map_err(|error| io_error(OPENING, path, &error))?;
-        Ok(Self { sweeper, db, space, checkpoints })
+        Ok(Self { sweeper, db, space, room, checkpoints })
     }
 
     /// Whether `path` holds a database.
@@ -160,7 +168,7 @@ impl DiskKv {
         match self.space.admit(put_bytes(batch)) {
             Ok(true) => Ok(()),
             Ok(false) => Err(KvError::Full { during: WRITING }),
-            Err(error) => Err(io_error("measuring free space", self.db.path(), &error)),
+            Err(error) => Err(io_error(MEASURING, self.db.path(), &error)),
         }
     }
 
@@ -186,6 +194,7 @@ impl DiskKv {
 const READING: &str = "reading";
 const WRITING: &str = "writing";
 const OPENING: &str = "opening a database";
+const MEASURING: &str = "measuring free space";
 
 impl Kv for DiskKv {
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
@@ -198,6 +207,16 @@ impl Kv for DiskKv {
 
     fn snapshot(&self) -> Box<dyn KvRead + '_> {
         Box::new(DiskSnapshot { kv: self, snapshot: self.db.snapshot() })
+    }
+
+    /// Where there is none, what was deleted is brought to where compactions find it. A file system that does not say how full it
+    /// is refuses writes by itself.
+    fn has_room(&self) -> bool {
+        let has_room = self.room.has_room().unwrap_or(true);
+        if !has_room {
+            self.sweeper.make_room();
+        }
+        has_room
     }
 
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// How long an answer of the file system is believed: other processes fill the disk as well.
 const MEASURE_EVERY: Duration = Duration::from_millis(250);
@@ -45,10 +45,10 @@ struct Budget {
 }
 
 impl SpaceGuard {
-    /// Guards the file system of `path`, by default with [`default_reserve_bytes`] divided by `share`.
+    /// Guards the file system of `path`: `reserve_bytes` divided by `share` stay free, by default [`default_reserve_bytes`].
     pub(crate) fn new(path: &Path, reserve_bytes: Option<u64>, share: u64) -> io::Result<Self> {
         let space = disk_space(path)?;
-        let reserve_bytes = reserve_bytes.unwrap_or_else(|| default_reserve_bytes(space) / share.max(1));
+        let reserve_bytes = reserve_bytes.unwrap_or_else(|| default_reserve_bytes(space)) / share.max(1);
         let left_bytes = space.available_bytes.saturating_sub(reserve_bytes);
         Ok(Self {
             path: path.to_owned(),
@@ -60,6 +60,22 @@ impl SpaceGuard {
     /// Whether `bytes` more may be written. Between two measurements it counts along, so that a burst cannot eat the
     /// reserve.
     pub(crate) fn admit(&self, bytes: u64) -> io::Result<bool> {
+        let mut budget = self.budget()?;
+        match budget.left_bytes.checked_sub(bytes) {
+            Some(left_bytes) => {
+                budget.left_bytes = left_bytes;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Whether anything may be written at all.
+    pub(crate) fn has_room(&self) -> io::Result<bool> {
+        Ok(self.budget()?.left_bytes > 0)
+    }
+
+    fn budget(&self) -> io::Result<MutexGuard<'_, Budget>> {
         let mut budget = self.budget.lock();
         if budget.measured.elapsed() >= MEASURE_EVERY {
             let space = disk_space(&self.path)?;
@@ -68,13 +84,7 @@ impl SpaceGuard {
                 left_bytes: space.available_bytes.saturating_sub(self.reserve_bytes),
             };
         }
-        match budget.left_bytes.checked_sub(bytes) {
-            Some(left_bytes) => {
-                budget.left_bytes = left_bytes;
-                Ok(true)
-            }
-            None => Ok(false),
-        }
+        Ok(budget)
     }
 }
 
@@ -92,7 +102,7 @@ pub fn disk_space(path: &Path) -> io::Result<DiskSpace> {
 mod tests {
     use std::path::Path;
 
-    use super::{DiskSpace, SpaceGuard, default_reserve_bytes};
+    use super::{DiskSpace, SpaceGuard, default_reserve_bytes, disk_space};
 
     #[test]
     fn the_reserve_is_a_gibibyte_or_two_percent() {
@@ -109,6 +119,15 @@ mod tests {
         assert!(open.admit(1).unwrap());
         assert!(!open.admit(u64::MAX).unwrap());
         assert!(!shut.admit(1).unwrap());
+        assert!(open.has_room().unwrap() && !shut.has_room().unwrap());
+    }
+
+    #[test]
+    fn a_share_of_the_reserve_is_kept_whoever_said_how_much_it_is() {
+        let path = Path::new("/");
+        let reserve_bytes = disk_space(path).unwrap().available_bytes.saturating_mul(4);
+        assert!(!SpaceGuard::new(path, Some(reserve_bytes), 1).unwrap().has_room().unwrap());
+        assert!(SpaceGuard::new(path, Some(reserve_bytes), 16).unwrap().has_room().unwrap());
     }
 
     #[test]

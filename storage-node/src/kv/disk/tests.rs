@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::tombstones::Met;
-use super::{BlockCache, DiskKv, DiskOptions, OpenMode};
+use super::{BlockCache, DiskKv, DiskOptions, OpenMode, disk_space};
 use crate::kv::{Batch, Durability, Kv, KvError, KvRead, Table};
 
 fn options() -> DiskOptions {
@@ -339,6 +339,49 @@ fn the_reserve_stops_writes_and_nothing_else() {
     kv.write(batch, Durability::Synced).unwrap();
     assert_eq!(kv.get(Table::Meta, b"a").unwrap(), None);
     compact(&kv);
+}
+
+#[test]
+fn there_is_no_room_for_what_grows_long_before_writes_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let available_bytes = disk_space(directory.path()).unwrap().available_bytes;
+    let with_reserve = |times: u64| {
+        let reserve_bytes = Some(available_bytes.saturating_mul(times));
+        DiskKv::open(directory.path(), OpenMode::Create, &DiskOptions { reserve_bytes, ..options() }).unwrap()
+    };
+    let kv = with_reserve(4);
+    assert!(!kv.has_room());
+    put(&kv, "a", b"1", Durability::Synced).unwrap();
+    drop(kv);
+    let kv = with_reserve(64);
+    assert!(matches!(put(&kv, "b", b"1", Durability::Synced), Err(KvError::Full { .. })));
+    drop(kv);
+    assert!(with_reserve(0).has_room());
+}
+
+/// Tombstones in memory free nothing: whoever asks for room has them brought to where compactions meet them.
+#[test]
+fn what_was_deleted_leaves_a_disk_without_room() {
+    const OBJECTS: usize = 6_000;
+    let directory = tempfile::tempdir().unwrap();
+    let reserve_bytes = Some(disk_space(directory.path()).unwrap().available_bytes.saturating_mul(4));
+    let kv = DiskKv::open(directory.path(), OpenMode::Create, &DiskOptions { reserve_bytes, ..options() }).unwrap();
+    let key = |number: usize| format!("key-{number:05}");
+    for number in 0..OBJECTS {
+        put(&kv, &key(number), &[7; 3_000], Durability::Buffered).unwrap();
+    }
+    compact(&kv);
+    let held = || files(directory.path(), "blob").iter().map(|file| fs::metadata(file).unwrap().len()).sum::<u64>();
+    assert!(held() > 16 << 20);
+    let mut batch = Batch::default();
+    (0..OBJECTS).for_each(|number| batch.delete(Table::Meta, key(number).into_bytes()));
+    kv.write(batch, Durability::Synced).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while held() > 0 {
+        assert!(Instant::now() < deadline, "{} bytes are held", held());
+        assert!(!kv.has_room());
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -2,11 +2,16 @@
 //!
 //! The engine compacts files full of them by itself (see `tuning`), but not what is still in memory, and not what a file took along
 //! to the lowest level without being rewritten. Here a walk that has met many has the range that it passed compacted.
+//!
+//! On a disk without room, memory is flushed: what was deleted takes its space until its tombstones lie in a file, where the
+//! engine's own compactions meet them, and the log of writes takes its own until then, too.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB};
 
@@ -18,6 +23,9 @@ const TOMBSTONES_MAX: u64 = 4096;
 
 /// Ranges that wait. Past these they are not remembered: the next walk there meets the same.
 const RANGES_WAITING_MAX: usize = 64;
+
+/// How often a disk without room is helped: each time leaves a few small files.
+const MAKE_ROOM_EVERY: Duration = Duration::from_secs(5);
 
 /// Counts what a walk steps over. The engine counts by thread, and a walk stays on one.
 pub(super) struct Met {
@@ -52,26 +60,47 @@ pub(super) struct Passed {
     pub(super) to: Vec<u8>,
 }
 
+/// What the thread is asked for.
+enum Work {
+    Compact(Passed),
+    Flush,
+}
+
 /// The thread that compacts, one range after the other.
 pub(super) struct Sweeper {
     db: Arc<DB>,
-    ranges: Option<SyncSender<Passed>>,
+    work: Option<SyncSender<Work>>,
+    /// When room was asked for.
+    made_room: Mutex<Option<Instant>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Sweeper {
     pub(super) fn start(db: &Arc<DB>) -> std::io::Result<Self> {
-        let (ranges, waiting) = mpsc::sync_channel(RANGES_WAITING_MAX);
+        let (work, waiting) = mpsc::sync_channel(RANGES_WAITING_MAX);
         let swept = Arc::clone(db);
         let thread = thread::Builder::new().name("kv-sweep".into()).spawn(move || sweep(&swept, &waiting))?;
-        Ok(Self { db: Arc::clone(db), ranges: Some(ranges), thread: Some(thread) })
+        Ok(Self { db: Arc::clone(db), work: Some(work), made_room: Mutex::default(), thread: Some(thread) })
     }
 
     /// Has a range compacted, in a while.
     pub(super) fn ask(&self, passed: Passed) {
-        if let Some(ranges) = &self.ranges {
+        self.send(Work::Compact(passed));
+    }
+
+    /// Has memory flushed, in a while.
+    pub(super) fn make_room(&self) {
+        let mut made_room = self.made_room.lock();
+        if made_room.is_none_or(|at| at.elapsed() >= MAKE_ROOM_EVERY) {
+            *made_room = Some(Instant::now());
+            self.send(Work::Flush);
+        }
+    }
+
+    fn send(&self, work: Work) {
+        if let Some(waiting) = &self.work {
             // Full: see RANGES_WAITING_MAX.
-            let _ = ranges.try_send(passed);
+            let _ = waiting.try_send(work);
         }
     }
 }
@@ -79,7 +108,7 @@ impl Sweeper {
 impl Drop for Sweeper {
     /// Ends what it is at: a database is closed for whoever opens it next.
     fn drop(&mut self) {
-        self.ranges = None;
+        self.work = None;
         self.db.cancel_all_background_work(false);
         if let Some(thread) = self.thread.take() {
             // It does nothing that could panic.
@@ -88,16 +117,31 @@ impl Drop for Sweeper {
     }
 }
 
-fn sweep(db: &DB, ranges: &Receiver<Passed>) {
+fn sweep(db: &DB, work: &Receiver<Work>) {
     let mut options = CompactOptions::default();
     options.set_exclusive_manual_compaction(false);
     // The lowest level, too: files are moved there as they are. What this compaction has made there is not made twice.
     options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
-    while let Ok(passed) = ranges.recv() {
-        let Some(family) = db.cf_handle(tuning::name(passed.table)) else { continue };
-        // Other walks may have met the same ones.
-        if are_many(db, family, &passed) {
-            db.compact_range_cf_opt(family, Some(&passed.from), Some(&passed.to), &options);
+    while let Ok(work) = work.recv() {
+        match work {
+            Work::Compact(passed) => {
+                let Some(family) = db.cf_handle(tuning::name(passed.table)) else { continue };
+                // Other walks may have met the same ones.
+                if are_many(db, family, &passed) {
+                    db.compact_range_cf_opt(family, Some(&passed.from), Some(&passed.to), &options);
+                }
+            }
+            Work::Flush => flush(db),
+        }
+    }
+}
+
+/// All tables: the log of writes goes when the last of them has left it.
+fn flush(db: &DB) {
+    let tables = [Table::System, Table::Log, Table::Meta, Table::ChunkIndex, Table::Extent, Table::Hint];
+    for family in tables.into_iter().filter_map(|table| db.cf_handle(tuning::name(table))) {
+        if let Err(error) = db.flush_cf(family) {
+            tracing::debug!(%error, "memory is not flushed to make room");
         }
     }
 }

@@ -35,6 +35,10 @@ impl Kv for FailingKv {
         self.inner.snapshot()
     }
 
+    fn has_room(&self) -> bool {
+        self.inner.has_room()
+    }
+
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
         self.inner.disk_bytes(table, from, to)
     }
