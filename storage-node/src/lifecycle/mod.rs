@@ -5,7 +5,8 @@
 //! by its place in the log, and `apply` lets it take nothing else: what was written meanwhile, or is locked, stays.
 //!
 //! A clock that is wrong would expire what is not due, for good. So nothing is done before most of the partition's nodes agree
-//! about the time.
+//! about the time. They are asked anew for each shard, and what was agreed on counts until its end, carried on by the
+//! monotonic clock: whoever sets the clock meanwhile ends the round, and no version is met by another date.
 //!
 //! The uploads of deleted buckets, which nobody could abort any more, go the same way, a page of them with each look.
 //!
@@ -20,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use annulus_common::clock::SharedClock;
+use annulus_common::clock::{Clock, SharedClock};
 use annulus_common::ids::{BucketId, NodeId, PartitionId, RequestId, ShardId};
 use annulus_common::lifecycle::{Calendar, Lifecycle};
 use annulus_common::map::watch::MapWatch;
@@ -77,7 +78,7 @@ pub struct LifecycleWorker {
 impl LifecycleWorker {
     /// Starts it. To be called inside a runtime.
     pub fn start(seams: LifecycleSeams) -> Self {
-        Self { running: tokio::spawn(Rounds { seams, done: BTreeMap::new() }.run()) }
+        Self { running: tokio::spawn(Rounds::new(seams).run()) }
     }
 }
 
@@ -89,7 +90,7 @@ impl Drop for LifecycleWorker {
 
 /// Why a partition's round is broken off. The next turn begins it anew.
 #[derive(Debug, thiserror::Error)]
-enum Interruption {
+pub(crate) enum Interruption {
     #[error(transparent)]
     Raft(#[from] RaftError),
     #[error(transparent)]
@@ -98,17 +99,23 @@ enum Interruption {
     NoMap,
     #[error("the answer is not one to the question")]
     Unexpected,
-    #[error("most of the partition's nodes do not answer, or have another time than this one")]
+    #[error(
+        "most of the partition's nodes do not answer or have another time than this one, or its clock was set meanwhile"
+    )]
     Time,
 }
 
-struct Rounds {
+pub(crate) struct Rounds {
     seams: LifecycleSeams,
     /// Of each partition that this node leads: the day of the last round.
     done: BTreeMap<PartitionId, u64>,
 }
 
 impl Rounds {
+    pub(crate) fn new(seams: LifecycleSeams) -> Self {
+        Self { seams, done: BTreeMap::new() }
+    }
+
     async fn run(mut self) {
         let pause = PAUSE_MAX.min(Duration::from_millis(self.seams.calendar.scan_ms()));
         loop {
@@ -155,13 +162,15 @@ impl Rounds {
             tracing::info!(partition = partition.0, uploads = abandoned.len(), "aborting uploads of deleted buckets");
         }
         for (path, upload) in abandoned {
-            self.propose(partition, Command::AbortUpload { path, upload }, None).await?;
+            // For ever: no date decides about it.
+            let time_ms = self.seams.clock.now_ms();
+            self.propose(partition, Command::AbortUpload { path, upload }, None, time_ms).await?;
         }
         Ok(())
     }
 
     /// Goes once through what the partition has of buckets with rules.
-    async fn round(&self, partition: PartitionId) -> Result<(), Interruption> {
+    pub(crate) async fn round(&self, partition: PartitionId) -> Result<(), Interruption> {
         let map = self.map()?;
         let with_rules = map.buckets.iter().filter_map(|(name, bucket)| Some((name, bucket, rules_of(bucket)?)));
         let shards = with_rules.flat_map(|(name, bucket, rules)| {
@@ -170,37 +179,40 @@ impl Rounds {
         });
         let here = |place: &Place<'_>| map.partition_of_shard(place.bucket, place.shard) == partition;
         let shards: Vec<_> = shards.filter(|(place, _)| here(place)).collect();
-        if !shards.is_empty() {
-            self.agree_on_time(&map, partition).await?;
-        }
         for (place, lifecycle) in shards {
-            self.versions(&place, lifecycle).await?;
-            self.uploads(&place, lifecycle).await?;
+            let time = self.agree_on_time(&map, partition).await?;
+            self.versions(&place, lifecycle, time).await?;
+            self.uploads(&place, lifecycle, time).await?;
         }
         Ok(())
     }
 
-    async fn agree_on_time(&self, map: &ClusterMap, partition: PartitionId) -> Result<(), Interruption> {
+    async fn agree_on_time(&self, map: &ClusterMap, partition: PartitionId) -> Result<AgreedTime, Interruption> {
         let replicas = map.replicas(partition);
         let others = replicas.iter().filter(|node| **node != self.seams.node);
         let asked = others.map(|node| self.seams.asking.progress(map, *node, Vec::new()));
         let clocks: Vec<u64> = join_all(asked).await.into_iter().flatten().map(|progress| progress.clock_ms).collect();
-        let is_right = is_time_of_most(self.seams.clock.now_ms(), &clocks, replicas.len());
-        if is_right { Ok(()) } else { Err(Interruption::Time) }
+        let time = AgreedTime { ms: self.seams.clock.now_ms(), at: self.seams.clock.monotonic() };
+        if is_time_of_most(time.ms, &clocks, replicas.len()) { Ok(time) } else { Err(Interruption::Time) }
     }
 
     fn map(&self) -> Result<Arc<ClusterMap>, Interruption> {
         self.seams.map.current().ok_or(Interruption::NoMap)
     }
 
-    async fn versions(&self, place: &Place<'_>, lifecycle: &Arc<Lifecycle>) -> Result<(), Interruption> {
-        let mut scan = Scan::new(Arc::clone(lifecycle), self.seams.calendar, self.seams.clock.now_ms());
+    async fn versions(
+        &self,
+        place: &Place<'_>,
+        lifecycle: &Arc<Lifecycle>,
+        time: AgreedTime,
+    ) -> Result<(), Interruption> {
+        let mut scan = Scan::new(Arc::clone(lifecycle), self.seams.calendar, time.now_ms(&*self.seams.clock)?);
         let mut from = None;
         loop {
             let (kv, at) = (Arc::clone(&self.seams.kv), place.shard_at());
             let read = move || versions_page(&*kv.snapshot(), at, scan, from);
             let Page { scan: scanned, due, next, looked_at } = on_disk(read).await?.ok_or(Interruption::Unexpected)?;
-            self.delete(place, due).await?;
+            self.delete(place, due, time).await?;
             if next.is_none() {
                 return Ok(());
             }
@@ -209,8 +221,13 @@ impl Rounds {
         }
     }
 
-    async fn uploads(&self, place: &Place<'_>, lifecycle: &Arc<Lifecycle>) -> Result<(), Interruption> {
-        let mut scan = Scan::new(Arc::clone(lifecycle), self.seams.calendar, self.seams.clock.now_ms());
+    async fn uploads(
+        &self,
+        place: &Place<'_>,
+        lifecycle: &Arc<Lifecycle>,
+        time: AgreedTime,
+    ) -> Result<(), Interruption> {
+        let mut scan = Scan::new(Arc::clone(lifecycle), self.seams.calendar, time.now_ms(&*self.seams.clock)?);
         let mut from = None;
         loop {
             let (kv, at) = (Arc::clone(&self.seams.kv), place.shard_at());
@@ -221,7 +238,8 @@ impl Rounds {
                 let map = self.map()?;
                 let bucket = map.buckets.get(place.name).filter(|bucket| bucket.id == place.bucket);
                 let notice = bucket.and_then(|bucket| bucket.config.expiry_notice([path.key.as_str()].into_iter()));
-                self.propose(place.partition, Command::AbortUpload { path, upload }, notice).await?;
+                let (command, time_ms) = (Command::AbortUpload { path, upload }, time.now_ms(&*self.seams.clock)?);
+                self.propose(place.partition, command, notice, time_ms).await?;
             }
             if next.is_none() {
                 return Ok(());
@@ -232,7 +250,7 @@ impl Rounds {
     }
 
     /// Deletes what is due, if the bucket still is the one whose rules said so.
-    async fn delete(&self, place: &Place<'_>, due: Vec<Deletion>) -> Result<(), Interruption> {
+    async fn delete(&self, place: &Place<'_>, due: Vec<Deletion>, time: AgreedTime) -> Result<(), Interruption> {
         for deletions in due.chunks(DELETIONS_PER_COMMAND_MAX) {
             let map = self.map()?;
             let bucket = map.buckets.get(place.name).filter(|bucket| bucket.id == place.bucket);
@@ -245,7 +263,8 @@ impl Rounds {
                 deletions: deletions.to_vec(),
             };
             let notice = bucket.config.expiry_notice(deletions.iter().map(|deletion| deletion.key.as_str()));
-            if let MetaReply::Deleted(outcomes) = self.propose(place.partition, command, notice).await? {
+            let time_ms = time.now_ms(&*self.seams.clock)?;
+            if let MetaReply::Deleted(outcomes) = self.propose(place.partition, command, notice, time_ms).await? {
                 let kept = |outcome: &&DeleteOutcome| {
                     matches!(
                         outcome,
@@ -264,17 +283,38 @@ impl Rounds {
         partition: PartitionId,
         command: Command,
         notice: Option<Box<Notice>>,
+        time_ms: u64,
     ) -> Result<MetaReply, Interruption> {
-        let time_ms = self.seams.clock.now_ms();
         let mutation = Mutation { request: RequestId::generate(time_ms), time_ms, command, notice };
         let reply = self.seams.raft.propose(partition.into(), metadata::encode_command(&mutation)).await?;
         metadata::decode_reply(&reply).map_err(|_| Interruption::Unexpected)
     }
 }
 
+/// The time that most nodes agreed about.
+#[derive(Clone, Copy)]
+struct AgreedTime {
+    ms: u64,
+    /// By the monotonic clock.
+    at: Duration,
+}
+
+impl AgreedTime {
+    /// What it is by now, as long as the clock says so, too: locks are judged by it, and what is deleted carries it.
+    fn now_ms(self, clock: &dyn Clock) -> Result<u64, Interruption> {
+        let passed = clock.monotonic().saturating_sub(self.at);
+        let now_ms = self.ms.saturating_add(passed.as_millis() as u64);
+        if are_near(now_ms, clock.now_ms()) { Ok(now_ms) } else { Err(Interruption::Time) }
+    }
+}
+
+fn are_near(one_ms: u64, other_ms: u64) -> bool {
+    u128::from(one_ms.abs_diff(other_ms)) <= CLOCKS_APART_MAX.as_millis()
+}
+
 /// Whether this clock and those of others that are near it are most of so many.
 fn is_time_of_most(now_ms: u64, others_ms: &[u64], all: usize) -> bool {
-    let near = others_ms.iter().filter(|other| u128::from(other.abs_diff(now_ms)) <= CLOCKS_APART_MAX.as_millis());
+    let near = others_ms.iter().filter(|other| are_near(**other, now_ms));
     1 + near.count() > all / 2
 }
 

@@ -1,7 +1,9 @@
 //! Scans of a partition in memory: what is due is found once, page by page, and deleting it takes nothing else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use annulus_common::clock::Clock;
 use annulus_common::condition::Conditions;
 use annulus_common::ids::{BucketId, GroupId, PartitionId, RequestId, ShardId, UploadId};
 use annulus_common::lifecycle::{Calendar, Expiration, Filter, Lifecycle, NoncurrentExpiration, Rule};
@@ -14,8 +16,8 @@ use annulus_common::protocol::metadata::{
 };
 use bytes::Bytes;
 
-use super::is_time_of_most;
 use super::scan::{Scan, ShardAt, uploads_page, versions_page};
+use super::{AgreedTime, is_time_of_most};
 use crate::kv::memory::MemoryKv;
 use crate::kv::{Batch, Durability, Kv};
 use crate::metadata::{Partition, abandoned_uploads, answer, decode_reply, encode_command};
@@ -279,6 +281,36 @@ fn a_node_with_a_wrong_clock_expires_nothing() {
     assert!(!is_time_of_most(now, &[days_ago, days_ago], 3));
     assert!(!is_time_of_most(now, &[], 3));
     assert!(!is_time_of_most(now, &[days_ago], 2));
+}
+
+/// A clock that is set while its time runs on.
+struct SetClock {
+    set_ms: u64,
+    running: Duration,
+}
+
+impl Clock for SetClock {
+    fn now_ms(&self) -> u64 {
+        self.set_ms
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.running
+    }
+}
+
+#[test]
+fn what_was_agreed_on_goes_on_by_itself_and_ends_when_the_clock_is_set() {
+    let agreed = AgreedTime { ms: 1_800_000_000_000, at: Duration::from_secs(7) };
+    let after = |seconds: u64, set_ms: u64| {
+        let clock = SetClock { set_ms, running: Duration::from_secs(7 + seconds) };
+        agreed.now_ms(&clock).ok()
+    };
+    assert_eq!(after(0, agreed.ms), Some(agreed.ms));
+    assert_eq!(after(3_600, agreed.ms + 3_600_000), Some(agreed.ms + 3_600_000));
+    assert_eq!(after(3_600, agreed.ms + 3_620_000), Some(agreed.ms + 3_600_000), "it is set a little, as clocks are");
+    assert_eq!(after(60, agreed.ms + 86_400_000), None);
+    assert_eq!(after(3_600, agreed.ms), None);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Nodes in one process, over memory: they form clusters, come back, and refuse what would harm.
 
+mod expiry;
 mod layout;
 mod room;
 
