@@ -23,6 +23,7 @@ pub mod protocol;
 pub mod ring;
 pub mod rpc;
 pub mod tags;
+pub mod task;
 pub mod telemetry;
 pub mod usage;
 pub mod version;

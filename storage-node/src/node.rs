@@ -16,6 +16,7 @@ use annulus_common::clock::SharedClock;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::protocol::NodeStatus;
 use annulus_common::rpc::{IdentitySource, Service, SharedTransport};
+use annulus_common::task::spawn_or_end;
 use annulus_common::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -116,7 +117,7 @@ impl StorageNode {
         });
         let (databases, chunks) = (Arc::new(databases), Arc::new(chunks));
         let parts = Parts { me, kv: data.meta, databases, chunks, damage, transport };
-        let life = tokio::spawn(Arc::clone(&shared).live(parts, membership));
+        let life = spawn_or_end(&shared.fatal(), "the node's life", Arc::clone(&shared).live(parts, membership));
         Ok(Self { shared, life: Mutex::new(Some(life)) })
     }
 

@@ -5,15 +5,18 @@
 //! every watcher that holds one. A watcher counts its lease from before it asked, so it always ends before the leader's
 //! count of it. The map is changed by [`MapWatch::change`] through the leader, never here. Nothing is stored.
 
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::change::{MapEntry, MapRefusal, MapReply};
 use super::leader::MapLeader;
@@ -22,6 +25,7 @@ use crate::clock::SharedClock;
 use crate::ids::InstanceId;
 use crate::protocol::{self, MapUpdate, Refusal, Request, Response};
 use crate::rpc::SharedTransport;
+use crate::task::panic_text;
 
 /// How long the leader may hold a poll while there is no news. A third of the lease, so that one lost poll costs nothing.
 pub const POLL_HOLD: Duration = Duration::from_millis(MAP_LEASE_MS / 3);
@@ -34,6 +38,9 @@ const CHANGE_ATTEMPT_DEADLINE: Duration = Duration::from_millis(2 * MAP_LEASE_MS
 
 /// The pause between rounds that found no leader: an election takes 1.5 - 3 s, so a few rounds fall into it.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pause after a panic, which may come again at once.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the lease is shortened by: the clocks of two machines may run at rates that differ by 1 %; twice that is safe.
 const LEASE_MARGIN_MS: u64 = MAP_LEASE_MS / 50;
@@ -121,7 +128,7 @@ impl MapWatch {
             refresh_ticket: AtomicU64::new(0),
             refreshed: tokio::sync::Mutex::new(0),
         });
-        let polling = tokio::spawn(Arc::clone(&shared).poll_forever());
+        let polling = tokio::spawn(Arc::clone(&shared).keep_polling());
         MapWatch { shared, _polling: Arc::new(AbortOnDrop(polling)) }
     }
 
@@ -196,7 +203,18 @@ impl Shared {
         self.clock.monotonic() < until
     }
 
-    async fn poll_forever(self: Arc<Self>) {
+    /// Polls for ever. A panic must not end it unnoticed, as the lease would run out and never come back: what is here is not
+    /// trusted then, and all of the map asked for.
+    async fn keep_polling(self: Arc<Self>) {
+        loop {
+            let Err(panic) = AssertUnwindSafe(self.poll_forever()).catch_unwind().await;
+            error!(reason = panic_text(&*panic), "watching the cluster map panicked, beginning anew");
+            self.start_anew.store(true, Ordering::Release);
+            tokio::time::sleep(PANIC_PAUSE).await;
+        }
+    }
+
+    async fn poll_forever(&self) -> Infallible {
         let mut watching = false;
         loop {
             match self.poll(true).await {

@@ -28,6 +28,7 @@ use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{Bucket, BucketState, ClusterMap};
 use annulus_common::notification::Notice;
 use annulus_common::protocol::metadata::{Command, DeleteOutcome, Deletion, MetaReply, Mutation};
+use annulus_common::task::{Fatal, spawn_or_end};
 use futures::future::join_all;
 use tokio::task::JoinHandle;
 
@@ -68,6 +69,8 @@ pub struct LifecycleSeams {
     pub clock: SharedClock,
     /// What a day is.
     pub calendar: Calendar,
+    /// Called when the node must not go on.
+    pub fatal: Fatal,
 }
 
 /// The worker. Dropping it stops it at once; that is safe at any moment.
@@ -78,7 +81,8 @@ pub struct LifecycleWorker {
 impl LifecycleWorker {
     /// Starts it. To be called inside a runtime.
     pub fn start(seams: LifecycleSeams) -> Self {
-        Self { running: tokio::spawn(Rounds::new(seams).run()) }
+        let fatal = Arc::clone(&seams.fatal);
+        Self { running: spawn_or_end(&fatal, "lifecycle", Rounds::new(seams).run()) }
     }
 }
 

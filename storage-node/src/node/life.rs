@@ -9,6 +9,7 @@ use annulus_common::map::change::{MapChange, MapEntry, MapRefusal};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{MapVersion, Node, NodeProfile, NodeState};
 use annulus_common::rpc::SharedTransport;
+use annulus_common::task::Fatal;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::future::join5;
 use parking_lot::RwLock;
@@ -233,7 +234,7 @@ impl Shared {
         Ok(RaftNode::start(config, seams)?)
     }
 
-    fn lifecycle_seams(&self, server: &Server, asking: &Arc<Asking>) -> LifecycleSeams {
+    fn lifecycle_seams(self: &Arc<Self>, server: &Server, asking: &Arc<Asking>) -> LifecycleSeams {
         LifecycleSeams {
             node: server.node,
             asking: Arc::clone(asking),
@@ -242,11 +243,12 @@ impl Shared {
             map: server.map.clone(),
             clock: Arc::clone(&self.clock),
             calendar: self.config.calendar,
+            fatal: self.fatal(),
         }
     }
 
     /// What a part calls when the node cannot go on.
-    fn fatal(self: &Arc<Self>) -> Arc<dyn Fn(&str) + Send + Sync> {
+    pub(super) fn fatal(self: &Arc<Self>) -> Fatal {
         let failing = Arc::downgrade(self);
         Arc::new(move |reason| {
             if let Some(shared) = failing.upgrade() {

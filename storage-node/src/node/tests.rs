@@ -442,6 +442,38 @@ async fn a_fresh_node_serves_nothing_but_the_waiting_room() {
     assert_eq!(answer, Ok(Response::Join(JoinReply::NotFormed)));
 }
 
+/// A transport with a defect.
+struct Panicking {
+    inner: SharedTransport,
+    armed: AtomicBool,
+}
+
+#[async_trait]
+impl Transport for Panicking {
+    async fn call(&self, addr: &str, lane: Lane, request: Envelope, deadline: Duration) -> Result<Envelope, RpcError> {
+        assert!(!self.armed.load(Ordering::Relaxed), "told to");
+        self.inner.call(addr, lane, request, deadline).await
+    }
+
+    fn send(&self, addr: &str, message: Envelope) {
+        self.inner.send(addr, message);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_ends_with_the_reason_when_a_part_of_it_panics() {
+    let (site, disks) = (Site::of(3), ["n1", "n2", "n3"].map(Disk::new));
+    let data = disks[0].data();
+    let transport =
+        Arc::new(Panicking { inner: site.network.transport(data.identity()), armed: AtomicBool::new(false) });
+    let node = site.start_with(site.config(&disks[0]), data, transport.clone());
+    let _others = [site.start(&disks[1]), site.start(&disks[2])];
+    soon(node.ready()).await;
+    transport.armed.store(true, Ordering::Relaxed);
+    let reason = soon(node.failed()).await;
+    assert!(reason.ends_with("panicked: told to"), "{reason}");
+}
+
 /// Carries a command out in a shard.
 async fn change_shard(site: &Site, node: &StorageNode, command: Command, of: (BucketId, ShardId)) -> MetaReply {
     let mutation = Mutation { request: RequestId(rand::random()), time_ms: 1, command, notice: None };

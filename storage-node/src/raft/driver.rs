@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::ids::NodeId;
+use annulus_common::task::panic_text;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -117,7 +118,7 @@ fn run_to_the_end(mut worker: Worker, queue: &Arc<Queue>, queues: &[Arc<Queue>],
     let failure = match end {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
-        Err(panic) => Some(panic_text(&*panic)),
+        Err(panic) => Some(format!("panic: {}", panic_text(&*panic))),
     };
     queue.close();
     // After a failure, what was proposed may be committed by others.
@@ -190,9 +191,4 @@ impl Ticks {
         self.next = if now >= self.next + TICK { now + TICK } else { self.next + TICK };
         true
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panic: {}", text.unwrap_or("of an unknown kind"))
 }

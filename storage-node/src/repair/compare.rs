@@ -24,6 +24,7 @@ use annulus_common::map::ClusterMap;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::protocol::{CHUNKS_PER_REQUEST_MAX, ListedChunk};
 use annulus_common::ring::positions_of;
+use annulus_common::task::Fatal;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream;
@@ -35,7 +36,7 @@ use super::owners::{OwnedPart, Owners};
 use super::peers::{PeerError, Peers};
 use super::redundancy::{Lacking, Redundancy, partitions_of};
 use super::throttle::Urgency;
-use super::{Fatal, Next, RepairSeams, Tools, Worker, end_if_corrupt};
+use super::{Next, RepairSeams, Tools, Worker, end_if_corrupt};
 use crate::chunk::{ChunkError, ChunkStore};
 use crate::kv::{Kv, KvError};
 

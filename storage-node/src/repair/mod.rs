@@ -45,6 +45,7 @@ use annulus_common::clock::SharedClock;
 use annulus_common::ids::NodeId;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::rpc::SharedTransport;
+use annulus_common::task::{Fatal, spawn_or_end};
 use futures::future::join_all;
 use tokio::task::JoinHandle;
 
@@ -152,9 +153,6 @@ pub struct RepairSeams {
     pub settings: RepairSettings,
 }
 
-/// Ends the node, with the reason.
-pub type Fatal = Arc<dyn Fn(&str) + Send + Sync>;
-
 /// What the workers share.
 struct Tools {
     peers: Arc<Peers>,
@@ -186,6 +184,11 @@ enum Next {
     After(Duration),
 }
 
+/// Starts a worker. Without it data would stay below what was promised, and nobody would know: a panic ends the node.
+fn start(fatal: &Fatal, name: &'static str, worker: impl Worker) -> JoinHandle<()> {
+    spawn_or_end(fatal, name, work(worker))
+}
+
 /// A worker's life: one turn after the other until it is aborted, which may be at any moment.
 async fn work(mut worker: impl Worker) {
     loop {
@@ -204,17 +207,17 @@ pub struct Repair {
 impl Repair {
     /// Starts the workers. To be called inside a runtime.
     pub fn start(seams: RepairSeams) -> Repair {
-        let tools = Tools::new(&seams);
+        let (tools, fatal) = (Tools::new(&seams), &seams.fatal);
         let workers = vec![
-            tokio::spawn(work(Comparison::new(&seams, &tools))),
-            tokio::spawn(work(Delivery::new(&seams, &tools))),
-            tokio::spawn(work(Strays::new(&seams, &tools))),
-            tokio::spawn(work(Mending::new(&seams, &tools))),
-            tokio::spawn(work(Scrub::new(&seams))),
-            tokio::spawn(work(Orphans::new(&seams, &tools))),
-            tokio::spawn(work(Adapting::new(&seams, &tools))),
-            tokio::spawn(work(Collection::new(&seams, &tools))),
-            tokio::spawn(work(Reclaiming::new(&seams))),
+            start(fatal, "repair: comparison", Comparison::new(&seams, &tools)),
+            start(fatal, "repair: delivery", Delivery::new(&seams, &tools)),
+            start(fatal, "repair: strays", Strays::new(&seams, &tools)),
+            start(fatal, "repair: mending", Mending::new(&seams, &tools)),
+            start(fatal, "repair: scrub", Scrub::new(&seams)),
+            start(fatal, "repair: orphans", Orphans::new(&seams, &tools)),
+            start(fatal, "repair: adapting", Adapting::new(&seams, &tools)),
+            start(fatal, "repair: collection", Collection::new(&seams, &tools)),
+            start(fatal, "repair: reclaiming", Reclaiming::new(&seams)),
         ];
         Repair { workers }
     }

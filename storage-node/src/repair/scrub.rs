@@ -13,13 +13,14 @@ use std::time::Duration;
 use annulus_common::chunk::CHUNK_BYTES;
 use annulus_common::clock::SharedClock;
 use annulus_common::ring::position_of_chunk;
+use annulus_common::task::Fatal;
 use serde::{Deserialize, Serialize};
 
 use super::databases::Databases;
 use super::mend::Damage;
 use super::redundancy::Redundancy;
 use super::throttle::Pacer;
-use super::{Fatal, Next, RepairSeams, Worker, end_if_corrupt, on_disk};
+use super::{Next, RepairSeams, Worker, end_if_corrupt, on_disk};
 use crate::chunk::{ChunkError, ChunkInfo, ChunkStore};
 use crate::kv::{Batch, Durability, Kv, KvError, Table};
 

@@ -72,6 +72,8 @@ struct Script {
     changes: Vec<MapEntry>,
     /// Held polls sleep through news.
     deaf: bool,
+    /// Polls that a defect ends, at the watcher: one in process is answered on its own task.
+    panics: usize,
     /// The clock moves by this before a poll is answered.
     slow: Duration,
     /// What watchers said they had.
@@ -92,6 +94,11 @@ impl Leader {
         let (current, deaf) = {
             let mut state = self.state.lock();
             state.asked.push(have);
+            if state.panics > 0 {
+                state.panics -= 1;
+                drop(state);
+                panic!("told to");
+            }
             (have == Some(state.map.version), state.deaf)
         };
         if hold && (current || deaf) {
@@ -151,8 +158,14 @@ impl Site {
     fn new() -> Self {
         let network = LocalNetwork::new();
         let clock = ManualClock::at(Duration::from_secs(10));
-        let script =
-            Script { map: first_map(), changes: Vec::new(), deaf: false, slow: Duration::ZERO, asked: Vec::new() };
+        let script = Script {
+            map: first_map(),
+            changes: Vec::new(),
+            deaf: false,
+            panics: 0,
+            slow: Duration::ZERO,
+            asked: Vec::new(),
+        };
         let leader = Arc::new(Leader { state: Mutex::new(script), news: Notify::new(), clock: clock.clone() });
         let site = Self { network, clock, leader };
         site.leader_appears();
@@ -249,6 +262,19 @@ async fn changes_that_do_not_fit_are_answered_by_asking_for_everything() {
     site.leader.news.notify_waiters();
     assert_eq!(*soon(watch.changed(version)).await, site.leader.state.lock().map);
     assert_eq!(site.leader.state.lock().asked.iter().filter(|have| have.is_none()).count(), 2);
+}
+
+#[tokio::test]
+async fn a_watch_that_panics_goes_on_with_all_of_the_map() {
+    let site = Site::new();
+    let watch = site.connect(LEADER).await;
+    site.leader.state.lock().panics = 1;
+    let version = site.leader.change(&create_user(1));
+    soon(watch.changed(version)).await;
+    let version = site.leader.change(&create_user(2));
+    assert_eq!(*soon(watch.changed(version)).await, site.leader.state.lock().map);
+    let state = site.leader.state.lock();
+    assert_eq!((state.panics, state.asked.iter().filter(|have| have.is_none()).count()), (0, 2));
 }
 
 #[tokio::test]

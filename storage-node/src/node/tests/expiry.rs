@@ -75,6 +75,7 @@ async fn a_clock_that_is_set_amid_a_round_expires_nothing() {
             map: server.map.clone(),
             clock: Arc::new(clock),
             calendar: Calendar::Days,
+            fatal: Arc::new(|reason| panic!("{reason}")),
         };
         Rounds::new(seams).round(partition).await
     };
