@@ -24,12 +24,14 @@ pub struct MapLeader {
     found_at: Mutex<Option<String>>,
     /// The seed or node that is peeked at next.
     peek_next: Mutex<usize>,
+    /// The last one that no connection could be made to, and why.
+    out_of_reach: Mutex<Option<RpcError>>,
 }
 
 impl MapLeader {
     /// A way that begins at `seeds`.
     pub fn new(seeds: Vec<String>, transport: SharedTransport) -> Self {
-        Self { seeds, transport, found_at: Mutex::new(None), peek_next: Mutex::new(0) }
+        Self { seeds, transport, found_at: Mutex::new(None), peek_next: Mutex::new(0), out_of_reach: Mutex::new(None) }
     }
 
     /// Asks the leader: where it was last, then where those who answer say it is, then everyone who may be it, each once and
@@ -67,12 +69,19 @@ impl MapLeader {
                 Ok((Ok(Err(refusal)), _)) => return Err(refusal),
                 Ok((Err(malformed), _)) => return Err(Refusal::Invalid(malformed.to_string())),
                 Err(RpcError::TimedOut { .. } | RpcError::Lost { .. }) => outcome = Refusal::Uncertain,
-                Err(RpcError::Unreachable { .. } | RpcError::Refused { .. }) => {}
+                Err(error @ (RpcError::Unreachable { .. } | RpcError::Refused { .. })) => {
+                    *self.out_of_reach.lock() = Some(error);
+                }
             }
             tried.push(addr);
         }
         *self.found_at.lock() = None;
         Err(outcome)
+    }
+
+    /// Why no connection was made where that was tried last, if there was such a place since this was asked last.
+    pub fn take_out_of_reach(&self) -> Option<RpcError> {
+        self.out_of_reach.lock().take()
     }
 
     /// The map of one known node or seed, another one with every call: whoever knows only one node, and that one no voter,

@@ -42,6 +42,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a panic, which may come again at once.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long the leader is looked for before that is told, an election and a start included; and how often it is told then.
+const TELL_AFTER: Duration = Duration::from_secs(5);
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
 /// What the lease is shortened by: the clocks of two machines may run at rates that differ by 1 %; twice that is safe.
 const LEASE_MARGIN_MS: u64 = MAP_LEASE_MS / 50;
 
@@ -216,6 +220,7 @@ impl Shared {
 
     async fn poll_forever(&self) -> Infallible {
         let mut watching = false;
+        let mut tell_at = self.clock.monotonic() + TELL_AFTER;
         loop {
             match self.poll(true).await {
                 Ok(()) => {
@@ -225,8 +230,14 @@ impl Shared {
                     watching = true;
                 }
                 Err(refusal) => {
+                    let now = self.clock.monotonic();
                     if watching {
                         warn!(%refusal, "cluster map leader lost, looking for it");
+                        tell_at = now + TELL_AFTER;
+                    } else if now >= tell_at {
+                        let reason = self.leader.take_out_of_reach().map(|error| error.to_string());
+                        warn!(%refusal, reason, "still looking for the leader of the cluster map");
+                        tell_at = now + TELL_EVERY;
                     }
                     watching = false;
                     self.look_around().await;
