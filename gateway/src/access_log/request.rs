@@ -12,9 +12,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::Source;
 use super::name::{self, Asked};
 use super::record::Record;
-use crate::auth::{DeletedKey, StoredKey};
+use crate::auth::{DeletedKey, StoredKey, copy_source};
 use crate::query;
-use crate::s3::copy_source;
 
 /// What a key's characters are left as.
 const KEY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');

@@ -9,7 +9,7 @@ use super::Admin;
 use super::accounts::find_user;
 use super::error::AdminProblem;
 use super::model::{BucketReport, NewBucket, PrefixUsage, UsageReport};
-use crate::s3::is_bucket_name;
+use crate::bucket_name::is_bucket_name;
 
 pub(super) fn list(map: &ClusterMap) -> Vec<BucketReport> {
     map.buckets.iter().map(|(name, bucket)| report(map, name, bucket)).collect()

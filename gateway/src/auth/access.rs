@@ -13,13 +13,14 @@ use s3s::dto::{CopyObjectInput, CopySource, UploadPartCopyInput};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
 use super::action::{Action, Judged, Rule, accompanying, accompanying_creation, rule};
+use super::copy_source;
 use super::facts::{self, Head};
 use super::promise::{self, Broken};
 use super::subresource::{self, Misplaced};
 use super::{Access, Accounts, Caller, Operation, Resource, Signature, bucket_arn, session_token};
-use crate::http::Peer;
+use crate::detail::detailed;
 use crate::query;
-use crate::s3::{copy_source, detailed};
+use crate::request::Peer;
 
 /// Canonical ids, in hexadecimal digits.
 const CANONICAL_ID_CHARS: usize = 64;

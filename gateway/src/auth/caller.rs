@@ -13,7 +13,7 @@ use s3s::{S3Error, s3_error};
 use super::facts::{self, Head};
 use super::pipeline::Rights;
 use super::sessions::{Session, SessionOf, Sessions};
-use crate::http::Peer;
+use crate::request::Peer;
 
 /// Who asks.
 #[derive(Clone, Debug)]

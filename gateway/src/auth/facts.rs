@@ -10,10 +10,9 @@ use http::{HeaderMap, Uri};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Caller, Carried, Signature};
-use crate::http::Peer;
+use super::{Caller, Carried, Signature, copy_source};
 use crate::query;
-use crate::s3::{condition, copy_source};
+use crate::request::Peer;
 
 /// Headers of every request whose values are keys.
 const HEADERS: &[(&str, &str)] =
@@ -107,7 +106,7 @@ fn add_conditions(context: &mut Context, head: &Head<'_>) {
     let creates = CREATING.contains(&head.operation);
     let text = |name| head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     if creates || head.operation == "DeleteObject" {
-        for value in text(http::header::IF_MATCH).filter(|value| condition::names_tags(value)) {
+        for value in text(http::header::IF_MATCH).filter(|value| names_tags(value)) {
             context.add("s3:if-match", value);
         }
     }
@@ -119,6 +118,11 @@ fn add_conditions(context: &mut Context, head: &Head<'_>) {
     } else if MAKING.contains(&head.operation) {
         context.add("s3:ObjectCreationOperation", "false");
     }
+}
+
+/// Whether the text of a header names an entity tag, or any.
+fn names_tags(text: &str) -> bool {
+    text.chars().any(|character| character != ',' && !character.is_whitespace())
 }
 
 fn add_caller(context: &mut Context, caller: &Caller) {
@@ -263,7 +267,7 @@ mod tests {
 
     use super::{Head, facts};
     use crate::auth::{Caller, Carried, Signature};
-    use crate::http::Peer;
+    use crate::request::Peer;
 
     fn of(operation: &str, uri: &str, headers: &[(&'static str, &'static str)]) -> Context {
         let mut map = HeaderMap::new();

@@ -14,6 +14,7 @@
 pub mod access;
 pub mod action;
 mod caller;
+pub(crate) mod copy_source;
 mod decide;
 mod facts;
 pub(crate) mod form_signature;

@@ -16,7 +16,7 @@ use annulus_common::tags::{self, BUCKET_TAGS_MAX, TagError, Tags};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -26,15 +26,11 @@ use self::error::ControlError;
 use crate::auth::action::{Action, LIST_TAGS_FOR_RESOURCE, TAG_RESOURCE, UNTAG_RESOURCE};
 use crate::auth::sigv4::{self, Scope, SignedPayload};
 use crate::auth::{Access, Accounts, Caller, Resource, bucket_arn, facts_of_bucket_tags, session_token};
-use crate::http::{Handler, HandlerBody, RequestId, whole};
+use crate::http::{Handler, HandlerBody, whole};
 use crate::object::Objects;
 use crate::query;
-
-/// Where AWS has the API: its version.
-const BASE: &str = "/v20180820/";
-
-/// What every request of the API says, and none of S3's own: so a bucket may have the name that the paths begin with.
-const ACCOUNT: &str = "x-amz-account-id";
+use crate::request::RequestId;
+use crate::routes::{CONTROL_ACCOUNT, CONTROL_PATH};
 
 /// The largest request: as many tags as a bucket may have, of the longest names and values, escaped throughout.
 const BODY_BYTES_MAX: usize = 256 << 10;
@@ -56,11 +52,6 @@ enum Wanted {
     List,
     Tag(Tags),
     Untag(Vec<String>),
-}
-
-/// Whether a request is for this API.
-pub(crate) fn is_call(path: &str, headers: &HeaderMap) -> bool {
-    path.starts_with(BASE) && headers.contains_key(ACCOUNT)
 }
 
 #[async_trait::async_trait]
@@ -132,7 +123,8 @@ impl ControlApi {
         let who = caller.arn();
         let access = Access::new(caller, action, context);
         let owner = bucket.owner.number().to_string();
-        let is_owners = head.headers.get_all(ACCOUNT).iter().all(|account| account.as_bytes() == owner.as_bytes());
+        let is_owners =
+            head.headers.get_all(CONTROL_ACCOUNT).iter().all(|account| account.as_bytes() == owner.as_bytes());
         if is_owners && access.may_with(action, &Resource::bucket(name, bucket), wanted.facts()) {
             return Ok(());
         }
@@ -176,7 +168,7 @@ impl Wanted {
 
 /// The bucket whose tags a path is about: `/v20180820/tags/arn:aws:s3:::BUCKET`.
 fn bucket_of(path: &str) -> Result<String, ControlError> {
-    let resource = path.strip_prefix(BASE).and_then(|path| path.strip_prefix("tags/"));
+    let resource = path.strip_prefix(CONTROL_PATH).and_then(|path| path.strip_prefix("tags/"));
     let arn = percent_decode_str(resource.ok_or(ControlError::NotBuilt)?).decode_utf8_lossy();
     let name = arn.strip_prefix("arn:aws:s3:::").filter(|name| !name.is_empty() && !name.contains('/'));
     // Those of access points, access grants and the like.
@@ -202,10 +194,10 @@ fn respond(status: StatusCode, body: String) -> Response<HandlerBody> {
 mod tests {
     use bytes::Bytes;
     use http::request::Parts;
-    use http::{HeaderMap, HeaderValue, Method, Request};
+    use http::{Method, Request};
 
     use super::error::ControlError;
-    use super::{Wanted, bucket_of, is_call};
+    use super::{Wanted, bucket_of};
 
     fn head(method: Method, query: &str) -> Parts {
         Request::builder().method(method).uri(format!("/v20180820/tags/x{query}")).body(()).unwrap().into_parts().0
@@ -213,15 +205,6 @@ mod tests {
 
     fn wanted(method: Method, query: &str) -> Result<Wanted, ControlError> {
         Wanted::of(&head(method, query), &Bytes::new())
-    }
-
-    #[test]
-    fn calls_name_an_account() {
-        let mut headers = HeaderMap::new();
-        assert!(!is_call("/v20180820/tags/x", &headers), "a bucket may have that name");
-        headers.insert("x-amz-account-id", HeaderValue::from_static("123456789012"));
-        assert!(is_call("/v20180820/tags/x", &headers));
-        assert!(!is_call("/v20180820", &headers) && !is_call("/b/v20180820/tags/x", &headers));
     }
 
     #[test]

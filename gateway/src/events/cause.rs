@@ -4,7 +4,7 @@ use annulus_common::notification::{Cause, Means};
 use http::Extensions;
 
 use crate::auth::{ANONYMOUS, Access};
-use crate::http::{HostId, Peer, RequestId};
+use crate::request::{HostId, Peer, RequestId};
 
 /// What events say of the request that has these extensions. One without an [`Access`] is nobody's.
 pub(crate) fn cause_of(request: &Extensions, means: Means) -> Cause {

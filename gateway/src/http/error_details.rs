@@ -11,8 +11,8 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 use super::addressing::{Addressing, Target};
 use super::watched::Kept;
 use crate::auth::sigv4;
+use crate::detail::{CHUNK_SIGNATURE, DETAILS};
 use crate::object::KEY_BYTES_MAX;
-use crate::s3::{CHUNK_SIGNATURE, DETAILS};
 
 /// How far a request's time may be from ours: s3s's default, and S3's.
 const SKEW_MS_MAX: u32 = 15 * 60 * 1_000;

@@ -1,7 +1,5 @@
 //! The seam to what is served beside S3: `/upload`, and everything under `/-/`.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -16,17 +14,13 @@ pub type HandlerBody = UnsyncBoxBody<Bytes, BodyFailure>;
 
 /// Serves requests that are not S3's.
 ///
-/// The request carries [`super::RequestId`] and [`Peer`] in its extensions. What it answers gets the common headers and is
+/// The request carries its name and its peer in its extensions. What it answers gets the common headers and is
 /// counted and logged like everything else.
 #[async_trait::async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Answers; never fails, because the handler knows best how to say what went wrong.
     async fn handle(&self, request: Request<Incoming>) -> Response<HandlerBody>;
 }
-
-/// Who is at the other end of the connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Peer(pub SocketAddr);
 
 /// What a handler calls the error that it answers, for records: in the reply's extensions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use s3s::{S3Result, s3_error};
 
+use crate::detail::detailed;
 use crate::query;
-use crate::s3::detailed;
 
 /// What every header of S3's begins with.
 const PREFIX: &str = "x-amz-";

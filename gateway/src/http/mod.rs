@@ -36,9 +36,7 @@ use crate::events::Webhooks;
 use crate::object::Objects;
 
 pub use errors::error_response;
-pub(crate) use form::OPERATION as FORM;
-pub use handler::{BodyFailure, ErrorCode, Handler, HandlerBody, Peer, whole};
-pub use reply::{HostId, RequestId};
+pub use handler::{BodyFailure, ErrorCode, Handler, HandlerBody, whole};
 pub use serve::serve;
 pub use service::GatewayService;
 

@@ -10,10 +10,11 @@ use http::{HeaderMap, Request, Response};
 use http_body::Body;
 
 use super::errors;
-use super::handler::{ErrorCode, Peer};
-use super::reply::{Content, RequestId};
+use super::handler::ErrorCode;
+use super::reply::Content;
 use crate::access_log::{AccessLog, Logged, Outcome, Place, SignedBy};
 use crate::auth::{Carried, Operation};
+use crate::request::{Peer, RequestId};
 
 /// Where a website's errors say their code: their body is for people.
 const ERROR_CODE: &str = "x-amz-error-code";

@@ -19,15 +19,8 @@ use super::errors::{self, Place};
 use super::handler::{BodyFailure, HandlerBody};
 use super::recording::Recording;
 use crate::auth::Operation;
-use crate::s3::{DETAILS, StatusOverride};
-
-/// Names a request, in its reply and in the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RequestId(pub Arc<str>);
-
-/// Names the gateway, in its replies.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HostId(pub HeaderValue);
+use crate::detail::DETAILS;
+use crate::request::{RequestId, StatusOverride};
 
 /// Counts a request as in flight while it is held.
 pub(super) struct InFlight(Arc<Metrics>);

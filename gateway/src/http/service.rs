@@ -19,17 +19,15 @@ use super::cors::CrossOrigin;
 use super::error_details::Asked;
 use super::errors::{error_response, error_response_with};
 use super::form::{self, Forms};
-use super::handler::Peer;
 use super::recording::{LastByte, Recording};
-use super::reply::{Content, CountedBody, Exchange, HostId, InFlight, RequestId, Site, finish};
+use super::reply::{Content, CountedBody, Exchange, InFlight, Site, finish};
 use super::watched::{Kept, watch};
 use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers, presigned};
 use crate::access_log::AccessLog;
 use crate::auth::{Accounts, Operation, subresource};
-use crate::s3::NamedByHost;
-use crate::upload::PATH as UPLOAD;
-use crate::{control, iam};
+use crate::request::{HostId, NamedByHost, Peer, RequestId};
+use crate::routes::{UPLOAD_PATH, is_control_call, is_iam_call};
 
 /// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
 /// needs a length, and clients that do so send little.
@@ -165,7 +163,7 @@ impl Shared {
             return Server::Website(target);
         }
         // Its clients put the account in front of the host, where buckets have their names.
-        if control::is_call(request.uri().path(), request.headers()) {
+        if is_control_call(request.uri().path(), request.headers()) {
             return Server::Control;
         }
         let target = self.addressing.target(request.headers(), request.uri());
@@ -180,7 +178,7 @@ impl Shared {
             Server::S3(target) => (target.bucket.as_deref(), target.key.as_str(), false),
             Server::Website(target) => (target.bucket.as_deref(), target.key.as_str(), true),
             Server::Upload => {
-                let below = request.uri().path().strip_prefix(UPLOAD).unwrap_or_default();
+                let below = request.uri().path().strip_prefix(UPLOAD_PATH).unwrap_or_default();
                 (self.config.upload_bucket.as_deref(), below.trim_start_matches('/'), false)
             }
             Server::Operations | Server::Iam | Server::Control => return None,
@@ -271,9 +269,10 @@ fn beside_s3(method: &Method, path: &str, headers: &HeaderMap) -> Option<Server>
     let is_read = *method == Method::GET || *method == Method::HEAD;
     if under("/-") {
         Some(Server::Operations)
-    } else if (*method == Method::POST && path.trim_end_matches('/') == UPLOAD) || (is_read && under(UPLOAD)) {
+    } else if (*method == Method::POST && path.trim_end_matches('/') == UPLOAD_PATH) || (is_read && under(UPLOAD_PATH))
+    {
         Some(Server::Upload)
-    } else if *method == Method::POST && path == "/" && iam::is_call(headers) {
+    } else if *method == Method::POST && path == "/" && is_iam_call(headers) {
         Some(Server::Iam)
     } else {
         None

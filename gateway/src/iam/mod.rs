@@ -44,7 +44,8 @@ use self::xml::Xml;
 use crate::auth::sigv4::{self, Scope};
 use crate::auth::{Accounts, Caller, session_token};
 use crate::client::ClusterClient;
-use crate::http::{Handler, HandlerBody, RequestId, whole};
+use crate::http::{Handler, HandlerBody, whole};
+use crate::request::RequestId;
 
 /// The largest request: the largest policy with its white space, percent-encoded throughout, and its names.
 const BODY_BYTES_MAX: usize = 128 << 10;
@@ -75,13 +76,6 @@ pub enum Service {
 /// What the action takes beside what all do; nothing if there is no such action. For those who list what is built.
 pub fn parameters(service: Service, action: &str) -> Option<Vec<&'static str>> {
     taken::taken(service, action).map(|taken| taken.split_ascii_whitespace().collect())
-}
-
-/// Whether a request to `/` is for these APIs: S3 has no forms there.
-pub(crate) fn is_call(headers: &HeaderMap) -> bool {
-    let form = b"application/x-www-form-urlencoded";
-    let given = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    given.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form))
 }
 
 #[async_trait::async_trait]

@@ -20,9 +20,10 @@ use super::error::s3_error;
 use super::find_object::{Place, check_compares, check_upload};
 use super::listing::xml_text;
 use super::upload_part::{part_number, upload_id};
-use super::{Gateway, NamedByHost, access, condition, dto_etag, encryption, expiry, version, with_headers};
+use super::{Gateway, access, condition, dto_etag, encryption, expiry, version, with_headers};
 use crate::kms::CustomerKey;
 use crate::object::{ChecksumValue, CompletePart, CompleteUpload, ObjectError, Objects, UploadPath, Written};
+use crate::request::NamedByHost;
 
 /// How long the client waits for a status. Idle connections are cut by proxies after 30 s and more.
 const STATUS_WAIT: Duration = Duration::from_secs(10);

@@ -142,11 +142,6 @@ fn tags(headers: &HeaderMap, name: &str) -> S3Result<Option<ETagCondition>> {
     Ok((!tags.is_empty()).then_some(ETagCondition::OneOf(tags)))
 }
 
-/// Whether a header's text names an entity tag, or any.
-pub(crate) fn names_tags(text: &str) -> bool {
-    !split_tags(text).is_empty()
-}
-
 /// Splits at commas that are not within quotes.
 fn split_tags(text: &str) -> Vec<String> {
     let mut quoted = false;

@@ -10,12 +10,12 @@ use s3s::dto::{CreateBucketConfiguration, CreateBucketInput, CreateBucketOutput}
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::error::{detailed, invalid_argument, s3_error};
-use super::names::is_bucket_name;
 use super::put_bucket_ownership_controls::check_without_acls;
 use super::tags::of_xml;
 use super::{Gateway, access, grants};
 use crate::auth::action::TAG_RESOURCE;
 use crate::auth::{Access, bucket_arn, facts_of_bucket_tags};
+use crate::bucket_name::is_bucket_name;
 use crate::object::ObjectError;
 
 /// The region whose buckets have no location constraint.

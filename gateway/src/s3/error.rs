@@ -6,43 +6,18 @@ use annulus_common::checksum::ChecksumAlgorithm;
 use annulus_common::object::DeleteMarker;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use s3s::{S3Error, S3ErrorCode, s3_error};
 use tracing::{error, warn};
 
 use super::headers::http_date;
+use crate::detail::CHUNK_SIGNATURE;
 use crate::kms::KeyError;
 use crate::object::{BodyError, ObjectError, ReadError};
 
-/// Carries elements of an error, each as `NAME=TEXT` with the text percent-encoded, through s3s, whose errors have a code
-/// and a message alone. Whoever finishes the reply takes it off.
-pub(crate) const DETAILS: HeaderName = HeaderName::from_static("x-annulus-error-details");
+pub(super) use crate::detail::{detailed, invalid_argument};
 
-/// What is said of a chunk's signature, so that nobody looks for the mistake in that of the head.
-pub(crate) const CHUNK_SIGNATURE: &str =
-    "The signature that we calculated for a chunk of the body does not match the one you provided.";
-
-/// The error with elements that S3 documents for it and that do not follow from the request.
-pub(crate) fn detailed(mut error: S3Error, details: &[(&str, &str)]) -> S3Error {
-    let mut headers = error.headers().cloned().unwrap_or_default();
-    for (name, text) in details {
-        if let Ok(value) =
-            HeaderValue::from_str(&format!("{name}={}", percent_encode(text.as_bytes(), NON_ALPHANUMERIC)))
-        {
-            headers.append(DETAILS, value);
-        }
-    }
-    error.set_headers(headers);
-    error
-}
-
-/// An argument of the request, named as its header or query key is, that makes no sense.
-pub(super) fn invalid_argument(name: &str, message: impl Into<Cow<'static, str>>) -> S3Error {
-    detailed(S3Error::with_message(S3ErrorCode::InvalidArgument, message), &[("ArgumentName", name)])
-}
-
-/// The same of a value that is no header and no query key.
+/// An argument that is no header and no query key, and makes no sense.
 pub(super) fn invalid_value(name: &str, value: &str, message: impl Into<Cow<'static, str>>) -> S3Error {
     detailed(invalid_argument(name, message), &[("ArgumentValue", value)])
 }

@@ -7,7 +7,8 @@ use s3s::{S3Request, S3Response, S3Result};
 use super::find_object::Place;
 use super::headers::http_date;
 use super::read::{Read, fill, find};
-use super::{Gateway, StatusOverride, access, with_headers};
+use super::{Gateway, access, with_headers};
+use crate::request::StatusOverride;
 
 pub(super) async fn head_object(
     gateway: &Gateway,

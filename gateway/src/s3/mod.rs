@@ -21,7 +21,6 @@ mod checksum;
 mod complete_multipart_upload;
 pub(crate) mod condition;
 mod copy_object;
-pub(crate) mod copy_source;
 mod create_bucket;
 mod create_multipart_upload;
 mod delete_bucket;
@@ -88,8 +87,7 @@ use crate::events::Webhooks;
 use crate::object::Objects;
 
 pub(crate) use checksum::check_named;
-pub(crate) use error::{CHUNK_SIGNATURE, DETAILS, detailed};
-pub(crate) use names::{BucketNames, is_bucket_name};
+pub(crate) use names::BucketNames;
 pub(crate) use range::{ByteRange, select as select_range};
 
 /// What every operation works with.
@@ -114,14 +112,6 @@ impl Gateway {
         Self { objects, accounts, webhooks, region, sse_c_without_tls }
     }
 }
-
-/// Put into a request's extensions where its host names the bucket, and its path does not.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct NamedByHost;
-
-/// A status that the reply gets instead of the one that s3s gives it: HeadObject of a range is 206.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct StatusOverride(pub(crate) http::StatusCode);
 
 /// Who asks and what is known of the request: put there by the access check, without which no operation runs.
 fn access(extensions: &Extensions) -> S3Result<&Access> {

@@ -7,8 +7,8 @@ use http::Extensions;
 use super::Gateway;
 use crate::auth::Operation;
 use crate::events::cause_of;
-use crate::http::FORM;
 use crate::object::Objects;
+use crate::request::FORM;
 
 impl Gateway {
     /// What the request does through it is told as the request's doing.

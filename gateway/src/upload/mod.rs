@@ -23,11 +23,9 @@ use crate::auth::action::{Action, GET_OBJECT, PUT_OBJECT};
 use crate::auth::{Access, Accounts, Carried, Operation, Signature, promise, sigv4, subresource};
 use crate::http::{Handler, HandlerBody};
 use crate::object::{ObjectError, Objects};
+use crate::routes::UPLOAD_PATH;
 
 use error::UploadError;
-
-/// The path of the route; files are below it.
-pub const PATH: &str = "/upload";
 
 /// What the two ways of the route are called where headers are judged: names that no operation of S3's has, so that nothing of
 /// what headers promise is taken for done.
@@ -76,7 +74,7 @@ impl Upload {
         if !subresource::is_plain(head.uri.query()) {
             return Err(UploadError::NotBuilt("the query".to_owned()));
         }
-        let below = head.uri.path().strip_prefix(PATH).unwrap_or_default().trim_start_matches('/');
+        let below = head.uri.path().strip_prefix(UPLOAD_PATH).unwrap_or_default().trim_start_matches('/');
         match (&head.method, below.is_empty()) {
             (&Method::POST, true) => {
                 promise::check_form(&head.headers, UPLOAD, &[])?;

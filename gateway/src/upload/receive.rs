@@ -13,12 +13,13 @@ use hyper::body::Incoming;
 use multer::{Field, Multipart};
 
 use super::error::{StoredFile, UploadError, response, stored};
-use super::{PATH, Upload, name};
+use super::{Upload, name};
 use crate::auth::action::PUT_OBJECT;
 use crate::auth::{Access, Operation, Resource, StoredKey};
 use crate::events::cause_of;
 use crate::http::HandlerBody;
 use crate::object::{BodyError, Encrypt, Expected, OBJECT_BYTES_MAX, ObjectError, PutObject};
+use crate::routes::UPLOAD_PATH;
 use crate::steady::Steady;
 
 /// Files in one request: more are better sent in several, which can be repeated one by one.
@@ -117,7 +118,7 @@ fn body_error(error: &multer::Error) -> BodyError {
 }
 
 fn url(headers: &HeaderMap, key: &str) -> String {
-    let path = format!("{PATH}/{}", name::encode(key));
+    let path = format!("{UPLOAD_PATH}/{}", name::encode(key));
     match headers.get(HOST).and_then(|host| host.to_str().ok()) {
         Some(host) => format!("http://{host}{path}"),
         None => path,

@@ -24,14 +24,12 @@ use self::error::FormError;
 use self::fields::{Fields, Form};
 use self::policy::Policy;
 use super::addressing::Target;
-use super::reply::{Content, HostId, RequestId};
+use super::reply::Content;
 use crate::auth::form_signature::{FormSignature, FormSignatureError};
 use crate::auth::{Accounts, Carried, Operation, Signature, promise};
+use crate::bucket_name::is_bucket_name;
 use crate::object::BODY_BYTES_MAX;
-use crate::s3::is_bucket_name;
-
-/// What the operation is called where requests are counted, and by whoever asks whether a put was a form.
-pub(crate) const OPERATION: &str = "PostObject";
+use crate::request::{FORM, HostId, Peer, RequestId};
 
 /// The header by which a form, like any request, says whose bucket it means.
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
@@ -72,12 +70,12 @@ impl Forms {
         let bucket = target.bucket.as_deref().unwrap_or_default();
         let (head, body) = request.into_parts();
         let operation = head.extensions.get::<Operation>().cloned().unwrap_or_default();
-        operation.name_it(OPERATION);
+        operation.name_it(FORM);
         // The put is asked for by a URL that names the bucket: what is no name could make it ask for something else.
         if !is_bucket_name(bucket) {
             return Err(FormError::InvalidBucketName);
         }
-        promise::check_form(&head.headers, OPERATION, &[EXPECTED_OWNER])
+        promise::check_form(&head.headers, FORM, &[EXPECTED_OWNER])
             .map_err(|broken| FormError::HeaderNotBuilt(broken.header()))?;
         let mut form = Form::read(&head.headers, body).await?;
         form.fields.settle(bucket, &form.file.name);
@@ -98,7 +96,7 @@ impl Forms {
         if let Some(id) = head.extensions.get::<HostId>() {
             put.extensions_mut().insert(id.clone());
         }
-        if let Some(peer) = head.extensions.get::<super::Peer>() {
+        if let Some(peer) = head.extensions.get::<Peer>() {
             put.extensions_mut().insert(*peer);
         }
         if let Some(signature) = granted.signature {

@@ -18,8 +18,9 @@ use s3s::service::S3Service;
 use self::page::{Failure, error_page};
 use self::redirect::{Asked, encode_key, location};
 use super::addressing::{Addressing, Target};
-use super::reply::{Content, RequestId};
+use super::reply::Content;
 use crate::auth::{Accounts, Operation};
+use crate::request::RequestId;
 
 /// What the operation is called where requests are counted.
 const OPERATION: &str = "WebsiteGetObject";

@@ -5,7 +5,7 @@ use http::HeaderMap;
 use s3s::S3Result;
 use s3s::dto::{CopySource, ParseCopySourceError};
 
-use super::error::invalid_argument;
+use crate::detail::invalid_argument;
 
 const HEADER: &str = "x-amz-copy-source";
 
