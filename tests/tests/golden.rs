@@ -38,7 +38,7 @@ use annulus_common::object::{
     Retention, RetentionMode, RetentionPeriod, Upload, UserId, VersionId, Versioning,
 };
 use annulus_common::ownership::ObjectOwnership;
-use annulus_common::policy::{BucketPolicy, IdentityPolicy, PublicAccessBlock, TrustPolicy};
+use annulus_common::policy::{BucketPolicy, IdentityPolicy, PublicAccessBlock, TrustPolicy, Whom};
 use annulus_common::protocol::metadata::{
     AllowanceChange, Aside, BooksEntry, Command, Deletion, Garbage, MetaReply, Mutation, OutboxChange, Query,
     QueryReply, QuotaReply, QuotaTerms, Serial, parts_fingerprint,
@@ -411,8 +411,16 @@ fn profile(number: u8) -> NodeProfile {
     }
 }
 
-const POLICY: &str =
-    r#"{"Statement": {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::music/*"}}"#;
+const POLICY: &str = r#"{"Statement": {"Effect": "Deny", "Principal": {"AWS": "arn:aws:iam:::user/x"}, "Action": "s3:*", "Resource": "arn:aws:s3:::music/*"}}"#;
+
+fn music_policy() -> BucketPolicy {
+    BucketPolicy::parse(POLICY.to_owned(), "music").and_then(|policy| policy.about(whom)).expect("a policy")
+}
+
+/// Whoever is named.
+fn whom(_arn: &str) -> Whom {
+    Whom::Somebody("AIDA".to_owned())
+}
 
 fn lifecycle() -> Lifecycle {
     let filter = Filter {
@@ -510,7 +518,7 @@ fn map() -> ClusterMap {
             requester_pays: true,
             acceleration_suspended: true,
             versioning: Versioning::Enabled,
-            policy: Some(Arc::new(BucketPolicy::parse(POLICY.to_owned(), "music").expect("a policy"))),
+            policy: Some(Arc::new(music_policy())),
             public_access_block: Some(PublicAccessBlock { block_public_acls: true, ..PublicAccessBlock::default() }),
             object_lock: Some(ObjectLock {
                 default: Some(DefaultRetention { mode: RetentionMode::Compliance, period: RetentionPeriod::Years(7) }),
@@ -552,7 +560,8 @@ fn map() -> ClusterMap {
 fn iam(account: UserId) -> Iam {
     const ALLOW: &str =
         r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}"#;
-    const TRUST: &str = r#"{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}}"#;
+    const TRUST: &str = r#"{"Statement": {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam:::user/x"}, "Action": "sts:AssumeRole"}}"#;
+    let trust = TrustPolicy::parse(TRUST.to_owned()).and_then(|policy| policy.about(whom)).expect("a trust policy");
     let policy = Arc::new(IdentityPolicy::parse(ALLOW.to_owned()).expect("a policy"));
     let profile = |id: &str, name: &str| Profile {
         id: id.to_owned(),
@@ -574,7 +583,7 @@ fn iam(account: UserId) -> Iam {
     };
     let role = Role {
         profile: profile("AROA", "Auditor"),
-        trust: Arc::new(TrustPolicy::parse(TRUST.to_owned()).expect("a trust policy")),
+        trust: Arc::new(trust),
         policies,
         description: Some("reads".to_owned()),
         session_seconds_max: 3_600,

@@ -10,6 +10,7 @@ pub mod layout;
 pub mod leader;
 mod node;
 pub mod watch;
+mod whom;
 
 use std::collections::BTreeMap;
 use std::fmt;

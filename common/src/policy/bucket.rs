@@ -1,30 +1,38 @@
-//! The policy of a bucket as it is kept: the text that its owner sent, and what it means, read once.
+//! The policy of a bucket as it is kept: the text that its owner sent, whom it named then, and what it means, read once.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::bound::{Ids, Whom, bind, shown};
 use super::document::{Owner, Policy};
 use super::error::PolicyError;
 use super::{Question, Verdict};
 
-/// A bucket's policy. Only its text is stored and sent.
+/// A bucket's policy. Its text and whom it names are stored and sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BucketPolicy {
     text: String,
+    ids: Ids,
     policy: Policy,
     public: bool,
 }
 
 impl BucketPolicy {
-    /// The policy that `text` writes for the bucket of that name.
+    /// The policy that `text` writes for the bucket of that name. Of users and roles it is about nobody yet.
     pub fn parse(text: String, bucket: &str) -> Result<Self, PolicyError> {
         let policy = Policy::parse(&text, Owner::Bucket(Some(bucket)))?;
         let public = policy.is_public();
-        Ok(Self { text, policy, public })
+        Ok(Self { text, ids: Ids::new(), policy, public })
     }
 
-    /// As it was sent.
-    pub fn text(&self) -> &str {
-        &self.text
+    /// The same policy, about those who have the names in it, as `whom` knows them.
+    pub fn about(mut self, whom: impl Fn(&str) -> Whom) -> Result<Self, PolicyError> {
+        self.ids = bind(&mut self.policy, whom)?;
+        Ok(self)
+    }
+
+    /// As it was sent, but for those who are called otherwise now: `name_of` says how, by the old name and the id.
+    pub fn shown(&self, name_of: impl Fn(&str, &str) -> String) -> String {
+        shown(&self.text, &self.ids, name_of)
     }
 
     /// What it says about a request.
@@ -40,7 +48,7 @@ impl BucketPolicy {
 
 impl Serialize for BucketPolicy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.text.serialize(serializer)
+        (&self.text, &self.ids).serialize(serializer)
     }
 }
 
@@ -48,10 +56,11 @@ impl<'de> Deserialize<'de> for BucketPolicy {
     /// The text was judged when it was set. Should this version not understand it all the same, it forbids everything, but to
     /// its owner to mend it: a map that cannot be read would stop the cluster, and a policy that is skipped would open it.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let policy = Policy::parse(&text, Owner::Bucket(None)).unwrap_or_else(|_| Policy::forbidding());
+        let (text, ids) = <(String, Ids)>::deserialize(deserializer)?;
+        let mut policy = Policy::parse(&text, Owner::Bucket(None)).unwrap_or_else(|_| Policy::forbidding());
+        policy.bind(&ids);
         let public = policy.is_public();
-        Ok(Self { text, policy, public })
+        Ok(Self { text, ids, policy, public })
     }
 }
 

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
+use super::bound::Ids;
 use super::error::PolicyError;
+use super::principal::Principals;
 use super::statement::Statement;
 use super::{Question, Verdict, json, public};
 
@@ -66,6 +68,17 @@ impl Policy {
     /// A policy that forbids everything to everybody.
     pub(super) fn forbidding() -> Self {
         Self { statements: vec![Statement::forbidding()] }
+    }
+
+    /// Whom its statements are about.
+    pub(super) fn principals(&self) -> impl Iterator<Item = &Principals> {
+        self.statements.iter().filter_map(|statement| statement.principals.as_ref()).map(|listed| &listed.of)
+    }
+
+    /// Says who they are.
+    pub(super) fn bind(&mut self, ids: &Ids) {
+        let principals = self.statements.iter_mut().filter_map(|statement| statement.principals.as_mut());
+        principals.for_each(|listed| listed.of.bind(ids));
     }
 
     /// What the policy says about a request: the strongest that one of its statements says.

@@ -1,10 +1,11 @@
 //! Policies of users, groups, roles and sessions, and what roles trust, as they are kept: the text that was sent, and what it
-//! means, read once. Only the text is stored and sent, as it is with a bucket's policy.
+//! means, read once. Only the text is stored and sent, and whom a role trusts, as it is with a bucket's policy.
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::bound::{Ids, Whom, bind, shown};
 use super::document::{Owner, Policy};
 use super::error::PolicyError;
 use super::{Question, Verdict};
@@ -19,19 +20,21 @@ pub type TrustPolicy = KeptPolicy<true>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeptPolicy<const TRUST: bool> {
     text: String,
+    /// Whom it names, where it is a role's.
+    ids: Ids,
     policy: Policy,
 }
 
 impl<const TRUST: bool> KeptPolicy<TRUST> {
     const OWNER: Owner<'static> = if TRUST { Owner::Trust } else { Owner::User };
 
-    /// The policy that `text` writes.
+    /// The policy that `text` writes. Of users and roles it is about nobody yet.
     pub fn parse(text: String) -> Result<Self, PolicyError> {
         let policy = Policy::parse(text.trim_start(), Self::OWNER)?;
         let mut names = HashSet::new();
         let repeated =
             policy.statements.iter().filter_map(|statement| statement.sid.as_deref()).any(|sid| !names.insert(sid));
-        if repeated { Err(PolicyError::Sid) } else { Ok(Self { text, policy }) }
+        if repeated { Err(PolicyError::Sid) } else { Ok(Self { text, ids: Ids::new(), policy }) }
     }
 
     /// As it was sent.
@@ -51,6 +54,17 @@ impl<const TRUST: bool> KeptPolicy<TRUST> {
 }
 
 impl TrustPolicy {
+    /// The same policy, about those who have the names in it, as `whom` knows them.
+    pub fn about(mut self, whom: impl Fn(&str) -> Whom) -> Result<Self, PolicyError> {
+        self.ids = bind(&mut self.policy, whom)?;
+        Ok(self)
+    }
+
+    /// As it was sent, but for those who are called otherwise now: `name_of` says how, by the old name and the id.
+    pub fn shown(&self, name_of: impl Fn(&str, &str) -> String) -> String {
+        shown(&self.text, &self.ids, name_of)
+    }
+
     /// Whether it allows something to the one who asks by its own name, not as everybody or as one of an account.
     pub fn allows_by_name(&self, question: &Question<'_>) -> bool {
         let by_name = self.policy.statements.iter().filter(|statement| !statement.is_about_everybody());
@@ -60,7 +74,7 @@ impl TrustPolicy {
 
 impl<const TRUST: bool> Serialize for KeptPolicy<TRUST> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.text.serialize(serializer)
+        if TRUST { (&self.text, &self.ids).serialize(serializer) } else { self.text.serialize(serializer) }
     }
 }
 
@@ -68,9 +82,13 @@ impl<'de, const TRUST: bool> Deserialize<'de> for KeptPolicy<TRUST> {
     /// The text was judged when it was set. Should this version not understand it all the same, it forbids everything: a map
     /// that cannot be read would stop the cluster, and a policy that is skipped might have forbidden something.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let policy = Policy::parse(text.trim_start(), Self::OWNER).unwrap_or_else(|_| Policy::forbidding());
-        Ok(Self { text, policy })
+        let (text, ids) = match TRUST {
+            true => <(String, Ids)>::deserialize(deserializer)?,
+            false => (String::deserialize(deserializer)?, Ids::new()),
+        };
+        let mut policy = Policy::parse(text.trim_start(), Self::OWNER).unwrap_or_else(|_| Policy::forbidding());
+        policy.bind(&ids);
+        Ok(Self { text, ids, policy })
     }
 }
 
@@ -78,7 +96,7 @@ impl<'de, const TRUST: bool> Deserialize<'de> for KeptPolicy<TRUST> {
 mod tests {
     use super::{IdentityPolicy, TrustPolicy};
     use crate::ids::UserId;
-    use crate::policy::{Context, PolicyError, Principal, Question, Verdict};
+    use crate::policy::{Context, PolicyError, Principal, Question, Verdict, Whom};
 
     const ALLOW: &str =
         r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iam:Get*", "Resource": "*"}}"#;
@@ -115,7 +133,7 @@ mod tests {
             TrustPolicy::parse(format!(r#"{{"Version": "2012-10-17", "Statement": [{statement}]}}"#))
         };
         let of_account = trust(&format!(r#"{{"AWS": "{}"}}"#, account.number()), "").expect("a trust policy");
-        let principal = Principal::Account { id: account, name: "alice".to_owned() };
+        let principal = Principal::Account { id: account };
         let context = Context::default();
         let question = Question {
             principal: &principal,
@@ -124,14 +142,23 @@ mod tests {
             context: &context,
         };
         assert_eq!(of_account.judge(&question), Verdict::AllowAccount);
+        assert_eq!(trust("\"*\"", "").expect("a trust policy").judge(&question), Verdict::Allow);
+        let alice = |arn: &str| match arn {
+            "arn:aws:iam:::user/alice" => Whom::Somebody(account.to_string()),
+            _ => Whom::Nobody,
+        };
         for (principal, by_name) in [
             ("\"*\"", false),
             (r#"{"AWS": ["*", "arn:aws:iam:::user/alice"]}"#, false),
             (r#"{"AWS": "arn:aws:iam:::user/alice"}"#, true),
         ] {
-            let policy = trust(principal, "").expect("a trust policy");
+            let policy = trust(principal, "").and_then(|policy| policy.about(alice)).expect("a trust policy");
             assert_eq!((policy.judge(&question), policy.allows_by_name(&question)), (Verdict::Allow, by_name));
+            let stored = postcard::to_allocvec(&policy).expect("bytes");
+            assert_eq!(postcard::from_bytes::<TrustPolicy>(&stored).expect("a policy"), policy);
         }
+        let bob = trust(r#"{"AWS": "arn:aws:iam:::user/bob"}"#, "").expect("a trust policy").about(alice);
+        assert_eq!(bob, Err(PolicyError::Principal("\"AWS\" : \"arn:aws:iam:::user/bob\"".to_owned())));
         assert!(!of_account.allows_by_name(&question), "the account says who");
         assert_eq!(trust("\"*\"", r#", "Resource": "*""#), Err(PolicyError::Resource("*".to_owned())));
         assert_eq!(trust("\"nobody\"", ""), Err(PolicyError::Principal("\"nobody\"".to_owned())));

@@ -4,6 +4,7 @@
 //! See "IAM JSON policy reference" in the IAM user guide, and "Bucket policies for Amazon S3" in the S3 user guide.
 
 mod actions;
+mod bound;
 mod bucket;
 mod condition;
 mod context;
@@ -20,6 +21,7 @@ mod statement;
 mod tests;
 mod value;
 
+pub use bound::{Ids, Whom};
 pub use bucket::{BucketPolicy, PublicAccessBlock};
 pub use context::Context;
 pub use document::{Owner, POLICY_BYTES_MAX, POLICY_TEXT_BYTES_MAX, Policy};

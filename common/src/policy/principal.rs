@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::bound::Ids;
 use super::error::PolicyError;
 use crate::ids::{AccountNumber, UserId};
 
@@ -14,8 +15,6 @@ pub enum Principal {
     Account {
         /// The account.
         id: UserId,
-        /// Its unique name.
-        name: String,
     },
     /// A user of an account.
     User {
@@ -91,10 +90,10 @@ pub(super) struct Principals {
     every_caller: bool,
     /// Accounts, by number, by canonical id, or by either in `arn:aws:iam::ID:root`.
     accounts: Vec<AccountNumber>,
-    /// Users, roles and sessions, by ARN.
+    /// Users, roles and sessions, by ARN, and accounts by name: `arn:aws:iam:::user/NAME`.
     arns: Vec<String>,
-    /// Accounts by name: `arn:aws:iam:::user/NAME`.
-    names: Vec<String>,
+    /// The ids of those who had these ARNs when the policy was set: another who has one of them later is not meant.
+    ids: Vec<String>,
     /// Services.
     services: Vec<String>,
 }
@@ -158,7 +157,9 @@ impl Principals {
         }
         match (service, resource.split_once('/')) {
             ("iam", None) if resource == "root" && !account.is_empty() => self.accounts.extend(account_number(account)),
-            ("iam", Some(("user", user))) if account.is_empty() && !user.is_empty() => self.names.push(user.to_owned()),
+            ("iam", Some(("user", user))) if account.is_empty() && !user.is_empty() => {
+                self.arns.push(format!("arn:aws:iam:::{resource}"));
+            }
             ("iam", Some(("user" | "role", name))) if !name.is_empty() => self.add_arn(service, account, resource),
             ("sts", Some(("assumed-role" | "federated-user", name))) if !name.is_empty() => {
                 self.add_arn(service, account, resource);
@@ -168,9 +169,19 @@ impl Principals {
         Some(())
     }
 
-    /// Users, roles and sessions are compared by their ARNs, which name accounts by number.
+    /// The ARNs of users, roles and sessions name accounts by number.
     fn add_arn(&mut self, service: &str, account: &str, resource: &str) {
         self.arns.extend(account_number(account).map(|account| format!("arn:aws:{service}::{account}:{resource}")));
+    }
+
+    /// Those who are named otherwise than by an account's number.
+    pub(super) fn arns(&self) -> &[String] {
+        &self.arns
+    }
+
+    /// Says who they are. Whoever is not among them is nobody.
+    pub(super) fn bind(&mut self, ids: &Ids) {
+        self.ids = self.arns.iter().filter_map(|arn| ids.get(arn)).cloned().collect();
     }
 
     /// Whether `NotPrincipal` excepts the one who asks: an account that is named excepts itself, and nobody in it.
@@ -191,17 +202,24 @@ impl Principals {
                 false => Named::No,
             },
             _ if self.every_caller => Named::Itself,
-            Principal::Account { name, .. } if self.names.contains(name) => Named::Itself,
-            Principal::Role { session, .. } if self.arns.contains(session) => Named::BySession,
-            Principal::User { arn, .. } | Principal::Role { arn, .. } if self.arns.contains(arn) => Named::Itself,
-            Principal::Account { id: account, .. }
-            | Principal::User { account, .. }
-            | Principal::Role { account, .. }
-                if self.accounts.contains(&account.number()) =>
-            {
-                Named::ByAccount
-            }
-            _ => Named::No,
+            _ if self.ids.is_empty() => self.name_by_account(principal),
+            Principal::Account { id } if self.has_id(&id.to_string()) => Named::Itself,
+            Principal::User { id, .. } if self.has_id(id) => Named::Itself,
+            Principal::Role { id, .. } if self.has_id(id) => Named::BySession,
+            Principal::Role { id, .. } if id.split(':').next().is_some_and(|role| self.has_id(role)) => Named::Itself,
+            _ => self.name_by_account(principal),
+        }
+    }
+
+    fn has_id(&self, id: &str) -> bool {
+        self.ids.iter().any(|known| known == id)
+    }
+
+    fn name_by_account(&self, principal: &Principal) -> Named {
+        match principal.account() {
+            Some(UserId::ANONYMOUS) | None => Named::No,
+            Some(account) if self.accounts.contains(&account.number()) => Named::ByAccount,
+            Some(_) => Named::No,
         }
     }
 
@@ -233,11 +251,18 @@ mod tests {
     use crate::ids::UserId;
 
     fn alice() -> Principal {
-        Principal::Account { id: UserId([1; 32]), name: "alice".to_owned() }
+        Principal::Account { id: UserId([1; 32]) }
+    }
+
+    /// As those are named who have these ids and ARNs.
+    fn named_among(ids: &[(&str, &str)], element: &Value, principal: &Principal) -> Named {
+        let mut principals = Principals::parse(element).expect("principals");
+        principals.bind(&ids.iter().map(|(arn, id)| ((*arn).to_owned(), (*id).to_owned())).collect());
+        principals.name(principal)
     }
 
     fn named(element: &Value, principal: &Principal) -> Named {
-        Principals::parse(element).expect("principals").name(principal)
+        named_among(&[("arn:aws:iam:::user/alice", &UserId([1; 32]).to_string())], element, principal)
     }
 
     #[test]
@@ -284,6 +309,8 @@ mod tests {
         let session = format!("arn:aws:sts::{number}:assumed-role/reader/s");
         let role =
             Principal::Role { account, arn: arn("role/reader"), session: session.clone(), id: "AROA:s".to_owned() };
+        let known = [(arn("user/x/bob"), "AIDA"), (arn("role/reader"), "AROA"), (session.clone(), "AROA:s")];
+        let known: Vec<(&str, &str)> = known.iter().map(|(arn, id)| (arn.as_str(), *id)).collect();
         for (element, of_user, of_role) in [
             (arn("user/x/bob"), Named::Itself, Named::No),
             (format!("arn:aws:iam::{account}:user/x/bob"), Named::Itself, Named::No),
@@ -294,9 +321,14 @@ mod tests {
             (number.to_string(), Named::ByAccount, Named::ByAccount),
             ("arn:aws:iam::000000000001:root".to_owned(), Named::No, Named::No),
         ] {
-            assert_eq!(named(&json!({"AWS": element}), &user), of_user, "{element}");
-            assert_eq!(named(&json!({"AWS": element}), &role), of_role, "{element}");
+            let element = json!({"AWS": element});
+            assert_eq!(named_among(&known, &element, &user), of_user, "{element}");
+            assert_eq!(named_among(&known, &element, &role), of_role, "{element}");
             assert_eq!(named(&json!({"AWS": "*"}), &user), Named::Itself);
+            let others = known.iter().map(|(arn, _)| (*arn, "AIDAOFANOTHER")).collect::<Vec<_>>();
+            let by_name = [Named::Itself, Named::BySession];
+            assert!(!by_name.contains(&named_among(&others, &element, &user)), "{element}: another of that name");
+            assert!(!by_name.contains(&named_among(&[], &element, &role)), "{element}: nobody of that name");
         }
         let but_account = Principals::parse(&json!({"AWS": arn("root")})).expect("principals");
         assert!(but_account.excepts(&alice()) && !but_account.excepts(&user), "an account excepts itself alone");

@@ -142,15 +142,13 @@ impl Gatekeeper {
 
 /// Who asks beside S3, as the account that it is taken for, with what an operation of S3's would know of the request.
 pub(crate) fn access_of_account(
-    map: &ClusterMap,
     account: UserId,
     (operation, action): (&'static str, Action),
     signature: Option<&Signature>,
     request: &Parts,
     (region, now_ms): (&str, u64),
 ) -> Access {
-    let name = map.users.get(&account).map(|user| user.name.clone()).unwrap_or_default();
-    let caller = Caller::unbounded(Principal::Account { id: account, name });
+    let caller = Caller::unbounded(Principal::Account { id: account });
     let peer = request.extensions.get::<Peer>().copied();
     let (headers, uri) = (&request.headers, &request.uri);
     let head = Head { operation, headers, uri, peer, signature, region, now_ms };

@@ -133,8 +133,7 @@ impl Caller {
     }
 
     fn of_account(map: &ClusterMap, id: UserId) -> Option<Self> {
-        let name = map.users.get(&id)?.name.clone();
-        Some(Self::unbounded(Principal::Account { id, name }))
+        map.users.contains_key(&id).then(|| Self::unbounded(Principal::Account { id }))
     }
 
     fn of_user(map: &ClusterMap, account: UserId, user: &User) -> Self {

@@ -280,7 +280,7 @@ mod tests {
             token: None,
             carried: Carried::Url { signed_ms: 1_000_000_000_000 },
         };
-        let caller = Caller::unbounded(Principal::Account { id: UserId([1; 32]), name: "alice".to_owned() });
+        let caller = Caller::unbounded(Principal::Account { id: UserId([1; 32]) });
         let head = Head {
             operation,
             headers: &map,

@@ -44,7 +44,8 @@ impl Call<'_> {
     pub(super) fn trust_document(&self, parameter: &str) -> Result<Arc<TrustPolicy>, IamError> {
         let text = self.params.required(parameter)?;
         check_size("ACLSizePerRole", text.len(), TRUST_POLICY_CHARS_MAX)?;
-        let policy = TrustPolicy::parse(text.to_owned()).map_err(|error| malformed(&error, true))?;
+        let policy = TrustPolicy::parse(text.to_owned()).and_then(|policy| policy.about(|arn| self.map.whom(arn)));
+        let policy = policy.map_err(|error| malformed(&error, true))?;
         check_chars("ACLSizePerRole", policy.chars(), TRUST_POLICY_CHARS_MAX)?;
         Ok(Arc::new(policy))
     }

@@ -85,13 +85,14 @@ impl Call<'_> {
 
     fn role_xml(&self, role: &Role) -> Xml {
         let profile = &role.profile;
+        let trust = role.trust.shown(|arn, id| self.map.name_now(arn, id));
         Xml::new()
             .text("Path", &profile.path)
             .text("RoleName", &profile.name)
             .text("RoleId", &profile.id)
             .text("Arn", profile.arn(self.account, Kind::Role))
             .time("CreateDate", profile.created_ms)
-            .text("AssumeRolePolicyDocument", encoded(role.trust.text()))
+            .text("AssumeRolePolicyDocument", encoded(&trust))
             .text_if("Description", role.description.as_ref())
             .text("MaxSessionDuration", role.session_seconds_max)
     }

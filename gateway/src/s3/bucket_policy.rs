@@ -24,7 +24,9 @@ pub(super) async fn get_bucket_policy(
     let none =
         || with_status(S3ErrorCode::NoSuchBucketPolicy, StatusCode::NOT_FOUND, "The bucket policy does not exist");
     let policy = bucket.config.policy.ok_or_else(none)?;
-    Ok(S3Response::new(GetBucketPolicyOutput { policy: Some(policy.text().to_owned()) }))
+    let map = gateway.accounts.map().await?;
+    let policy = policy.shown(|arn, id| map.name_now(arn, id));
+    Ok(S3Response::new(GetBucketPolicyOutput { policy: Some(policy) }))
 }
 
 pub(super) async fn put_bucket_policy(
@@ -33,7 +35,10 @@ pub(super) async fn put_bucket_policy(
 ) -> S3Result<S3Response<PutBucketPolicyOutput>> {
     let bucket = own_bucket(gateway, &req.input.bucket, &req.extensions).await?;
     let input = req.input;
-    let policy = BucketPolicy::parse(input.policy, &input.bucket).map_err(|error| malformed(&error))?;
+    let map = gateway.accounts.map().await?;
+    let policy = BucketPolicy::parse(input.policy, &input.bucket).and_then(|policy| policy.about(|arn| map.whom(arn)));
+    let policy = policy.map_err(|error| malformed(&error))?;
+    drop(map);
     if policy.is_public() && bucket.config.public_access_block.is_some_and(|block| block.block_public_policy) {
         return Err(s3_error!(AccessDenied));
     }

@@ -80,7 +80,7 @@ impl Upload {
                 promise::check_form(&head.headers, UPLOAD, &[])?;
                 refuse_digest(&head.headers)?;
                 let bucket = self.bucket_to_write(&map, &caller).await?;
-                let access = self.access(&map, &bucket, ("PutObject", PUT_OBJECT), &caller, &head);
+                let access = self.access(&bucket, ("PutObject", PUT_OBJECT), &caller, &head);
                 caller.is_known(&mut head, &access);
                 self.receive(&head, body, &bucket, &access).await
             }
@@ -88,7 +88,7 @@ impl Upload {
                 promise::check_form(&head.headers, DOWNLOAD, &[])?;
                 let bucket = self.objects.bucket(&self.config.bucket).await?;
                 permit(&caller, &bucket)?;
-                let access = self.access(&map, &bucket, ("GetObject", GET_OBJECT), &caller, &head);
+                let access = self.access(&bucket, ("GetObject", GET_OBJECT), &caller, &head);
                 let key = name::decode(below)?;
                 caller.is_known(&mut head, &access);
                 self.download(&head, &bucket, &key, &access).await
@@ -98,16 +98,9 @@ impl Upload {
     }
 
     /// Everybody here acts for the bucket's owner, and what a policy forbids the owner it forbids them.
-    fn access(
-        &self,
-        map: &ClusterMap,
-        bucket: &Bucket,
-        what: (&'static str, Action),
-        caller: &Caller,
-        head: &Parts,
-    ) -> Access {
+    fn access(&self, bucket: &Bucket, what: (&'static str, Action), caller: &Caller, head: &Parts) -> Access {
         let circumstances = (self.config.region.as_str(), self.clock.now_ms());
-        access_of_account(map, bucket.owner, what, caller.signature(), head, circumstances)
+        access_of_account(bucket.owner, what, caller.signature(), head, circumstances)
     }
 
     /// A wrong signature or token is refused even where none is needed.

@@ -369,3 +369,55 @@ async fn who_renames_must_be_let_do_so_where_it_goes() {
         iam_refused(&clerk, &update, &[second, ("NewPath", "/a/")], 403, "AccessDenied").await;
     }
 }
+
+/// A user who is made anew is another one, and one who is renamed is the same.
+#[tokio::test]
+async fn policies_mean_those_who_had_the_names_when_they_were_set() {
+    let cluster = shared().await;
+    let account = cluster.s3(0);
+    let bucket = new_bucket(&account).await;
+    let target = format!("{bucket}?policy");
+    let get_user = async |name: &str, element: &str| {
+        iam(&account, "GetUser", &[("UserName", name)]).await.element(element).expect("a user has it")
+    };
+    let set = |effect: &str, arn: &str| {
+        let policy = format!(
+            r#"{{"Version": "2012-10-17", "Statement": [{{"Effect": "{effect}", "Principal": {{"AWS": "{arn}"}},
+                "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::{}"}}]}}"#,
+            &bucket[1..]
+        );
+        (account.put(&target).body(policy.clone()), policy)
+    };
+    let (name, bob) = new_user(cluster, &account, 0).await;
+    let (arn, id) = (get_user(&name, "Arn").await, get_user(&name, "UserId").await);
+    let (put, text) = set("Allow", &arn);
+    put.ok().await;
+    bob.get(&bucket).ok().await;
+    assert_eq!(account.get(&target).ok().await.text(), text);
+    let key = iam(&account, "ListAccessKeys", &[("UserName", &name)]).await.element("AccessKeyId").expect("a key");
+    iam(&account, "DeleteAccessKey", &[("UserName", &name), ("AccessKeyId", &key)]).await;
+    iam(&account, "DeleteUser", &[("UserName", &name)]).await;
+    set("Allow", &arn).0.refused(400, "MalformedPolicy").await;
+    iam(&account, "CreateUser", &[("UserName", &name)]).await;
+    let key = iam(&account, "CreateAccessKey", &[("UserName", &name)]).await;
+    let (key, secret) = (key.element("AccessKeyId").expect("an id"), key.element("SecretAccessKey").expect("a secret"));
+    let other = S3::new(&cluster.endpoint(1), &key, &secret);
+    other.get(&bucket).refused(403, "AccessDenied").await;
+    let shown = account.get(&target).ok().await.text();
+    assert!(shown.contains(&id) && !shown.contains(&arn), "{shown}");
+    set("Allow", &id).0.refused(400, "MalformedPolicy").await;
+    set("Allow", &arn).0.ok().await;
+    other.get(&bucket).ok().await;
+    // What is elsewhere is nobody.
+    set("Allow", "arn:aws:iam::000000000001:user/bob").0.ok().await;
+
+    let may = [("UserName", name.as_str()), ("PolicyName", "p"), ("PolicyDocument", ALLOW_S3)];
+    iam(&account, "PutUserPolicy", &may).await;
+    set("Deny", &arn).0.ok().await;
+    other.get(&bucket).refused(403, "AccessDenied").await;
+    let new_name = fresh_name("user");
+    iam(&account, "UpdateUser", &[("UserName", &name), ("NewUserName", &new_name)]).await;
+    other.get(&bucket).refused(403, "AccessDenied").await;
+    let shown = account.get(&target).ok().await.text();
+    assert!(shown.contains(&get_user(&new_name, "Arn").await) && !shown.contains(&arn), "{shown}");
+}

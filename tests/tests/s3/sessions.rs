@@ -214,3 +214,42 @@ async fn other_accounts_agree_where_a_role_trusts_everybody() {
     iam(&other, "PutUserPolicy", &[("UserName", &user), ("PolicyName", "p"), ("PolicyDocument", may)]).await;
     client.action("sts", "AssumeRole", &assume).ok().await;
 }
+
+#[tokio::test]
+async fn a_role_trusts_those_who_had_the_names_when_it_was_told() {
+    let cluster = shared().await;
+    let account = cluster.s3(0);
+    let (user, client) = new_user(cluster, &account, 0).await;
+    let arn = iam(&account, "GetUser", &[("UserName", &user)]).await.element("Arn").expect("an ARN");
+    let (role, role_arn) = new_role(&account, &trust(&arn, "")).await;
+    let assume = [("RoleArn", role_arn.as_str()), ("RoleSessionName", "s1")];
+    let renamed = fresh_name("user");
+    iam(&account, "UpdateUser", &[("UserName", &user), ("NewUserName", &renamed)]).await;
+    client.action("sts", "AssumeRole", &assume).ok().await;
+    iam(&account, "CreateUser", &[("UserName", &user)]).await;
+    let key = iam(&account, "CreateAccessKey", &[("UserName", &user)]).await;
+    let element = |name| key.element(name).expect("a key is whole");
+    let stranger = S3::new(&cluster.endpoint(0), &element("AccessKeyId"), &element("SecretAccessKey"));
+    stranger.action("sts", "AssumeRole", &assume).refused(403, "AccessDenied").await;
+    let document = iam(&account, "GetRole", &[("RoleName", &role)]).await.element("AssumeRolePolicyDocument");
+    assert!(document.expect("a document").contains(&renamed), "the name that it has now");
+    let nobody = arn.replace(&user, "nobody-is-called-so");
+    let update = [("RoleName", role.as_str()), ("PolicyDocument", &trust(&nobody, ""))];
+    iam_refused(&account, "UpdateAssumeRolePolicy", &update, 400, "MalformedPolicyDocument").await;
+
+    // A session of a role that is made anew is another one's, whatever it is called.
+    let (first, first_arn) = new_role(&account, &trust("*", "")).await;
+    let session_arn = first_arn.replace("iam", "sts").replace(":role/", ":assumed-role/") + "/s2";
+    let (_, second_arn) = new_role(&account, &trust(&session_arn, "")).await;
+    let open = async || {
+        let assume = [("RoleArn", first_arn.as_str()), ("RoleSessionName", "s2")];
+        session_of(cluster, 0, &account.action("sts", "AssumeRole", &assume).ok().await)
+    };
+    let assume = [("RoleArn", second_arn.as_str()), ("RoleSessionName", "s3")];
+    open().await.action("sts", "AssumeRole", &assume).ok().await;
+    iam(&account, "DeleteRolePolicy", &[("RoleName", &first), ("PolicyName", "p")]).await;
+    iam(&account, "DeleteRole", &[("RoleName", &first)]).await;
+    let again = [("RoleName", first.as_str()), ("AssumeRolePolicyDocument", &trust("*", ""))];
+    iam(&account, "CreateRole", &again).await;
+    open().await.action("sts", "AssumeRole", &assume).refused(403, "AccessDenied").await;
+}
