@@ -106,7 +106,8 @@ async fn the_status_says_how_many_events_wait_and_since_when() {
     receiver.answer(503);
     s3.put(&format!("{bucket}/first")).body("x").ok().await;
     let first = status_says(&cluster, "one waits", |events| events.webhooks.len() == 1).await.webhooks.remove(0);
-    assert_eq!((first.webhook.as_str(), first.waiting, first.set_aside, first.untold_ms), ("events", 1, 0, None));
+    // It may have been refused already, and set aside.
+    assert_eq!((first.webhook.as_str(), first.waiting, first.untold_ms), ("events", 1, None));
     let tried = async || receiver.posts().into_iter().find(|post| post.status == 503);
     let record = &wait::until("it is tried", tried).await.body["Records"][0];
     let made_ms = first.oldest_ms.expect("it waits since some time");
