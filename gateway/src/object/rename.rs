@@ -6,8 +6,9 @@ use annulus_common::condition::Conditions;
 use annulus_common::encryption::EncryptionMode;
 use annulus_common::ids::RequestId;
 use annulus_common::map::{Bucket, ClusterMap};
-use annulus_common::object::{ObjectVersion, UserId, Versioning};
+use annulus_common::object::{NewObject, ObjectVersion, UserId, Versioning};
 use annulus_common::protocol::metadata::{Command, Deletion, MetaReply};
+use sha2::{Digest, Sha256};
 
 use super::put::{key_path, refused};
 use super::{CopyObject, DeleteObjects, Encrypt, ObjectError, Objects};
@@ -26,13 +27,16 @@ pub struct RenameObject<'a> {
     pub conditions: Conditions,
     /// Who renames.
     pub caller: UserId,
-    /// The name of the mutation that writes the new key: the same is carried out once.
+    /// The name of the rename, where it may be asked for again: it is carried out once, of the object that it found first.
     pub request: Option<RequestId>,
 }
 
+/// Bytes of the name of an object's mutation that say by which rename the object came.
+const RENAME_BYTES: usize = 8;
+
 impl Objects {
-    /// Claims a client's token for a request: says whether it is the one that the token stands for. It stands for one for as long
-    /// as answers to mutations are remembered.
+    /// Claims a name, as a client's token, for a request: says whether it is the one that the name stands for. It stands for one
+    /// for as long as answers to mutations are remembered.
     pub async fn claim(&self, bucket: &Bucket, token: RequestId, request: RequestId) -> Result<bool, ObjectError> {
         // Wherever the keys of the request are: another one with the same token must come to the same place.
         let shard = ClusterMap::key_path(bucket, &hex::encode(token.0)).shard;
@@ -56,15 +60,31 @@ impl Objects {
         }
     }
 
+    /// Whether the object that is there got its key by the rename of that name.
+    pub async fn is_renamed_by(&self, bucket: &Bucket, key: &str, request: RequestId) -> Result<bool, ObjectError> {
+        match self.get(bucket, key, None).await {
+            Ok(found) => Ok(found.request.0[..RENAME_BYTES] == request.0[..RENAME_BYTES]),
+            Err(ObjectError::NoSuchKey | ObjectError::Deleted(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn move_over(&self, rename: RenameObject<'_>) -> Result<(), ObjectError> {
         let RenameObject { bucket, from, found, to, conditions, caller, request } = rename;
-        let object = &found.object;
-        let encrypt = match object.encryption.as_ref().map(|encryption| &encryption.mode) {
+        let request = match request {
             None => None,
-            Some(EncryptionMode::S3) => Some(Encrypt::S3),
-            Some(EncryptionMode::Kms(kms)) => Some(Encrypt::Kms(kms.clone())),
-            Some(EncryptionMode::Customer) => return Err(ObjectError::KeyRequired),
+            Some(request) => {
+                let copy = name_of_copy(request, found);
+                if !self.claim(bucket, name_of_binding(request), copy).await? {
+                    // Asked for again, when another object lies at the old key already: that one was never meant, and stays.
+                    let is_done = self.is_renamed_by(bucket, to, request).await?;
+                    return if is_done { Ok(()) } else { Err(ObjectError::Conflict) };
+                }
+                Some(copy)
+            }
         };
+        let object = &found.object;
+        let encrypt = encrypt_as(object)?;
         let source_key = self.unlock(bucket, found, None).await?;
         let copy = CopyObject {
             source: found,
@@ -80,16 +100,42 @@ impl Objects {
             request,
         };
         self.copy(copy).await?;
-        let deletion = Deletion {
-            key: from.to_owned(),
-            version: None,
-            conditions: Conditions::default(),
-            bypass_governance: false,
-            sequence: Some(found.sequence),
-        };
+        let (key, sequence, conditions) = (from.to_owned(), Some(found.sequence), Conditions::default());
+        let deletion = Deletion { key, version: None, conditions, bypass_governance: false, sequence };
         match self.delete(DeleteObjects { bucket, owner: caller, deletions: vec![deletion] }).await {
             Err(ObjectError::PreconditionFailed) => Err(ObjectError::Conflict),
             deleted => deleted.map(drop),
         }
     }
+}
+
+/// As the object is.
+fn encrypt_as(object: &NewObject) -> Result<Option<Encrypt>, ObjectError> {
+    match object.encryption.as_ref().map(|encryption| &encryption.mode) {
+        None => Ok(None),
+        Some(EncryptionMode::S3) => Ok(Some(Encrypt::S3)),
+        Some(EncryptionMode::Kms(kms)) => Ok(Some(Encrypt::Kms(kms.clone()))),
+        Some(EncryptionMode::Customer) => Err(ObjectError::KeyRequired),
+    }
+}
+
+/// The name of the mutation that writes an object at its new key: it says by which rename, then which object. A name of the rename
+/// alone would have the answer about the first object given for any later one too, which would then be deleted unwritten.
+fn name_of_copy(request: RequestId, found: &ObjectVersion) -> RequestId {
+    let mut name = digest(&[b"annulus renamed object 1", &request.0, &found.request.0, &found.sequence.to_be_bytes()]);
+    name[..RENAME_BYTES].copy_from_slice(&request.0[..RENAME_BYTES]);
+    RequestId(name)
+}
+
+/// The name that is claimed for the object that a rename found first.
+fn name_of_binding(request: RequestId) -> RequestId {
+    RequestId(digest(&[b"annulus rename bound 1", &request.0]))
+}
+
+fn digest(texts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    texts.iter().for_each(|text| hasher.update(text));
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hasher.finalize()[..16]);
+    digest
 }

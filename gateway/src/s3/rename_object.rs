@@ -87,7 +87,7 @@ fn check_place(input: &RenameObjectInput, place: Place<'_>) -> S3Result {
     Ok(())
 }
 
-/// The name of the mutation of a rename with a client's token: sent again, it is the same. The token itself is the account's, in
+/// The name of a rename with a client's token: sent again, it is the same. The token itself is the account's, in
 /// that bucket, and must not have been used for another rename. See `x-amz-client-token` of "RenameObject" in the S3 API
 /// reference.
 async fn claim(
@@ -134,5 +134,5 @@ fn mismatch() -> S3Error {
 async fn was_done(gateway: &Gateway, input: &RenameObjectInput, request: Option<RequestId>) -> S3Result<bool> {
     let Some(request) = request else { return Ok(false) };
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    Ok(gateway.objects.get(&bucket, &input.key, None).await.is_ok_and(|found| found.request == request))
+    gateway.objects.is_renamed_by(&bucket, &input.key, request).await.map_err(s3_error)
 }

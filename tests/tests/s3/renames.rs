@@ -5,11 +5,18 @@ use annulus_tests::cluster::shared;
 
 use crate::{assert_absent, content, new_bucket};
 
+/// Keeps versions.
+const ENABLE: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+
 /// Keys enough for some pairs of them to lie in one shard and others not.
 const KEYS: usize = 40;
 
 fn rename<'a>(s3: &'a S3, bucket: &str, from: &str, to: &str) -> Call<'a> {
     s3.put(&format!("{bucket}/{to}?renameObject")).header("x-amz-rename-source", &format!("{bucket}/{from}"))
+}
+
+async fn text(s3: &S3, bucket: &str, key: &str) -> String {
+    s3.get(&format!("{bucket}/{key}")).ok().await.text()
 }
 
 #[tokio::test]
@@ -72,6 +79,56 @@ async fn a_request_that_is_sent_again_with_its_token_is_answered_again() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_sent_again_leaves_what_was_put_since() {
+    let cluster = shared().await;
+    let (here, there) = (cluster.s3(0), cluster.s3(1));
+    let (plain, versioned) = (new_bucket(&here).await, new_bucket(&here).await);
+    here.put(&format!("{versioned}?versioning")).body(ENABLE).ok().await;
+    for (bucket, number) in [&plain, &versioned].into_iter().flat_map(|bucket| (0..KEYS).map(move |key| (bucket, key)))
+    {
+        let (from, to, token) = (format!("from-{number}"), format!("to-{number}"), format!("token-{number}"));
+        let with_token = |s3| rename(s3, bucket, &from, &to).header("x-amz-client-token", &token);
+        let texts = async || [text(&here, bucket, &from).await, text(&here, bucket, &to).await];
+        here.put(&format!("{bucket}/{from}")).body("first").ok().await;
+        with_token(&here).ok().await;
+        here.put(&format!("{bucket}/{from}")).body("second").ok().await;
+        // As an SDK does that did not hear the answer.
+        for s3 in [&there, &here] {
+            with_token(s3).ok().await;
+            assert_eq!(texts().await, ["second", "first"], "{bucket} {number}");
+        }
+        // Where somebody has put something at the new key since, nobody can tell any more.
+        if bucket == &plain {
+            here.put(&format!("{bucket}/{to}")).body("third").ok().await;
+            with_token(&there).send().await;
+            assert_eq!(texts().await, ["second", "third"], "{number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_put_during_a_rename_is_not_lost_by_the_next_try() {
+    let cluster = shared().await;
+    let (here, there) = (cluster.s3(0), cluster.s3(1));
+    let bucket = new_bucket(&here).await;
+    for number in 0..KEYS {
+        let (from, to, token) = (format!("from-{number}"), format!("to-{number}"), format!("token-{number}"));
+        let with_token = |s3| rename(s3, &bucket, &from, &to).header("x-amz-client-token", &token);
+        let source = format!("{bucket}/{from}");
+        here.put(&source).body(content(100_000, 1)).ok().await;
+        let (_, put) = tokio::join!(with_token(&here).send(), there.put(&source).body("second").send());
+        assert_eq!(put.status, 200, "{}", put.text());
+        with_token(&there).ok().await;
+        let mut found = Vec::new();
+        for key in [&from, &to] {
+            let got = here.get(&format!("{bucket}/{key}")).send().await;
+            found.push(got.status == 200 && got.body == "second");
+        }
+        assert!(found[0] != found[1], "{number}: what was put is at the old key or at the new one: {found:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_stands_for_one_request() {
     let cluster = shared().await;
     let (here, there) = (cluster.s3(0), cluster.s3(1));
@@ -101,8 +158,7 @@ async fn a_token_stands_for_one_request() {
 async fn versions_stay_under_the_old_key() {
     let s3 = shared().await.s3(0);
     let bucket = new_bucket(&s3).await;
-    let enable = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-    s3.put(&format!("{bucket}?versioning")).body(enable).ok().await;
+    s3.put(&format!("{bucket}?versioning")).body(ENABLE).ok().await;
     let version =
         s3.put(&format!("{bucket}/a")).body("x").ok().await.header("x-amz-version-id").expect("one").to_owned();
     rename(&s3, &bucket, "a", "b").ok().await;
