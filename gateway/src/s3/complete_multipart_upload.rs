@@ -13,7 +13,7 @@ use annulus_common::notification::Means;
 use annulus_common::protocol::metadata::PARTS_MAX;
 use http::{Extensions, HeaderMap};
 use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedMultipartUpload, CompletedPart};
-use s3s::{S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::checksum::{checksum_type, dto_type, given, set_checksum, value_of};
 use super::error::s3_error;
@@ -37,7 +37,11 @@ pub(super) async fn complete_multipart_upload(
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let upload = upload_id(&input.upload_id)?;
     let path = UploadPath { bucket: &bucket, key: &input.key, upload };
-    check_upload(gateway, access.user(), path).await?;
+    match check_upload(gateway, access.user(), path).await {
+        // One that was completed before is answered as it was then, to who lists the same parts. Others are told that it is gone.
+        Err(error) if *error.code() == S3ErrorCode::NoSuchUpload => {}
+        checked => checked?,
+    }
     check_encryption(gateway, &req.headers, path).await?;
     let conditions = condition::of_write(&req.headers)?;
     check_compares(gateway, access, Place::current(&input.bucket, &input.key), &conditions).await?;

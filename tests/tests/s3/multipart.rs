@@ -4,7 +4,9 @@ use annulus_tests::client::{Reply, S3};
 use annulus_tests::cluster::shared;
 use bytes::Bytes;
 use md5::{Digest, Md5};
+use serde_json::json;
 
+use crate::policies::{id_of, set_policy};
 use crate::{CHUNK_BYTES, PART_BYTES_MIN, assert_absent, content, new_bucket};
 
 /// An upload that has begun.
@@ -134,6 +136,31 @@ async fn completing_twice_answers_twice_the_same() {
     // As a client does that did not hear the first answer.
     let again = there.post(&upload.query()).body(manifest(&[part])).send().await;
     assert_eq!((again.status, again.element("ETag")), (first.status, first.element("ETag")), "{}", again.text());
+}
+
+#[tokio::test]
+async fn who_may_put_may_complete_twice_and_learns_nothing_of_what_others_uploaded() {
+    let cluster = shared().await;
+    let (owner, other) = (cluster.s3(0), cluster.alt());
+    let bucket = new_bucket(&owner).await;
+    let put = json!({"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{}:root", id_of(&other).await)},
+        "Action": "s3:PutObject", "Resource": "BUCKET/*"});
+    set_policy(&owner, &bucket, put).await;
+    let theirs = Upload::begin(&other, &format!("{bucket}/theirs")).await;
+    let parts = [theirs.put(1, content(50_000, 1)).await];
+    let first = theirs.complete(&parts).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    let again = theirs.complete(&parts).await;
+    assert_eq!((again.status, again.element("ETag")), (first.status, first.element("ETag")), "{}", again.text());
+    owner.put(&theirs.target).body("newer").ok().await;
+    assert_refused(&theirs.complete(&parts).await, 404, "NoSuchUpload");
+
+    let mine = Upload::begin(&owner, &format!("{bucket}/mine")).await;
+    let parts = [mine.put(1, content(50_000, 2)).await];
+    let as_other = || other.post(&mine.query()).body(manifest(&[(1, crate::etag(b"a guess"))]));
+    assert_refused(&as_other().send().await, 403, "AccessDenied");
+    assert_eq!(mine.complete(&parts).await.status, 200);
+    assert_refused(&as_other().send().await, 404, "NoSuchUpload");
 }
 
 #[tokio::test]

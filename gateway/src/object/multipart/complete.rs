@@ -2,12 +2,12 @@
 
 use annulus_common::encryption::EncryptionMode;
 use annulus_common::map::Bucket;
-use annulus_common::object::Upload;
+use annulus_common::object::{ETag, Upload};
 use annulus_common::protocol::metadata::{Command, MetaReply, QuotaTerms};
 
 use super::super::attributes::default_retention;
 use super::super::put::{key_path, written};
-use super::super::{CompleteUpload, ObjectError, ObjectKey, Objects, UploadPath, Written};
+use super::super::{CompletePart, CompleteUpload, ObjectError, ObjectKey, Objects, Written};
 use super::assemble::{assemble, check_order};
 use crate::kms::CustomerKey;
 
@@ -21,7 +21,7 @@ impl Objects {
         let path = key_path(complete.path.bucket, complete.path.key)?;
         for _ in 0..ATTEMPTS_MAX {
             let found = self.find_parts(&path, complete.path.upload).await?;
-            let Some((upload, uploaded)) = found else { return self.completed_before(complete.path).await };
+            let Some((upload, uploaded)) = found else { return self.completed_before(&complete).await };
             if complete.customer.is_none() && is_customers(&upload) {
                 return Err(ObjectError::UploadKeyRequired);
             }
@@ -41,7 +41,7 @@ impl Objects {
             };
             match self.mutate(complete.path.bucket, path.shard, command).await? {
                 MetaReply::PartsChanged => {}
-                MetaReply::NoSuchUpload => return self.completed_before(complete.path).await,
+                MetaReply::NoSuchUpload => return self.completed_before(&complete).await,
                 reply => return written(reply, assembled.size, upload.encryption.map(|encryption| encryption.mode)),
             }
         }
@@ -64,10 +64,13 @@ impl Objects {
         }
     }
 
-    /// What an upload that is not under way has become, if it was completed and its object is still there.
-    async fn completed_before(&self, path: UploadPath<'_>) -> Result<Written, ObjectError> {
+    /// What an upload that is not under way has become, if it was completed of these parts and its object is still there. Whose
+    /// upload it was nobody knows any more: who lists its parts learns nothing that those do not say.
+    async fn completed_before(&self, complete: &CompleteUpload<'_>) -> Result<Written, ObjectError> {
+        let path = complete.path;
+        let is_same = |etag| is_made_of(etag, &complete.parts);
         match self.get(path.bucket, path.key, None).await {
-            Ok(version) if version.upload == Some(path.upload) => Ok(Written {
+            Ok(version) if version.upload == Some(path.upload) && is_same(version.object.etag) => Ok(Written {
                 version: version.version,
                 etag: version.object.etag,
                 checksum: version.object.checksum,
@@ -85,4 +88,13 @@ impl Objects {
 /// parts, which SDKs send unasked, and the key with it.
 fn is_customers(upload: &Upload) -> bool {
     upload.encryption.as_ref().is_some_and(|encryption| encryption.mode == EncryptionMode::Customer)
+}
+
+fn is_made_of(etag: ETag, listed: &[CompletePart]) -> bool {
+    let digest = |part: &CompletePart| {
+        let mut md5 = [0; 16];
+        hex::decode_to_slice(&part.etag, &mut md5).ok().map(|()| md5)
+    };
+    let digests: Option<Vec<[u8; 16]>> = listed.iter().map(digest).collect();
+    digests.is_some_and(|digests| ETag::of_parts(digests) == etag)
 }
