@@ -1,6 +1,7 @@
 //! PutObject with `x-amz-write-offset-bytes`: adds to an object, or makes one where there is none. See "Appending data to
 //! objects in directory buckets" in the Amazon S3 user guide; here every bucket takes it that never kept versions.
 
+use annulus_common::condition::ETagCondition;
 use annulus_common::encryption::EncryptionMode;
 use annulus_common::map::Bucket;
 use annulus_common::notification::Means;
@@ -30,7 +31,7 @@ const SETTLED: &[&str] = &[
 
 pub(super) async fn append_object(
     gateway: &Gateway,
-    mut req: S3Request<PutObjectInput>,
+    req: S3Request<PutObjectInput>,
     offset: i64,
 ) -> S3Result<S3Response<PutObjectOutput>> {
     let bucket = gateway.objects.bucket(&req.input.bucket).await.map_err(s3_error)?;
@@ -40,18 +41,24 @@ pub(super) async fn append_object(
     let offset = u64::try_from(offset).map_err(|_| s3_error(ObjectError::InvalidWriteOffset))?;
     match gateway.objects.get(&bucket, &req.input.key, None).await {
         Ok(found) => add(gateway, req, &bucket, &found, offset).await,
-        Err(ObjectError::NoSuchKey) if offset == 0 => {
-            // If somebody else is faster, there is something to add to, and it is not empty.
-            let asked = req.headers.contains_key(IF_NONE_MATCH);
-            req.headers.entry(IF_NONE_MATCH).or_insert(HeaderValue::from_static("*"));
-            put_whole(gateway, req).await.map_err(|error| match error.code() {
-                S3ErrorCode::PreconditionFailed if !asked => s3_error(ObjectError::InvalidWriteOffset),
-                _ => error,
-            })
-        }
+        Err(ObjectError::NoSuchKey) if offset == 0 => begin(gateway, req).await,
         Err(ObjectError::NoSuchKey) => Err(s3_error(ObjectError::InvalidWriteOffset)),
         Err(error) => Err(s3_error(error)),
     }
+}
+
+/// Makes the object. If somebody else is faster, there is something to add to, and it is not empty: so whatever object the
+/// request rules out, here it must meet none.
+async fn begin(gateway: &Gateway, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+    let conditions = condition::of_write(&req.headers)?;
+    let place = Place::current(&req.input.bucket, &req.input.key);
+    check_compares(gateway, access(&req.extensions)?, place, &conditions).await?;
+    let asked = conditions.if_none_match == Some(ETagCondition::Any);
+    req.headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+    put_whole(gateway, req).await.map_err(|error| match error.code() {
+        S3ErrorCode::PreconditionFailed if !asked => s3_error(ObjectError::InvalidWriteOffset),
+        _ => error,
+    })
 }
 
 async fn add(

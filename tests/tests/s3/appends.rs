@@ -101,6 +101,26 @@ async fn one_of_many_writers_adds_at_a_place() {
 }
 
 #[tokio::test]
+async fn one_of_many_writers_makes_the_object_whatever_tags_they_rule_out() {
+    let cluster = shared().await;
+    let clients = [cluster.s3(0), cluster.s3(1)];
+    let bucket = new_bucket(&clients[0]).await;
+    for number in 0..5 {
+        let target = format!("{bucket}/log-{number}");
+        let write = |writer: usize| {
+            append(&clients[writer % 2], &target, 0, &[b'a' + writer as u8]).header("if-none-match", "\"other\"").send()
+        };
+        let replies = join_all((0..6).map(write)).await;
+        let added: Vec<usize> = (0..6).filter(|writer| replies[*writer].status.is_success()).collect();
+        assert_eq!(added.len(), 1, "{target}");
+        for other in replies.iter().filter(|reply| !reply.status.is_success()) {
+            assert_eq!((other.status.as_u16(), other.code().as_deref()), (400, Some("InvalidWriteOffset")));
+        }
+        assert_eq!(clients[0].get(&target).ok().await.body.to_vec(), [b'a' + added[0] as u8]);
+    }
+}
+
+#[tokio::test]
 async fn encrypted_objects_grow_under_their_key() {
     let s3 = shared().await.s3(0);
     let bucket = new_bucket(&s3).await;
