@@ -40,8 +40,8 @@ use annulus_common::object::{
 use annulus_common::ownership::ObjectOwnership;
 use annulus_common::policy::{BucketPolicy, IdentityPolicy, PublicAccessBlock, TrustPolicy, Whom};
 use annulus_common::protocol::metadata::{
-    AllowanceChange, Aside, BooksEntry, Command, Deletion, Garbage, MetaReply, Mutation, OutboxChange, Query,
-    QueryReply, QuotaReply, QuotaTerms, Serial, parts_fingerprint,
+    AllowanceChange, Aside, BooksEntry, Command, DeleteOutcome, Deletion, Garbage, MetaReply, Mutation, OutboxChange,
+    Query, QueryReply, QuotaReply, QuotaTerms, Serial, parts_fingerprint,
 };
 use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::protocol::repair::VerifiedChunks;
@@ -705,7 +705,7 @@ fn requests_and_answers_as_they_travel() {
         clock_ms: TIME_MS,
         has_room: true,
     };
-    let answers: [Answer; 21] = [
+    let answers: [Answer; 22] = [
         Ok(Response::Done),
         Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
         Ok(Response::Mutated(MetaReply::Claimed(request(7)))),
@@ -722,6 +722,7 @@ fn requests_and_answers_as_they_travel() {
         Ok(Response::Usage(vec![PartitionUsage { chunk_bytes: 300, metadata_bytes: 7 }])),
         Ok(Response::Members(vec![(GroupId(3), vec![NodeId(1), NodeId(4)])])),
         Ok(Response::Mutated(MetaReply::Held(true))),
+        Ok(Response::Mutated(MetaReply::Deleted(vec![DeleteOutcome::Deleted, DeleteOutcome::NotYet]))),
         Ok(Response::Outboxes(vec![WaitingOutbox {
             partition: PartitionId(2),
             webhook: "orders".to_owned(),

@@ -241,7 +241,7 @@ pub enum MetaReply {
         /// Its checksum.
         checksum: Option<ObjectChecksum>,
     },
-    /// To `Delete`: one outcome per deletion.
+    /// To `Delete`: one outcome per deletion. The first is never [`DeleteOutcome::NotYet`], and nothing else follows one of those.
     Deleted(Vec<DeleteOutcome>),
     /// A condition failed.
     PreconditionFailed,
@@ -286,6 +286,8 @@ pub enum DeleteOutcome {
     PreconditionFailed,
     /// A condition asked for an object and there is none.
     NoSuchKey,
+    /// Nothing: those before it were enough for one mutation. It is to be asked for again, by another one.
+    NotYet,
 }
 
 /// What can be asked.

@@ -60,31 +60,43 @@ impl Objects {
         outcomes
     }
 
+    /// What a command puts off the next one asks for; each carries out one deletion at least.
     async fn delete_batch(&self, delete: DeleteObjects<'_>, shard: ShardId) -> Vec<Outcome> {
-        let DeleteObjects { bucket, owner, deletions } = delete;
-        let count = deletions.len();
+        let DeleteObjects { bucket, owner, mut deletions } = delete;
         let versioning = bucket.config.versioning;
-        let command = Command::Delete { bucket: bucket.id, shard, versioning, owner, deletions };
-        let error = match self.mutate(bucket, shard, command).await {
-            Ok(MetaReply::Deleted(outcomes)) if outcomes.len() == count => {
-                return outcomes.into_iter().map(outcome).collect();
-            }
-            Ok(reply) => refused(reply),
-            Err(error) => error,
-        };
-        (0..count).map(|_| Err(error.clone())).collect()
+        let mut ended: Vec<Outcome> = Vec::with_capacity(deletions.len());
+        while !deletions.is_empty() {
+            let asked = deletions.clone();
+            let command = Command::Delete { bucket: bucket.id, shard, versioning, owner, deletions: asked };
+            let error = match self.mutate(bucket, shard, command).await {
+                Ok(MetaReply::Deleted(outcomes))
+                    if outcomes.len() == deletions.len() && outcomes[0] != DeleteOutcome::NotYet =>
+                {
+                    let before = ended.len();
+                    ended.extend(outcomes.into_iter().map_while(outcome));
+                    deletions.drain(..ended.len() - before);
+                    continue;
+                }
+                Ok(reply) => refused(reply),
+                Err(error) => error,
+            };
+            ended.extend(deletions.drain(..).map(|_| Err(error.clone())));
+        }
+        ended
     }
 }
 
-fn outcome(outcome: DeleteOutcome) -> Outcome {
-    match outcome {
+/// None of what was put off.
+fn outcome(outcome: DeleteOutcome) -> Option<Outcome> {
+    Some(match outcome {
         DeleteOutcome::Deleted => Ok(Deleted::Gone),
         DeleteOutcome::Marked(version) => Ok(Deleted::Marked(version)),
         DeleteOutcome::MarkerRemoved => Ok(Deleted::MarkerGone),
         DeleteOutcome::PreconditionFailed => Err(ObjectError::PreconditionFailed),
         DeleteOutcome::NoSuchKey => Err(ObjectError::NoSuchKey),
         DeleteOutcome::Locked => Err(ObjectError::Locked),
-    }
+        DeleteOutcome::NotYet => return None,
+    })
 }
 
 /// Adds a deletion to the last batch, or to a new one when that is full.

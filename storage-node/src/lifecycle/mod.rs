@@ -255,7 +255,9 @@ impl Rounds {
 
     /// Deletes what is due, if the bucket still is the one whose rules said so.
     async fn delete(&self, place: &Place<'_>, due: Vec<Deletion>, time: AgreedTime) -> Result<(), Interruption> {
-        for deletions in due.chunks(DELETIONS_PER_COMMAND_MAX) {
+        let mut rest = due.as_slice();
+        while !rest.is_empty() {
+            let deletions = &rest[..rest.len().min(DELETIONS_PER_COMMAND_MAX)];
             let map = self.map()?;
             let bucket = map.buckets.get(place.name).filter(|bucket| bucket.id == place.bucket);
             let Some(bucket) = bucket.filter(|bucket| rules_of(bucket).is_some()) else { return Ok(()) };
@@ -268,7 +270,10 @@ impl Rounds {
             };
             let notice = bucket.config.expiry_notice(deletions.iter().map(|deletion| deletion.key.as_str()));
             let time_ms = time.now_ms(&*self.seams.clock)?;
+            let mut ended = deletions.len();
             if let MetaReply::Deleted(outcomes) = self.propose(place.partition, command, notice, time_ms).await? {
+                // What is put off comes with the next command.
+                ended = outcomes.iter().take_while(|outcome| **outcome != DeleteOutcome::NotYet).count();
                 let kept = |outcome: &&DeleteOutcome| {
                     matches!(
                         outcome,
@@ -276,8 +281,9 @@ impl Rounds {
                     )
                 };
                 let kept = outcomes.iter().filter(kept).count();
-                tracing::debug!(bucket = place.name, expired = outcomes.len() - kept, kept, "versions have expired");
+                tracing::debug!(bucket = place.name, expired = ended - kept, kept, "versions have expired");
             }
+            rest = rest.get(ended..).filter(|_| ended > 0).ok_or(Interruption::Unexpected)?;
         }
         Ok(())
     }

@@ -18,7 +18,8 @@ use annulus_common::object::{
     UserId, Version, VersionId, Versioning,
 };
 use annulus_common::protocol::metadata::{
-    Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, Query, QueryReply, QuotaTerms, parts_fingerprint,
+    Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, PARTS_MAX, Query, QueryReply, QuotaTerms,
+    parts_fingerprint,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -230,6 +231,39 @@ fn conditions_are_judged_in_order() {
     assert_eq!(bench.run(delete(matching(1))), MetaReply::Deleted(vec![DeleteOutcome::PreconditionFailed]));
     assert_eq!(bench.run(delete(matching(3))), MetaReply::Deleted(vec![DeleteOutcome::Deleted]));
     assert_eq!(bench.run(delete(matching(3))), MetaReply::Deleted(vec![DeleteOutcome::NoSuchKey]));
+}
+
+#[test]
+fn what_is_too_much_to_delete_at_once_is_put_off() {
+    let mut bench = Bench::new();
+    let keys = ["a", "b", "c", "d", "e"];
+    let part_of = |key: u8, number: u16| {
+        let mut id = [key; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        Part { id: PartId(id), ..part(key, number) }
+    };
+    for (number, key) in (1u8..).zip(keys) {
+        let parts = (1..=PARTS_MAX).map(|part| part_of(number, part)).collect();
+        bench.run(put(key, Conditions::default(), object(number, Data::Parts(parts))));
+    }
+    let asked = |keys: &[&str]| {
+        let deletions = keys.iter().map(|key| deletion(key, None, Conditions::default()));
+        delete_in(Versioning::Unversioned, deletions.collect())
+    };
+    let name = RequestId([1; 16]);
+    let first = bench.run_as(name, asked(&keys));
+    let MetaReply::Deleted(outcomes) = first.clone() else { panic!("refused: {first:?}") };
+    let ended = outcomes.iter().take_while(|outcome| **outcome == DeleteOutcome::Deleted).count();
+    assert!((1..keys.len()).contains(&ended), "{outcomes:?}");
+    assert!(outcomes[ended..].iter().all(|outcome| *outcome == DeleteOutcome::NotYet), "{outcomes:?}");
+    let there = |bench: &Bench| keys.iter().filter(|key| bench.object(key).is_some()).count();
+    assert_eq!(there(&bench), keys.len() - ended);
+    assert_eq!(bench.run_as(name, asked(&keys)), first, "the same again is no further one");
+    assert_eq!(there(&bench), keys.len() - ended);
+    let rest = &keys[ended..];
+    assert_eq!(bench.run(asked(rest)), MetaReply::Deleted(vec![DeleteOutcome::Deleted; rest.len()]));
+    assert_eq!(there(&bench), 0);
+    assert!(!bench.referenced(part_of(5, PARTS_MAX).id));
 }
 
 #[test]

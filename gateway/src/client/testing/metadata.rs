@@ -28,6 +28,8 @@ pub(crate) struct Metadata {
     sequence: u64,
     /// Entries that a page has at most, whatever is asked.
     pub(crate) page_max: Option<usize>,
+    /// Deletions that a command carries out at most.
+    pub(crate) deletions_max: Option<usize>,
 }
 
 impl Metadata {
@@ -54,14 +56,18 @@ impl Metadata {
                 self.replace(path, versioning, &conditions, None, object, (request, now))
             }
             Command::Delete { bucket, shard, versioning, owner, deletions } => {
-                let delete = |deletion: Deletion| {
+                let most = self.deletions_max.unwrap_or(usize::MAX);
+                let delete = |(number, deletion): (usize, Deletion)| {
+                    if number >= most {
+                        return DeleteOutcome::NotYet;
+                    }
                     let place = ((bucket, shard), deletion.key.clone());
                     match deletion.version {
                         Some(version) => self.remove(place, version, &deletion, now),
                         None => self.mark(place, versioning, &deletion, owner, (request, now)),
                     }
                 };
-                MetaReply::Deleted(deletions.into_iter().map(delete).collect())
+                MetaReply::Deleted(deletions.into_iter().enumerate().map(delete).collect())
             }
             Command::CreateUpload { path, upload } => {
                 if let Some(token) = self.fences.get(&shelf(&path)) {

@@ -9,7 +9,8 @@ use annulus_common::protocol::metadata::Deletion;
 use super::{Bench, body_of, broken_body, bytes_of, checksum_of, deletion, expecting};
 use crate::client::testing::{Fault, OWNER};
 use crate::object::{
-    BODY_BYTES_MAX, BodyError, ChecksumRequest, CopyObject, Expected, ObjectError, ObjectKey, PutObject, ReadError,
+    BODY_BYTES_MAX, BodyError, ChecksumRequest, CopyObject, Deleted, Expected, ObjectError, ObjectKey, PutObject,
+    ReadError,
 };
 
 const MIB: usize = 1 << 20;
@@ -233,4 +234,22 @@ async fn a_copy_is_an_object_of_its_own() {
     assert_eq!(other.object.headers.content_type, None);
     assert_ne!(same.object.data, source.object.data, "no chunk is shared");
     assert!(bench.read(&same, 0..5 << 20).await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn deletions_that_are_put_off_are_asked_for_again() {
+    let bench = Bench::new().await;
+    // More than there are shards: some share one.
+    let keys: Vec<String> = (0..50).map(|number| format!("k{number}")).collect();
+    for key in &keys {
+        bench.put_bytes(key, b"x").await.unwrap();
+    }
+    bench.cluster.state.lock().metadata.deletions_max = Some(1);
+    let deletions: Vec<_> = keys.iter().map(|key| deletion(key, None)).collect();
+    let outcomes = bench.objects.delete_many(bench.deletions(deletions)).await;
+    assert_eq!(outcomes.len(), keys.len());
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(Deleted::Gone))), "{outcomes:?}");
+    for key in &keys {
+        assert!(!bench.exists(key).await, "{key}");
+    }
 }
