@@ -347,6 +347,29 @@ async fn fields_are_bounded() {
     assert_eq!(reply.code().as_deref(), Some(code));
 }
 
+/// Nobody has been asked who they are when the file's name is put where the fields say it.
+#[tokio::test]
+async fn the_name_of_the_file_makes_no_field_huge() {
+    let s3 = shared().await.s3(0);
+    let bucket = open_bucket(&s3).await;
+    let refused = |reply: &Reply, code: &str| {
+        assert_eq!((reply.status.as_u16(), reply.code().as_deref()), (400, Some(code)), "{}", reply.text());
+        assert!(reply.body.len() < 16 << 10, "{} bytes", reply.body.len());
+    };
+    let many = Form::new().field("key", "${filename}".repeat(900));
+    refused(&post(&bucket, many.with_file(&"&".repeat(10 << 10), b"x")).await, "MaxPostPreDataLengthExceededError");
+    let one = Form::new().field("key", "${filename}");
+    let long = post(&bucket, one.with_file(&"&".repeat(1_025), b"x")).await;
+    refused(&long, "KeyTooLongError");
+    let details = (long.element("Size"), long.element("MaxSizeAllowed"));
+    assert_eq!(details, (Some("1025".to_owned()), Some("1024".to_owned())));
+    let metadata = Form::new().field("key", "k").field("x-amz-meta-a", format!("\n{}", "&".repeat(15 << 10)));
+    refused(&post(&bucket, metadata.with_file("f", b"x")).await, "InvalidArgument");
+    // A name that is not the key's may be longer, and one that is as long as a key.
+    assert_eq!(post(&bucket, Form::new().field("key", "k").with_file(&"n".repeat(3 << 10), b"x")).await.status, 204);
+    assert_eq!(post(&bucket, one.with_file(&"n".repeat(1_024), b"x")).await.status, 204);
+}
+
 #[tokio::test]
 async fn a_large_file_is_stored_as_it_arrives() {
     let s3 = shared().await.s3(0);

@@ -7,6 +7,7 @@ use super::super::errors::error_response_with;
 use super::super::reply::Content;
 use super::policy::PolicyError;
 use crate::auth::form_signature::{FormSignature, FormSignatureError};
+use crate::object::KEY_BYTES_MAX;
 
 /// Why a form is refused before anything is put.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -35,12 +36,15 @@ pub(super) enum FormError {
     /// The key is empty.
     #[error("the key is empty")]
     EmptyKey,
+    /// The key has more bytes than a key may have: so many.
+    #[error("the key has {0} bytes")]
+    KeyTooLong(usize),
     /// A field's value cannot be what it is for.
     #[error("the field {name} is invalid")]
     InvalidField {
         /// The field.
         name: String,
-        /// What it holds.
+        /// What it holds, as far as that is told.
         value: String,
     },
     /// A field asks for something that is not built.
@@ -118,6 +122,7 @@ impl FormError {
             Self::FieldsTooLarge => (StatusCode::BAD_REQUEST, "MaxPostPreDataLengthExceededError"),
             Self::TimedOut => (StatusCode::BAD_REQUEST, "RequestTimeout"),
             Self::Truncated => (StatusCode::BAD_REQUEST, "IncompleteBody"),
+            Self::KeyTooLong(_) => (StatusCode::BAD_REQUEST, "KeyTooLongError"),
             Self::Missing(_) | Self::NoFile | Self::EmptyKey | Self::InvalidField { .. } => {
                 (StatusCode::BAD_REQUEST, "InvalidArgument")
             }
@@ -155,6 +160,7 @@ impl FormError {
             ),
             Self::NoFile => "POST requires exactly one file upload per request.".to_owned(),
             Self::EmptyKey => "User key must have a length greater than 0.".to_owned(),
+            Self::KeyTooLong(_) => "Your key is too long".to_owned(),
             Self::InvalidField { name, .. } => format!("The value of the form field {name} is not valid."),
             Self::Signature(FormSignatureError::Malformed("x-amz-credential")) => {
                 "The Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".".to_owned()
@@ -194,6 +200,9 @@ impl FormError {
             Self::NoFile => ("file", "0"),
             Self::EmptyKey => ("key", ""),
             Self::InvalidField { name, value } => (name.as_str(), value.as_str()),
+            Self::KeyTooLong(size) => {
+                return vec![("Size", size.to_string()), ("MaxSizeAllowed", KEY_BYTES_MAX.to_string())];
+            }
             Self::HeaderNotBuilt(name) => return vec![("Header", name.clone())],
             Self::Mismatch { access_key, policy, signature } => {
                 return vec![

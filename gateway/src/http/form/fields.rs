@@ -18,12 +18,17 @@ use hyper::body::Incoming;
 use multer::{Field, Multipart};
 
 use super::error::FormError;
+use crate::object::KEY_BYTES_MAX;
 
 /// Everything before the file, as S3 says.
 const FIELDS_BYTES_MAX: usize = 20 << 10;
 
 /// Fields before the file: each has a header of its own, so that 20 KiB hold no more than some hundreds.
 const FIELDS_MAX: usize = 512;
+
+/// What the fields may hold once the file's name stands in them: a field of 20 KiB can say it 1,800 times, and that before
+/// anybody has been asked who they are. The longest field that S3 takes, a key or metadata, has no more than 2 KiB.
+const SETTLED_BYTES_MAX: usize = 64 << 10;
 
 /// How long the client may take for them.
 const FIELDS_WAIT: Duration = Duration::from_secs(60);
@@ -103,13 +108,19 @@ impl Fields {
 
     /// What the fields are once it is known where the form was posted and what its file is called: the path says the
     /// bucket, whatever the field says.
-    pub(super) fn settle(&mut self, bucket: &str, file_name: &str) {
+    pub(super) fn settle(&mut self, bucket: &str, file_name: &str) -> Result<(), FormError> {
+        let stands_in = |name: &str| !LITERAL.contains(&name);
+        let named = self.0.iter().filter(|(name, _)| stands_in(name)).map(|(_, value)| value.matches(FILE_NAME).count());
+        if named.sum::<usize>().saturating_mul(file_name.len()) > SETTLED_BYTES_MAX {
+            return Err(FormError::FieldsTooLarge);
+        }
         for (name, value) in &mut self.0 {
-            if !LITERAL.contains(&name.as_str()) && value.contains(FILE_NAME) {
+            if stands_in(name) && value.contains(FILE_NAME) {
                 *value = value.replace(FILE_NAME, file_name);
             }
         }
         self.0.insert("bucket".to_owned(), bucket.to_owned());
+        Ok(())
     }
 
     /// The value of a field, by its name in lower case.
@@ -122,6 +133,7 @@ impl Fields {
         match self.get("key") {
             None => Err(FormError::Missing("key")),
             Some("") => Err(FormError::EmptyKey),
+            Some(key) if key.len() > KEY_BYTES_MAX => Err(FormError::KeyTooLong(key.len())),
             Some(key) => Ok(key),
         }
     }
@@ -202,8 +214,9 @@ impl Stream for Gated {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fields, base_name};
+    use super::{FILE_NAME, Fields, SETTLED_BYTES_MAX, base_name};
     use crate::http::form::error::FormError;
+    use crate::object::KEY_BYTES_MAX;
 
     #[test]
     fn a_field_is_said_once() {
@@ -221,7 +234,7 @@ mod tests {
             ("policy", "${filename}"),
             ("bucket", "another"),
         ]);
-        fields.settle("photos", "me.jpg");
+        assert_eq!(fields.settle("photos", "me.jpg"), Ok(()));
         assert_eq!(fields.key(), Ok("user/me.jpg"));
         assert_eq!(fields.get("x-amz-meta-name"), Some("me.jpgme.jpg"));
         assert_eq!(fields.get("policy"), Some("${filename}"));
@@ -229,9 +242,27 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_needed() {
+    fn the_name_of_the_file_makes_no_field_huge() {
+        let named = FILE_NAME.repeat(1_000);
+        let mut fields = Fields::from([("key", named.as_str()), ("policy", named.as_str())]);
+        let before = fields.clone();
+        let name = "n".repeat(SETTLED_BYTES_MAX / 1_000 + 1);
+        assert_eq!(fields.settle("photos", &name), Err(FormError::FieldsTooLarge));
+        assert_eq!(fields, before);
+        assert_eq!(fields.settle("photos", &name[1..]), Ok(()));
+        // A name that stands nowhere may be as long as it likes.
+        let mut fields = Fields::from([("key", "k"), ("policy", FILE_NAME)]);
+        assert_eq!(fields.settle("photos", &"n".repeat(2 * SETTLED_BYTES_MAX)), Ok(()));
+    }
+
+    #[test]
+    fn a_key_is_needed_and_bounded() {
         assert_eq!(Fields::default().key(), Err(FormError::Missing("key")));
         assert_eq!(Fields::from([("key", "")]).key(), Err(FormError::EmptyKey));
+        let longest = "k".repeat(KEY_BYTES_MAX);
+        assert_eq!(Fields::from([("key", longest.as_str())]).key(), Ok(longest.as_str()));
+        let error = FormError::KeyTooLong(KEY_BYTES_MAX + 1);
+        assert_eq!(Fields::from([("key", format!("{longest}k").as_str())]).key(), Err(error));
     }
 
     #[test]

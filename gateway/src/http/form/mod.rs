@@ -78,7 +78,7 @@ impl Forms {
         promise::check_form(&head.headers, FORM, &[EXPECTED_OWNER])
             .map_err(|broken| FormError::HeaderNotBuilt(broken.header()))?;
         let mut form = Form::read(&head.headers, body).await?;
-        form.fields.settle(bucket, &form.file.name);
+        form.fields.settle(bucket, &form.file.name)?;
         let key = form.fields.key()?.to_owned();
         let granted = self.judge(&form.fields).await?;
         let success = Success::asked(&form.fields);

@@ -19,10 +19,13 @@ use s3s::xml::{Deserialize, Deserializer};
 use super::error::FormError;
 use super::fields::{Fields, Form};
 use crate::http::xml;
-use crate::object::BodyError;
+use crate::object::{BodyError, KEY_BYTES_MAX};
 
 /// What a path leaves as it is.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+
+/// What is told of a value that is wrong: the longest key.
+const TOLD_BYTES_MAX: usize = KEY_BYTES_MAX;
 
 /// Fields that a put has as headers, and what the header is called.
 const HEADERS: &[(&str, &str)] = &[
@@ -102,8 +105,10 @@ fn tagging_query(xml: &str) -> Option<String> {
     pairs.collect::<Option<Vec<_>>>().map(|pairs| pairs.join("&"))
 }
 
+/// The answer repeats the value: as much of it as shows which it was.
 fn invalid(name: &str, value: &str) -> FormError {
-    FormError::InvalidField { name: name.to_owned(), value: value.to_owned() }
+    let told = value.floor_char_boundary(TOLD_BYTES_MAX);
+    FormError::InvalidField { name: name.to_owned(), value: value[..told].to_owned() }
 }
 
 /// The file's bytes, which fail when they are more or fewer than allowed: nothing is stored then.
@@ -149,7 +154,7 @@ fn body_error(error: &multer::Error) -> BodyError {
 
 #[cfg(test)]
 mod tests {
-    use super::{headers, tagging_query};
+    use super::{TOLD_BYTES_MAX, headers, tagging_query};
     use crate::http::form::error::FormError;
     use crate::http::form::fields::Fields;
 
@@ -170,6 +175,17 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["content-type", "x-amz-acl", "x-amz-checksum-sha256", "x-amz-meta-a"]);
         assert_eq!(headers["x-amz-meta-a"].as_bytes(), "é".as_bytes());
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_in_part() {
+        let value = format!("\n{}", "é".repeat(TOLD_BYTES_MAX));
+        match headers(&Fields::from([("x-amz-meta-a", value.as_str())])) {
+            Err(FormError::InvalidField { value: told, .. }) => {
+                assert!(value.starts_with(&told) && told.len() == TOLD_BYTES_MAX - 1, "{}", told.len());
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
