@@ -10,6 +10,7 @@ pub mod control;
 mod detail;
 pub mod embedded;
 pub mod events;
+mod gate;
 pub mod gateway;
 pub mod http;
 pub mod iam;

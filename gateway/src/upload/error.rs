@@ -28,6 +28,8 @@ pub(super) enum UploadError {
     NotAForm,
     #[error("the form is malformed or incomplete")]
     BadForm,
+    #[error("no part of the form begins within {0} bytes")]
+    LongHead(usize),
     #[error("the form holds no file: send one with -F 'file=@path'")]
     NoFile,
     #[error("more than {0} files in one request")]
@@ -67,7 +69,7 @@ impl UploadError {
         match self {
             Self::AccessDenied => (StatusCode::UNAUTHORIZED, "AccessDenied"),
             Self::Signature(error) => (error.status(), error.code()),
-            Self::SignedForm | Self::NotAForm | Self::BadForm | Self::NoFile | Self::BadName => {
+            Self::SignedForm | Self::NotAForm | Self::BadForm | Self::LongHead(_) | Self::NoFile | Self::BadName => {
                 (StatusCode::BAD_REQUEST, "InvalidRequest")
             }
             Self::NotBuilt(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),

@@ -17,6 +17,7 @@ use super::{Upload, name};
 use crate::auth::action::PUT_OBJECT;
 use crate::auth::{Access, Operation, Resource, StoredKey};
 use crate::events::cause_of;
+use crate::gate::{Gate, NotFound};
 use crate::http::HandlerBody;
 use crate::object::{BodyError, Encrypt, Expected, OBJECT_BYTES_MAX, ObjectError, PutObject};
 use crate::routes::UPLOAD_PATH;
@@ -24,6 +25,35 @@ use crate::steady::Steady;
 
 /// Files in one request: more are better sent in several, which can be repeated one by one.
 const FILES_MAX: usize = 1_000;
+
+/// What is read before a part begins, its head with it: a name of 1,024 bytes, some headers, and what stands before a form.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// A form, part by part. Only their heads are held.
+struct Form {
+    parts: Multipart<'static>,
+    gate: Gate,
+}
+
+impl Form {
+    fn new(body: Incoming, boundary: String) -> Self {
+        let body: Steady<_, hyper::Error> = Steady::new(BodyDataStream::new(body), |_| BodyError::Disconnected);
+        let gate = Gate::new(HEAD_BYTES_MAX);
+        Self { parts: Multipart::new(gate.before(body), boundary), gate }
+    }
+
+    /// The next part. The one before has been read to its end.
+    async fn next(&mut self) -> Result<Option<Field<'static>>, UploadError> {
+        let Self { parts, gate } = self;
+        gate.close();
+        let found = gate.watch(|cx| parts.poll_next_field(cx)).await.map_err(|error| match error {
+            NotFound::TooFar => UploadError::LongHead(HEAD_BYTES_MAX),
+            NotFound::Form(error) => failed(&error),
+        })?;
+        gate.open();
+        Ok(found)
+    }
+}
 
 impl Upload {
     /// A file that fails ends the request; those before it are stored, and the answer says which.
@@ -36,8 +66,7 @@ impl Upload {
     ) -> Result<Response<HandlerBody>, UploadError> {
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let boundary = multer::parse_boundary(content_type).map_err(|_| UploadError::NotAForm)?;
-        let body: Steady<_, hyper::Error> = Steady::new(BodyDataStream::new(body), |_| BodyError::Disconnected);
-        let mut form = Multipart::new(body, boundary);
+        let mut form = Form::new(body, boundary);
         let mut files = Vec::new();
         let all = self.store_all(&mut form, head, (bucket, access), &mut files).await;
         if let Some(operation) = head.extensions.get::<Operation>() {
@@ -52,14 +81,17 @@ impl Upload {
 
     async fn store_all(
         &self,
-        form: &mut Multipart<'static>,
+        form: &mut Form,
         head: &Parts,
         (bucket, access): (&Bucket, &Access),
         files: &mut Vec<StoredFile>,
     ) -> Result<(), UploadError> {
-        while let Some(field) = form.next_field().await.map_err(|error| ObjectError::Body(body_error(&error)))? {
-            // A field without a file name is a form's button or text: nobody asked to store it.
-            let Some(file_name) = field.file_name() else { continue };
+        while let Some(mut field) = form.next().await? {
+            let Some(file_name) = field.file_name() else {
+                // It is a form's button or text: nobody asked to store it.
+                while field.chunk().await.map_err(|error| failed(&error))?.is_some() {}
+                continue;
+            };
             if files.len() == FILES_MAX {
                 return Err(UploadError::TooManyFiles(FILES_MAX));
             }
@@ -105,6 +137,10 @@ impl Upload {
             checksum,
         })
     }
+}
+
+fn failed(error: &multer::Error) -> UploadError {
+    ObjectError::Body(body_error(error)).into()
 }
 
 fn body_error(error: &multer::Error) -> BodyError {

@@ -116,6 +116,38 @@ async fn a_bad_form_is_refused() {
     assert!(deleted.status.is_client_error(), "{} {}", deleted.status, deleted.text());
 }
 
+/// Nothing of a form that has no parts is kept, however much of it comes.
+#[tokio::test]
+async fn a_part_begins_soon() {
+    let cluster = shared().await;
+    let client = cluster.anonymous();
+    for begin in [String::new(), format!("--{BOUNDARY}\r\nX: ")] {
+        let request = with_token(post(&client, Bytes::new())).prepare();
+        let mut wire = Wire::open(cluster.addr(0), &request, 1 << 30).await;
+        let sent = format!("{begin}{}", "x".repeat(300 << 10));
+        wire.send(sent.as_bytes()).await;
+        let reply = wire.answer().await.expect("an answer before the rest is sent");
+        assert_eq!(reply.status, 400, "{}", reply.text());
+        assert!(reply.text().contains("no part of the form begins within 65536 bytes"), "{}", reply.text());
+    }
+}
+
+/// What a form says beside its files is passed over, however long it is.
+#[tokio::test]
+async fn long_fields_and_files_follow_each_other() {
+    let client = shared().await.anonymous();
+    let text =
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"text\"\r\n\r\n{}\r\n", "x".repeat(1 << 20));
+    let body = content(CHUNK_BYTES + 9, 5);
+    let files_of = form(&[("beside-1.bin", &body), ("beside-2.bin", &body)]);
+    let whole = [text.as_bytes(), &files_of].concat();
+    let stored = files(&with_token(post(&client, whole.into())).ok().await);
+    assert_eq!(stored.len(), 2);
+    for file in &stored {
+        assert!(with_token(client.get(&path_of(file))).ok().await.body == body, "{file}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_vanishes_leaves_no_file() {
     let cluster = shared().await;

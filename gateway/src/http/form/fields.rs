@@ -2,14 +2,9 @@
 //! after the file is ignored, as S3 does: browsers send the button there.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::Stream;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -18,6 +13,7 @@ use hyper::body::Incoming;
 use multer::{Field, Multipart};
 
 use super::error::FormError;
+use crate::gate::{Gate, NotFound};
 use crate::object::KEY_BYTES_MAX;
 
 /// Everything before the file, as S3 says.
@@ -65,9 +61,8 @@ impl Form {
     pub(super) async fn read(headers: &HeaderMap, body: Incoming) -> Result<Self, FormError> {
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let boundary = multer::parse_boundary(content_type).map_err(|_| FormError::Malformed)?;
-        let gate = Gate::default();
-        let body = Gated { body: BodyDataStream::new(body), gate: gate.clone(), passed: 0 };
-        let mut form = Multipart::new(body, boundary);
+        let gate = Gate::new(FIELDS_BYTES_MAX);
+        let mut form = Multipart::new(gate.before(BodyDataStream::new(body)), boundary);
         let read = Self::read_fields(&mut form, &gate);
         tokio::time::timeout(FIELDS_WAIT, read).await.unwrap_or(Err(FormError::TimedOut))
     }
@@ -110,7 +105,8 @@ impl Fields {
     /// bucket, whatever the field says.
     pub(super) fn settle(&mut self, bucket: &str, file_name: &str) -> Result<(), FormError> {
         let stands_in = |name: &str| !LITERAL.contains(&name);
-        let named = self.0.iter().filter(|(name, _)| stands_in(name)).map(|(_, value)| value.matches(FILE_NAME).count());
+        let named =
+            self.0.iter().filter(|(name, _)| stands_in(name)).map(|(_, value)| value.matches(FILE_NAME).count());
         if named.sum::<usize>().saturating_mul(file_name.len()) > SETTLED_BYTES_MAX {
             return Err(FormError::FieldsTooLarge);
         }
@@ -156,59 +152,13 @@ fn base_name(name: &str) -> &str {
     name.rsplit(['/', '\\']).next().unwrap_or_default()
 }
 
-/// Whether the file has begun. Until then the body is given to the parser, which holds all of it, only up to what the
-/// fields may be: one that wants more has not found the file in them.
-#[derive(Clone, Default)]
-struct Gate(Arc<GateState>);
-
-#[derive(Default)]
-struct GateState {
-    open: AtomicBool,
-    exhausted: AtomicBool,
-}
-
-impl Gate {
-    fn open(&self) {
-        self.0.open.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits for what the parser finds, or for the fields to be too large.
-    async fn watch<T>(
-        &self,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<T, multer::Error>>,
-    ) -> Result<T, FormError> {
-        poll_fn(|cx| match poll(cx) {
-            Poll::Pending if self.0.exhausted.load(Ordering::Relaxed) => Poll::Ready(Err(FormError::FieldsTooLarge)),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(found) => Poll::Ready(found.map_err(|error| match error {
-                multer::Error::StreamReadFailed(_) => FormError::Truncated,
-                _ => FormError::Malformed,
-            })),
-        })
-        .await
-    }
-}
-
-/// The body behind its gate.
-struct Gated {
-    body: BodyDataStream<Incoming>,
-    gate: Gate,
-    passed: usize,
-}
-
-impl Stream for Gated {
-    type Item = Result<Bytes, hyper::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if !self.gate.0.open.load(Ordering::Relaxed) && self.passed > FIELDS_BYTES_MAX {
-            self.gate.0.exhausted.store(true, Ordering::Relaxed);
-            return Poll::Pending;
+impl From<NotFound> for FormError {
+    fn from(error: NotFound) -> Self {
+        match error {
+            NotFound::TooFar => Self::FieldsTooLarge,
+            NotFound::Form(multer::Error::StreamReadFailed(_)) => Self::Truncated,
+            NotFound::Form(_) => Self::Malformed,
         }
-        let polled = Pin::new(&mut self.body).poll_next(cx);
-        if let Poll::Ready(Some(Ok(bytes))) = &polled {
-            self.passed = self.passed.saturating_add(bytes.len());
-        }
-        polled
     }
 }
 
