@@ -12,6 +12,16 @@ use quick_xml::events::{BytesRef, Event};
 /// More than S3's documents have: a key of a tag of a lifecycle's rule is on the sixth level.
 const DEPTH_MAX: usize = 16;
 
+/// Elements of a document. What is made of an empty one, of seven characters, can have 300 bytes, and that of each before an operation
+/// counts them. The largest document that S3 takes completes an upload: 10,000 parts with number, tag and checksums.
+const ELEMENTS_MAX: usize = 100_000;
+
+/// Elements within one: S3 takes 1,000 rules of a lifecycle and 1,000 objects to delete, and has errors of its own for some more.
+const CHILDREN_MAX: usize = 2_000;
+
+/// Elements within the one that has most of them, and how many: S3 takes 10,000.
+const PARTS_MAX: (&str, usize) = ("CompleteMultipartUpload", 20_000);
+
 /// The elements of which s3s passes over what it does not know, and what S3 has in them.
 const CHILDREN: &[(&str, &[&str])] = &[
     ("AccelerateConfiguration", &["Status"]),
@@ -69,7 +79,8 @@ pub(super) struct Malformed;
 pub(super) fn plain(document: &[u8]) -> Result<String, Malformed> {
     let text = std::str::from_utf8(document).map_err(|_| Malformed)?;
     let mut reader = Reader::from_str(text);
-    let mut rewriting = Rewriting { written: String::with_capacity(text.len()), open: Vec::new(), roots: 0 };
+    let written = String::with_capacity(text.len());
+    let mut rewriting = Rewriting { written, open: Vec::new(), elements: 0, roots: 0 };
     loop {
         match reader.read_event().map_err(|_| Malformed)? {
             Event::Start(tag) => rewriting.start(utf8(&tag)?, utf8(tag.name().as_ref())?)?,
@@ -92,6 +103,7 @@ struct Rewriting {
     written: String,
     /// The elements that have not ended, the root first.
     open: Vec<Element>,
+    elements: usize,
     roots: usize,
 }
 
@@ -99,7 +111,8 @@ struct Rewriting {
 struct Element {
     name: String,
     text: String,
-    has_elements: bool,
+    /// How many it has.
+    elements: usize,
 }
 
 impl Rewriting {
@@ -111,11 +124,12 @@ impl Rewriting {
                 self.roots == 1
             }
         };
-        if !is_known || self.open.len() == DEPTH_MAX {
+        self.elements += 1;
+        if !is_known || self.open.len() == DEPTH_MAX || self.elements > ELEMENTS_MAX {
             return Err(Malformed);
         }
         self.written.extend(["<", tag, ">"]);
-        self.open.push(Element { name: name.to_owned(), text: String::new(), has_elements: false });
+        self.open.push(Element { name: name.to_owned(), text: String::new(), elements: 0 });
         Ok(())
     }
 
@@ -142,15 +156,17 @@ impl Rewriting {
 }
 
 impl Element {
-    /// Whether it may have an element of that name, as far as that is asked here.
+    /// Whether it may have one more element, of that name, as far as that is asked here.
     fn takes(&mut self, name: &str) -> bool {
-        self.has_elements = true;
-        self.children().is_none_or(|children| children.contains(&name))
+        self.elements += 1;
+        let (of_parts, parts_max) = PARTS_MAX;
+        let most = if self.name == of_parts { parts_max } else { CHILDREN_MAX };
+        self.elements <= most && self.children().is_none_or(|children| children.contains(&name))
     }
 
     /// Its text. What has elements has none but white space.
     fn content(&self) -> Result<&str, Malformed> {
-        if self.has_elements || self.children().is_some() {
+        if self.elements > 0 || self.children().is_some() {
             return if is_blank(&self.text) { Ok("") } else { Err(Malformed) };
         }
         if NUMBERS.contains(&self.name.as_str()) {
@@ -188,7 +204,7 @@ fn is_character(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{CHILDREN, DEPTH_MAX, Malformed, NUMBERS, plain};
+    use super::{CHILDREN, CHILDREN_MAX, DEPTH_MAX, ELEMENTS_MAX, Malformed, NUMBERS, PARTS_MAX, plain};
 
     fn is_malformed(document: &str) -> bool {
         plain(document.as_bytes()) == Err(Malformed)
@@ -239,6 +255,24 @@ mod tests {
         let deep = |levels: usize| format!("{}{}", "<a>".repeat(levels), "</a>".repeat(levels));
         assert!(plain(deep(DEPTH_MAX).as_bytes()).is_ok());
         assert!(is_malformed(&deep(DEPTH_MAX + 1)));
+    }
+
+    #[test]
+    fn a_document_has_so_many_elements() {
+        let document = |root: &str, child: &str, count| format!("<{root}>{}</{root}>", child.repeat(count));
+        for (root, child) in [("LifecycleConfiguration", "<Rule/>"), ("TagSet", "<Tag></Tag>"), ("Unheard", "<Of/>")] {
+            assert!(plain(document(root, child, CHILDREN_MAX).as_bytes()).is_ok(), "{root}");
+            assert!(is_malformed(&document(root, child, CHILDREN_MAX + 1)), "{root}");
+        }
+        let (upload, parts_max) = PARTS_MAX;
+        assert!(plain(document(upload, "<Part/>", parts_max).as_bytes()).is_ok());
+        assert!(is_malformed(&document(upload, "<Part/>", parts_max + 1)));
+        // With the root and the parts, these are all there may be, and one more.
+        let full = format!("<Part>{}</Part>", "<ETag/>".repeat(9));
+        let parts = ELEMENTS_MAX / 10;
+        let all = full.repeat(parts - 1) + &format!("<Part>{}</Part>", "<ETag/>".repeat(8));
+        assert!(plain(document(upload, &all, 1).as_bytes()).is_ok());
+        assert!(is_malformed(&document(upload, &full, parts)));
     }
 
     #[test]
