@@ -12,6 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::Source;
 use super::name::{self, Asked};
 use super::record::Record;
+use crate::auth::client_keys::without_client_keys;
 use crate::auth::{DeletedKey, StoredKey, copy_source};
 use crate::query;
 
@@ -103,7 +104,7 @@ impl Logged {
             query: uri.query(),
             is_website: place.is_website,
         };
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = without_client_keys(uri.path_and_query().map_or("/", |path| path.as_str()));
         Some(Box::new(Self {
             own,
             copied,

@@ -14,6 +14,7 @@
 pub mod access;
 pub mod action;
 mod caller;
+pub(crate) mod client_keys;
 pub(crate) mod copy_source;
 mod decide;
 mod facts;

@@ -2,7 +2,9 @@
 //! URL need not send it; S3 obeys it as it obeys headers. It is covered by the signature like the rest of the query, so once
 //! that is verified it is put where operations look for it.
 //!
-//! S3 does not obey tags and locks there, and SDKs have stopped to move locks: a put that would have neither is refused.
+//! S3 does not obey tags and locks there, and SDKs have stopped to move locks: a put that would have neither is refused. So are keys
+//! of the client's, which S3 has sent as headers beside the URL ("Presigned URLs and SSE-C" in its user guide) and SDKs never move:
+//! a URL ends up in logs, here and on its way.
 
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumValue};
 use base64::Engine;
@@ -10,6 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use s3s::{S3Result, s3_error};
 
+use crate::auth::client_keys::is_client_key;
 use crate::detail::detailed;
 use crate::query;
 
@@ -45,7 +48,7 @@ pub(super) fn is_any(uri: &Uri) -> bool {
 /// Puts them among the headers of a request whose signature was verified.
 pub(super) fn unhoist(uri: &Uri, to: &mut HeaderMap) -> S3Result<()> {
     for (name, value) in headers(uri) {
-        if REFUSED.iter().any(|prefix| name.starts_with(prefix)) {
+        if is_client_key(&name) || REFUSED.iter().any(|prefix| name.starts_with(prefix)) {
             return Err(detailed(s3_error!(NotImplemented), &[("Header", &name)]));
         }
         let invalid = || s3_error!(InvalidArgument, "invalid query: {name}");
@@ -137,7 +140,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_header_is_refused() {
-        for query in ["x-amz-tagging=a%3Db", "x-amz-object-lock-mode=GOVERNANCE", "x-amz-acl=a%0Ab", "x-amz-a%20b=c"] {
+        for query in [
+            "x-amz-tagging=a%3Db",
+            "x-amz-object-lock-mode=GOVERNANCE",
+            "x-amz-acl=a%0Ab",
+            "x-amz-a%20b=c",
+            "X-Amz-Server-Side-Encryption-Customer-Key=a",
+            "x-amz-copy-source-server-side-encryption-customer%2Dkey=a",
+        ] {
             assert!(unhoist(&uri(query), &mut HeaderMap::new()).is_err(), "{query}");
         }
     }

@@ -1,8 +1,11 @@
 //! Server access logging: what is configured, who may write where, and the records that requests leave, field by field.
 
+use std::time::{Duration, SystemTime};
+
 use annulus_tests::client::{Call, S3};
 use annulus_tests::cluster::{Cluster, Spec, UPLOAD_TOKEN, WEBSITE_DOMAIN, shared};
 use annulus_tests::wait;
+use http::Method;
 use serde_json::json;
 
 use crate::{fresh_name, new_bucket};
@@ -239,6 +242,21 @@ async fn objects_of_logs_lie_where_they_should_and_are_whose_they_should_be() {
     grants.sort();
     assert_eq!(grants, ["FULL_CONTROL", "READ"]);
     assert!(acl.text().contains(&id_of(&s3).await), "the log bucket's owner owns it");
+}
+
+#[tokio::test]
+async fn keys_of_clients_are_not_written_down() {
+    let cluster = shared().await;
+    let s3 = cluster.s3(0);
+    let (bucket, logs) = logged_bucket(&s3).await;
+    let key = "x-amz-server-side-encryption-customer-key";
+    let target = format!("{bucket}/k?{key}=c2VjcmV0&x-id=PutObject");
+    let url = s3.presign(&Method::PUT, &target, SystemTime::now(), Duration::from_secs(60));
+    let put = cluster.anonymous().put(&url).body("x").refused(501, "NotImplemented").await;
+    assert!(!put.text().contains("c2VjcmV0"), "{}", put.text());
+    let records = records(&s3, &logs, 1, |record| record[7] == "k").await;
+    let uri = &one(&records, "REST.PUT.OBJECT", "k")[8];
+    assert!(uri.contains(&format!("{key}=REDACTED&")) && uri.contains("x-id=PutObject"), "{uri}");
 }
 
 const EXPIRE: &str = "<LifecycleConfiguration><Rule><ID>x</ID><Filter><Prefix></Prefix></Filter><Status>Enabled</Status>\

@@ -119,6 +119,8 @@ async fn headers_in_the_url_are_obeyed() {
         ("x-amz-tagging=a%3Db", 501, "NotImplemented"),
         ("x-amz-object-lock-legal-hold=ON", 501, "NotImplemented"),
         ("x-amz-mfa=1", 501, "NotImplemented"),
+        ("X-Amz-Server-Side-Encryption-Customer-Key=a2V5", 501, "NotImplemented"),
+        ("x-amz-copy-source-server-side-encryption-customer-key=a2V5", 501, "NotImplemented"),
         ("x-amz-write-offset-bytes=5x", 400, "InvalidArgument"),
     ] {
         anybody.put(&presign(query)).body("other").refused(status, code).await;

@@ -4,11 +4,8 @@
 use http::{HeaderMap, Method, Uri};
 
 use super::{Authorization, canonical_path, canonical_request, header, signed_value, string_to_sign};
+use crate::auth::client_keys::{has_client_key, is_client_key};
 use crate::query;
-
-/// Headers that hold a key of the client's. A text that repeats one is not told: answers end up in logs.
-const KEYS: [&str; 2] =
-    ["x-amz-server-side-encryption-customer-key", "x-amz-copy-source-server-side-encryption-customer-key"];
 
 /// What presigned URLs sign of the body.
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
@@ -17,7 +14,7 @@ const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ToSign {
     pub(crate) string: String,
-    /// Nothing where it would repeat a key.
+    /// Nothing where it would repeat a key of the client's: answers end up in logs.
     pub(crate) canonical_request: Option<String>,
 }
 
@@ -35,7 +32,8 @@ fn in_header(authorization: &str, method: &Method, uri: &Uri, headers: &HeaderMa
     let date = header(headers, "x-amz-date").ok()??;
     let signed = signed(headers, &authorization.signed_headers);
     let request = canonical_request(method, &canonical_path(uri.path()), uri.query(), &signed, payload);
-    Some(texts(date, authorization.scope, request, &signed))
+    let has_key = repeats_key(uri, &signed);
+    Some(texts(date, authorization.scope, request, has_key))
 }
 
 fn in_url(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<ToSign> {
@@ -46,7 +44,8 @@ fn in_url(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<ToSign> {
     let pairs = uri.query()?.split('&').filter(|pair| !pair.starts_with("X-Amz-Signature="));
     let query = pairs.collect::<Vec<_>>().join("&");
     let request = canonical_request(method, &canonical_path(uri.path()), Some(&query), &signed, UNSIGNED);
-    Some(texts(&value("X-Amz-Date")?, scope, request, &signed))
+    let has_key = repeats_key(uri, &signed);
+    Some(texts(&value("X-Amz-Date")?, scope, request, has_key))
 }
 
 /// The headers that are said to be signed; one that did not come has no value.
@@ -54,9 +53,12 @@ fn signed<'a>(headers: &HeaderMap, names: &[&'a str]) -> Vec<(&'a str, String)> 
     names.iter().map(|name| (*name, signed_value(headers, name).ok().flatten().unwrap_or_default())).collect()
 }
 
-fn texts(date: &str, scope: &str, request: String, signed: &[(&str, String)]) -> ToSign {
+fn repeats_key(uri: &Uri, signed: &[(&str, String)]) -> bool {
+    has_client_key(uri.query()) || signed.iter().any(|(name, _)| is_client_key(name))
+}
+
+fn texts(date: &str, scope: &str, request: String, has_key: bool) -> ToSign {
     let string = string_to_sign(date, scope, &request);
-    let has_key = signed.iter().any(|(name, _)| KEYS.iter().any(|key| key.eq_ignore_ascii_case(name)));
     ToSign { string, canonical_request: (!has_key).then_some(request) }
 }
 
@@ -133,6 +135,9 @@ mod tests {
         );
         let told = told.unwrap();
         assert!(told.canonical_request.is_none() && !told.string.contains("c2VjcmV0"), "{told:?}");
+        let url = "X-Amz-Credential=AK%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-SignedHeaders=host";
+        let of_url = |more: &str| of(&format!("/k?{url}{more}"), &[("host", "h")]).unwrap().canonical_request;
+        assert!(of_url("").is_some() && of_url(&format!("&{key}=c2VjcmV0")).is_none());
     }
 
     #[test]
