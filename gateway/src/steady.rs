@@ -1,6 +1,6 @@
-//! How slowly a client may send a body. Who falls silent, or sends a byte now and then, would hold a connection, and what
-//! belongs to its request, for as long as it likes; S3 answers it RequestTimeout. Only the time in which the client is waited for
-//! counts: nobody is cut off because the cluster is slow to take what came.
+//! How slowly a client may send a body or take a reply. Who falls silent, or moves a byte now and then, would hold a connection, and
+//! what belongs to its request, for as long as it likes: of a body S3 answers it RequestTimeout, a reply breaks off. Only the time in
+//! which the client is waited for counts: nobody is cut off because the cluster is slow to take what came, or to give what goes.
 //!
 //! Bodies that are small and read whole have a bound on all of their time where they are read.
 
@@ -15,10 +15,10 @@ use tokio::time::{Instant, Sleep};
 
 use crate::object::BodyError;
 
-/// How long a client may send nothing.
+/// How long a client may send, or take, nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// What a client has to send in the long run: half of what a modem of 9,600 baud does, and what Apache asks for unless it is told
+/// What a client has to send, or take, in the long run: half of what a modem of 9,600 baud does, and what Apache asks for unless it is told
 /// otherwise (`RequestReadTimeout body=20,MinRate=500`).
 const BYTES_PER_SECOND_MIN: u32 = 500;
 
@@ -26,14 +26,47 @@ const BYTES_PER_SECOND_MIN: u32 = 500;
 pub(crate) struct Steady<S, E> {
     body: S,
     classify: fn(E) -> BodyError,
+    waiting: Waiting,
+}
+
+/// Waits for a client now and then, and not for ever.
+pub(crate) struct Waiting {
     patience: Patience,
     /// Since when the client is waited for, if it is.
-    waiting: Option<Instant>,
+    since: Option<Instant>,
     /// Ends when it has been waited for long enough.
     end: Pin<Box<Sleep>>,
 }
 
-/// How long a client is still waited for: waiting uses it up, and what comes restores it.
+impl Waiting {
+    /// Nobody is waited for yet.
+    pub(crate) fn new() -> Self {
+        Self::with_silence(SILENCE_MAX)
+    }
+
+    /// With another silence than clients are granted.
+    pub(crate) fn with_silence(silence_max: Duration) -> Self {
+        Self { patience: Patience::new(silence_max), since: None, end: Box::pin(tokio::time::sleep(silence_max)) }
+    }
+
+    /// The client moved so much.
+    pub(crate) fn moved(&mut self, bytes: usize) {
+        let waited = self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        self.patience.moved(bytes, waited);
+    }
+
+    /// The client is waited for. Ready when that was long enough.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.since.is_none() {
+            let now = Instant::now();
+            self.end.as_mut().reset(now + self.patience.left);
+            self.since = Some(now);
+        }
+        self.end.as_mut().poll(cx)
+    }
+}
+
+/// How long a client is still waited for: waiting uses it up, and what moves restores it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Patience {
     left: Duration,
@@ -45,8 +78,8 @@ impl Patience {
         Self { left: max, max }
     }
 
-    /// So much came after so long.
-    fn came(&mut self, bytes: usize, waited: Duration) {
+    /// So much moved after so long.
+    fn moved(&mut self, bytes: usize, waited: Duration) {
         let per_byte = Duration::from_secs(1) / BYTES_PER_SECOND_MIN;
         let earned = per_byte.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
         self.left = (self.left.saturating_sub(waited) + earned).min(self.max);
@@ -60,8 +93,7 @@ impl<S, E> Steady<S, E> {
     }
 
     fn with_silence(body: S, classify: fn(E) -> BodyError, silence_max: Duration) -> Self {
-        let end = Box::pin(tokio::time::sleep(silence_max));
-        Self { body, classify, patience: Patience::new(silence_max), waiting: None, end }
+        Self { body, classify, waiting: Waiting::with_silence(silence_max) }
     }
 }
 
@@ -73,18 +105,11 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Poll::Ready(piece) = self.body.poll_next_unpin(cx) {
-            let waited = self.waiting.take().map_or(Duration::ZERO, |since| since.elapsed());
             let bytes = piece.as_ref().map_or(0, |piece| piece.as_ref().map_or(0, Bytes::len));
-            self.patience.came(bytes, waited);
+            self.waiting.moved(bytes);
             return Poll::Ready(piece.map(|piece| piece.map_err(self.classify)));
         }
-        if self.waiting.is_none() {
-            let now = Instant::now();
-            let until = now + self.patience.left;
-            self.end.as_mut().reset(until);
-            self.waiting = Some(now);
-        }
-        self.end.as_mut().poll(cx).map(|()| Some(Err(BodyError::TimedOut)))
+        self.waiting.poll(cx).map(|()| Some(Err(BodyError::TimedOut)))
     }
 }
 
@@ -111,7 +136,7 @@ mod tests {
         let mut patience = Patience::new(60 * SECOND);
         (0..100_000).find(|_| {
             let is_over = patience.left < wait;
-            patience.came(bytes, wait);
+            patience.moved(bytes, wait);
             is_over
         })
     }
@@ -130,7 +155,7 @@ mod tests {
     #[test]
     fn nothing_is_saved_up() {
         let mut patience = Patience::new(60 * SECOND);
-        patience.came(usize::MAX, SECOND);
+        patience.moved(usize::MAX, SECOND);
         assert_eq!(patience, Patience::new(60 * SECOND));
     }
 

@@ -1,7 +1,7 @@
 //! A connection that neither waits for its peer for ever nor leaves it without its answer.
 //!
-//! A client that stops reading would hold a reply's chunks, and a connection, for as long as it likes: writes may wait for a
-//! limited time. A client that is answered before it has sent its whole body would lose the answer if the socket were
+//! A client that stops reading, or reads a byte now and then, would hold a reply's chunks, and a connection, for as long as it likes:
+//! writes wait as little as bodies are waited for, and it must take as much as others must send. A client that is answered before it has sent its whole body would lose the answer if the socket were
 //! closed with bytes unread, for then TCP resets the connection: what it still sends is read and thrown away, also for a
 //! limited time. Reads of requests are bounded where bodies and heads are read.
 
@@ -15,8 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// How long a write may wait for the peer.
-const STALL_MAX: Duration = Duration::from_secs(60);
+use crate::steady::Waiting;
 
 /// How long a client may be silent after the last answer before its connection is dropped.
 const LINGER_IDLE_MAX: Duration = Duration::from_secs(2);
@@ -28,10 +27,10 @@ const LINGER_MAX: Duration = Duration::from_secs(30);
 const LINGER_BUFFER_BYTES: usize = 64 << 10;
 
 /// See the module.
-pub(super) struct Connection {
-    stream: TcpStream,
-    /// Runs while a write waits.
-    stalled: Option<Pin<Box<Sleep>>>,
+pub(super) struct Connection<S = TcpStream> {
+    stream: S,
+    /// For the peer to take what is written.
+    waiting: Waiting,
     /// What is there once everything is said, until the peer has said everything, too.
     lingering: Option<Lingering>,
 }
@@ -53,7 +52,7 @@ impl Lingering {
     }
 
     /// Ready when the peer has ended or failed, or was waited for long enough.
-    fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, stream: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut bytes = ReadBuf::new(&mut self.discarded);
             match Pin::new(&mut *stream).poll_read(cx, &mut bytes) {
@@ -71,32 +70,28 @@ impl Lingering {
     }
 }
 
-impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, stalled: None, lingering: None }
+impl<S> Connection<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, waiting: Waiting::new(), lingering: None }
     }
 
-    /// Passes a write's outcome on, and ends a wait that is too long.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.stalled = None;
-            return outcome;
+    /// Passes a write's outcome on, and ends waits that are too long.
+    fn watch(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            self.waiting.moved(*written.as_ref().unwrap_or(&0));
+            return Poll::Ready(written);
         }
-        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + STALL_MAX)));
-        match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
+        self.waiting.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch(cx, outcome)
@@ -126,5 +121,60 @@ impl AsyncWrite for Connection {
         }
         let lingering = this.lingering.get_or_insert_with(Lingering::new);
         lingering.poll(&mut this.stream, cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::Connection;
+    use crate::steady::Waiting;
+
+    const SILENCE_MAX: Duration = Duration::from_millis(50);
+
+    /// A connection whose peer takes no more than a byte that it has not asked for.
+    fn connection() -> (Connection<DuplexStream>, DuplexStream) {
+        let (stream, peer) = tokio::io::duplex(1);
+        (Connection { waiting: Waiting::with_silence(SILENCE_MAX), ..Connection::new(stream) }, peer)
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_given_up() {
+        let (mut connection, _peer) = connection();
+        let error = connection.write_all(b"hello").await.expect_err("nobody reads");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_a_byte_now_and_then_is_given_up() {
+        let (mut connection, mut peer) = connection();
+        let reading = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(SILENCE_MAX / 10);
+            loop {
+                ticks.tick().await;
+                if peer.read_u8().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let error = connection.write_all(&[0; 10_000]).await.expect_err("it reads too slowly");
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        drop(connection);
+        reading.await.expect("it reads to the end");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_reads_gets_everything() {
+        let (stream, mut peer) = tokio::io::duplex(64);
+        let mut connection = Connection::new(stream);
+        let writing = tokio::spawn(async move { connection.write_all(&[7; 10_000]).await });
+        let mut read = Vec::new();
+        peer.read_to_end(&mut read).await.expect("it comes");
+        assert_eq!(read, [7; 10_000]);
+        writing.await.expect("it is written").expect("all of it");
     }
 }
