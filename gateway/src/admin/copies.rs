@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use annulus_common::ids::{NodeId, PartitionId};
-use annulus_common::map::ClusterMap;
+use annulus_common::map::{ClusterMap, Node, NodeState};
 use annulus_common::protocol::NodeStatus;
 use annulus_common::protocol::repair::{PartitionCopy, RepairStatus};
 
@@ -87,6 +87,21 @@ fn of_chunks(map: &ClusterMap, answers: &Answers, partition: PartitionId) -> Hav
 /// Of more damage than it can keep in mind, a node only says how much it is.
 fn knows_where_damage_is(repair: &RepairStatus) -> bool {
     repair.damaged <= repair.partitions.iter().map(|copy| copy.damaged_chunks).sum()
+}
+
+/// Whether a node may have chunks that have yet to be copied to where they belong: it stood in for others. Nobody knows of one that
+/// does not answer, until it is given up.
+pub(super) fn may_have_strays(node: &Node, answer: Option<&NodeStatus>) -> bool {
+    let has_hints = |status: &NodeStatus| status.hints.iter().any(|(_, count)| *count > 0);
+    match node.state {
+        NodeState::Active | NodeState::Draining => {
+            answer.is_none_or(|status| status.repair.strays != Some(0) || has_hints(status))
+        }
+        NodeState::Spare => {
+            answer.is_some_and(|status| status.repair.strays.is_some_and(|strays| strays > 0) || has_hints(status))
+        }
+        NodeState::Dead => false,
+    }
 }
 
 /// In how many partitions chunks would be lost with a node.

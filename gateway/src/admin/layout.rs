@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use annulus_common::ids::{GroupId, NodeId, PartitionId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal};
-use annulus_common::map::{ClusterMap, LayoutChange, LayoutStep, Node, NodeSettings, NodeState};
+use annulus_common::map::{ClusterMap, LayoutChange, LayoutStep, Node, NodeSettings};
 use annulus_common::protocol::{GroupStatus, PartitionUsage};
 use http::StatusCode;
 
 use super::error::AdminProblem;
 use super::model::{LayoutRequest, NodePlan, PauseRequest, PlanReport, StepRequest};
-use super::status::may_have_strays;
+use super::status::state_name;
 use super::{Admin, copies};
 
 /// Plans that are made anew because somebody else changed the layout meanwhile.
@@ -101,7 +101,7 @@ impl Admin {
 /// A node that was drained may have stood in for others.
 fn has_strays(map: &ClusterMap, answers: &copies::Answers, node: NodeId) -> Option<String> {
     let answer = answers.get(&node).and_then(Option::as_ref);
-    if map.is_holding(node) || !may_have_strays(&map.nodes[&node], answer) {
+    if map.is_holding(node) || !copies::may_have_strays(&map.nodes[&node], answer) {
         return None;
     }
     let what = match answer {
@@ -259,16 +259,6 @@ fn plan_of(
         chunk_bytes_before: bytes(&before),
         chunk_bytes_after: bytes(&after),
         chunk_bytes_in: bytes(&arriving),
-    }
-}
-
-/// How a state is called.
-pub(super) fn state_name(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Spare => "spare",
-        NodeState::Active => "active",
-        NodeState::Draining => "draining",
-        NodeState::Dead => "dead",
     }
 }
 

@@ -68,6 +68,13 @@ pub struct NodeReport {
     pub details: Option<NodeDetails>,
 }
 
+impl NodeReport {
+    /// Nodes go by name or by number.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.id.to_string() == name
+    }
+}
+
 /// What a node said of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDetails {

@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 
 use annulus_common::ids::{GroupId, NodeId, PartitionId};
-use annulus_common::map::{ClusterMap, Node, NodeState};
+use annulus_common::map::{ClusterMap, NodeState};
 use annulus_common::protocol::{GroupStatus, NodeStatus};
 use futures::future::join;
 
-use super::layout::state_name;
 use super::model::{
     ClusterStatus, CopiesReport, MovesReport, NodeDetails, NodeReport, PartitionReport, Redundancy, Risk,
 };
@@ -190,24 +189,19 @@ fn node_report(map: &ClusterMap, id: NodeId, answers: &Answers) -> NodeReport {
         capacity_bytes: node.capacity_bytes(),
         state: state_name(node.state).to_owned(),
         partitions: map.placement.iter().filter(|set| set.contains(&id)).count() as u32,
-        holds_data: map.is_holding(id) || may_have_strays(node, answer),
+        holds_data: map.is_holding(id) || copies::may_have_strays(node, answer),
         up: answer.is_some(),
         details: answer.map(|status| details(id, status)),
     }
 }
 
-/// Whether a node may have chunks that have yet to be copied to where they belong: it stood in for others. Nobody knows of one that
-/// does not answer, until it is given up.
-pub(super) fn may_have_strays(node: &Node, answer: Option<&NodeStatus>) -> bool {
-    let has_hints = |status: &NodeStatus| status.hints.iter().any(|(_, count)| *count > 0);
-    match node.state {
-        NodeState::Active | NodeState::Draining => {
-            answer.is_none_or(|status| status.repair.strays != Some(0) || has_hints(status))
-        }
-        NodeState::Spare => {
-            answer.is_some_and(|status| status.repair.strays.is_some_and(|strays| strays > 0) || has_hints(status))
-        }
-        NodeState::Dead => false,
+/// How a state is called.
+pub(super) fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Spare => "spare",
+        NodeState::Active => "active",
+        NodeState::Draining => "draining",
+        NodeState::Dead => "dead",
     }
 }
 

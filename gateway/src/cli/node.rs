@@ -201,7 +201,7 @@ fn finish(report: &PlanReport, manner: &Manner) -> Result<(), CliError> {
 async fn add(names: Vec<String>, manner: &Manner) -> Result<(), CliError> {
     if manner.wait {
         let client = manner.target.client()?;
-        let is_there = |status: &ClusterStatus, name: &String| status.nodes.iter().any(|node| is_named(node, name));
+        let is_there = |status: &ClusterStatus, name: &String| status.nodes.iter().any(|node| node.is_named(name));
         progress::until("the nodes are registered", REGISTER_WAIT, async || {
             let status: ClusterStatus = client.get("/status").await?;
             Ok(names.iter().all(|name| is_there(&status, name)).then_some(()))
@@ -230,12 +230,7 @@ async fn drain(name: String, manner: &Manner) -> Result<(), CliError> {
 
 async fn is_gone(client: &AdminClient, name: &str) -> Result<bool, CliError> {
     let status: ClusterStatus = client.get("/status").await?;
-    Ok(!status.nodes.iter().any(|node| is_named(node, name)))
-}
-
-/// Nodes go by name or by number.
-pub(super) fn is_named(node: &NodeReport, name: &str) -> bool {
-    node.name == name || node.id.to_string() == name
+    Ok(!status.nodes.iter().any(|node| node.is_named(name)))
 }
 
 /// In one step where the new node is there already; else the old one goes first, as the new one may be waiting for its name.
@@ -252,7 +247,7 @@ async fn replace(old: String, new: String, force: bool, manner: &Manner) -> Resu
     if let Some(other) = status.nodes.iter().find(|node| node.name == new && old != new) {
         return Err(CliError::Run(format!("{new} is {} already: name a node that has just been started", other.state)));
     }
-    if !force && status.nodes.iter().any(|node| is_named(node, &old) && node.up) {
+    if !force && status.nodes.iter().any(|node| node.is_named(&old) && node.up) {
         return Err(CliError::Run(format!("{old} answers: `annulus node drain` it, or say --force")));
     }
     let removed = ask(&client, StepRequest::Remove { node: old.clone(), force: true }, manner.dry_run).await?;

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::node::is_named;
 use super::{CliError, output};
 use crate::admin::client::{AdminClient, AdminError};
 use crate::admin::model::{ClusterStatus, MovesReport, NodeReport};
@@ -72,7 +71,7 @@ impl Goal {
 }
 
 fn find<'a>(status: &'a ClusterStatus, name: &str) -> Option<&'a NodeReport> {
-    status.nodes.iter().find(|node| is_named(node, name))
+    status.nodes.iter().find(|node| node.is_named(name))
 }
 
 /// How far moves are, in words.
