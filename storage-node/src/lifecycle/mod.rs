@@ -185,8 +185,12 @@ impl Rounds {
         let shards: Vec<_> = shards.filter(|(place, _)| here(place)).collect();
         for (place, lifecycle) in shards {
             let time = self.agree_on_time(&map, partition).await?;
-            self.versions(&place, lifecycle, time).await?;
-            self.uploads(&place, lifecycle, time).await?;
+            let scan = || -> Result<Scan, Interruption> {
+                let now_ms = time.now_ms(&*self.seams.clock)?;
+                Ok(Scan::new(Arc::clone(lifecycle), self.seams.calendar, now_ms))
+            };
+            self.versions(&place, scan()?, time).await?;
+            self.uploads(&place, scan()?, time).await?;
         }
         Ok(())
     }
@@ -204,13 +208,7 @@ impl Rounds {
         self.seams.map.current().ok_or(Interruption::NoMap)
     }
 
-    async fn versions(
-        &self,
-        place: &Place<'_>,
-        lifecycle: &Arc<Lifecycle>,
-        time: AgreedTime,
-    ) -> Result<(), Interruption> {
-        let mut scan = Scan::new(Arc::clone(lifecycle), self.seams.calendar, time.now_ms(&*self.seams.clock)?);
+    async fn versions(&self, place: &Place<'_>, mut scan: Scan, time: AgreedTime) -> Result<(), Interruption> {
         let mut from = None;
         loop {
             let (kv, at) = (Arc::clone(&self.seams.kv), place.shard_at());
@@ -225,13 +223,7 @@ impl Rounds {
         }
     }
 
-    async fn uploads(
-        &self,
-        place: &Place<'_>,
-        lifecycle: &Arc<Lifecycle>,
-        time: AgreedTime,
-    ) -> Result<(), Interruption> {
-        let mut scan = Scan::new(Arc::clone(lifecycle), self.seams.calendar, time.now_ms(&*self.seams.clock)?);
+    async fn uploads(&self, place: &Place<'_>, mut scan: Scan, time: AgreedTime) -> Result<(), Interruption> {
         let mut from = None;
         loop {
             let (kv, at) = (Arc::clone(&self.seams.kv), place.shard_at());
@@ -240,8 +232,9 @@ impl Rounds {
             for (path, upload) in due {
                 tracing::debug!(bucket = place.name, %upload, "an upload has expired");
                 let map = self.map()?;
-                let bucket = map.buckets.get(place.name).filter(|bucket| bucket.id == place.bucket);
-                let notice = bucket.and_then(|bucket| bucket.config.expiry_notice([path.key.as_str()].into_iter()));
+                let notice = place
+                    .bucket_in(&map)
+                    .and_then(|bucket| bucket.config.expiry_notice([path.key.as_str()].into_iter()));
                 let (command, time_ms) = (Command::AbortUpload { path, upload }, time.now_ms(&*self.seams.clock)?);
                 self.propose(place.partition, command, notice, time_ms).await?;
             }
@@ -259,8 +252,7 @@ impl Rounds {
         while !rest.is_empty() {
             let deletions = &rest[..rest.len().min(DELETIONS_PER_COMMAND_MAX)];
             let map = self.map()?;
-            let bucket = map.buckets.get(place.name).filter(|bucket| bucket.id == place.bucket);
-            let Some(bucket) = bucket.filter(|bucket| rules_of(bucket).is_some()) else { return Ok(()) };
+            let Some(bucket) = place.bucket_in(&map).filter(|bucket| rules_of(bucket).is_some()) else { return Ok(()) };
             let command = Command::Delete {
                 bucket: place.bucket,
                 shard: place.shard,
@@ -339,6 +331,11 @@ struct Place<'a> {
 impl Place<'_> {
     fn shard_at(&self) -> scan::ShardAt {
         scan::ShardAt { partition: self.partition, bucket: self.bucket, shard: self.shard }
+    }
+
+    /// The bucket, if it still is the same one.
+    fn bucket_in<'a>(&self, map: &'a ClusterMap) -> Option<&'a Bucket> {
+        map.buckets.get(self.name).filter(|bucket| bucket.id == self.bucket)
     }
 }
 
