@@ -40,8 +40,8 @@ use annulus_common::object::{
 use annulus_common::ownership::ObjectOwnership;
 use annulus_common::policy::{BucketPolicy, IdentityPolicy, PublicAccessBlock, TrustPolicy, Whom};
 use annulus_common::protocol::metadata::{
-    AllowanceChange, Aside, BooksEntry, Command, DeleteOutcome, Deletion, Garbage, MetaReply, Mutation, OutboxChange,
-    Query, QueryReply, QuotaReply, QuotaTerms, Serial, parts_fingerprint,
+    AllowanceChange, Applied, Aside, BooksEntry, Command, DeleteOutcome, Deletion, Garbage, MetaReply, Mutation,
+    OutboxChange, Query, QueryReply, QuotaReply, QuotaTerms, Serial, parts_fingerprint,
 };
 use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::protocol::repair::VerifiedChunks;
@@ -329,7 +329,8 @@ fn a_partition_as_it_lies_on_disk() {
     let changes = [none, set_aside, given_up].map(|change| Command::Outbox { webhook: "orders".to_owned(), change });
     for (index, command) in (10..).zip(mutations().into_iter().chain(changes)) {
         let notice = [10, 21].contains(&index).then(notice);
-        let mutation = Mutation { request: request(index as u8), time_ms: TIME_MS + index, command, notice };
+        let (request, since, time_ms) = (request(index as u8), Some(index - 1), TIME_MS + index);
+        let mutation = Mutation { request, since, time_ms, command, notice };
         let mut batch = Batch::default();
         partition.apply(index, &encode_command(&mutation), &mut batch);
         kv.write(batch, Durability::Synced).expect("memory takes what it is given");
@@ -395,7 +396,9 @@ fn the_commands_of_a_partition_as_they_lie_in_the_log() {
     let mut lines = String::new();
     for command in mutations().into_iter().chain(others) {
         let notice = matches!(command, Command::Rename { .. }).then(notice);
-        let mutation = Mutation { request: request(1), time_ms: TIME_MS, command, notice };
+        // Those that are no different twice say no place.
+        let since = (!matches!(command, Command::Collected(_) | Command::Condemn(_))).then_some(300);
+        let mutation = Mutation { request: request(1), since, time_ms: TIME_MS, command, notice };
         writeln!(lines, "{}", hex::encode(encode_command(&mutation))).expect("a string takes anything");
     }
     check("commands.hex", &lines);
@@ -653,7 +656,9 @@ async fn a_nodes_own_records_as_they_lie_on_disk() {
 fn requests_and_answers_as_they_travel() {
     let (id, owner) =
         (ChunkId { part: PartId([9; 16]), index: 1 }, ChunkOwner { bucket: BucketId(300), shard: ShardId(5) });
-    let mutation = Mutation { request: request(1), time_ms: TIME_MS, command: mutations().remove(0), notice: None };
+    let command = mutations().remove(0);
+    let mutation = Mutation { request: request(1), since: Some(300), time_ms: TIME_MS, command, notice: None };
+    let mutated = |reply| Ok(Response::Mutated(Applied { index: 301, reply }));
     let change = MapChange::RegisterNode { node: None, profile: profile(4) };
     let layout = MapChange::ChangeLayout(LayoutChange {
         based_on: Epoch(2),
@@ -705,11 +710,12 @@ fn requests_and_answers_as_they_travel() {
         clock_ms: TIME_MS,
         has_room: true,
     };
-    let answers: [Answer; 22] = [
+    let answers: [Answer; 23] = [
         Ok(Response::Done),
-        Ok(Response::Mutated(MetaReply::Fenced(request(7)))),
-        Ok(Response::Mutated(MetaReply::Claimed(request(7)))),
-        Ok(Response::Mutated(MetaReply::Quota(QuotaReply::Exhausted { limit: Usage { objects: 1, bytes: 300 } }))),
+        mutated(MetaReply::Expired),
+        mutated(MetaReply::Fenced(request(7))),
+        mutated(MetaReply::Claimed(request(7))),
+        mutated(MetaReply::Quota(QuotaReply::Exhausted { limit: Usage { objects: 1, bytes: 300 } })),
         Ok(Response::Queried(vec![Ok(QueryReply::Object(None)), Err(Refusal::NotHere)])),
         Ok(Response::Chunk { owner, first_piece: 0, piece_crcs: vec![0xdead_beef], length: 29 }),
         Ok(Response::HasChunks(vec![true, false])),
@@ -721,8 +727,8 @@ fn requests_and_answers_as_they_travel() {
         Ok(Response::Progress(progress)),
         Ok(Response::Usage(vec![PartitionUsage { chunk_bytes: 300, metadata_bytes: 7 }])),
         Ok(Response::Members(vec![(GroupId(3), vec![NodeId(1), NodeId(4)])])),
-        Ok(Response::Mutated(MetaReply::Held(true))),
-        Ok(Response::Mutated(MetaReply::Deleted(vec![DeleteOutcome::Deleted, DeleteOutcome::NotYet]))),
+        mutated(MetaReply::Held(true)),
+        mutated(MetaReply::Deleted(vec![DeleteOutcome::Deleted, DeleteOutcome::NotYet])),
         Ok(Response::Outboxes(vec![WaitingOutbox {
             partition: PartitionId(2),
             webhook: "orders".to_owned(),

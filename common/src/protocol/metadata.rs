@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::repair::Inventory;
-use crate::checksum::{ChecksumAlgorithm, ChecksumType};
 use crate::condition::Conditions;
 use crate::ids::{BucketId, PartId, RequestId, ShardId, UploadId};
 use crate::notification::Notice;
@@ -13,6 +12,7 @@ use crate::object::{
 };
 use crate::usage::{Payer, PayerKind, Usage};
 
+pub use super::listing::{Entry, ListedUpload, Page, after_prefix};
 pub use super::outbox::{
     ASIDE_MAX, ASIDE_PAUSE_MS_MAX, Aside, CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage,
 };
@@ -34,6 +34,9 @@ pub const PARTS_MAX: u16 = 10_000;
 pub struct Mutation {
     /// Its name.
     pub request: RequestId,
+    /// A place that the group's log had reached before this was sent for the first time. Much later its answer may be forgotten, and
+    /// it is [`MetaReply::Expired`] instead of being carried out twice. None for what twice is no different from once.
+    pub since: Option<u64>,
     /// The gateway's time, Unix milliseconds: `Last-Modified` of what it writes.
     pub time_ms: u64,
     /// What to do.
@@ -225,6 +228,15 @@ pub struct Deletion {
     pub sequence: Option<u64>,
 }
 
+/// A mutation that has been through its group's log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Applied {
+    /// Where it stands there: later mutations may name it in [`Mutation::since`].
+    pub index: u64,
+    /// The answer.
+    pub reply: MetaReply,
+}
+
 /// The answer to a mutation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum MetaReply {
@@ -269,6 +281,8 @@ pub enum MetaReply {
     Held(bool),
     /// To `Claim`: the request that the name stands for.
     Claimed(RequestId),
+    /// Nothing was done: the log has gone too far since then to know whether it was done before.
+    Expired,
 }
 
 /// What became of one deletion.
@@ -452,49 +466,4 @@ pub struct Garbage {
     pub part: PartId,
     /// Its bytes.
     pub length: u64,
-}
-
-/// A page of a listing.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Page<T> {
-    /// In byte order of key or common prefix.
-    pub entries: Vec<Entry<T>>,
-    /// Where to go on, when there may be more.
-    pub next: Option<Vec<u8>>,
-}
-
-/// An entry of a listing.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Entry<T> {
-    /// A key.
-    Item(T),
-    /// A common prefix, which ends with the delimiter.
-    Prefix(String),
-}
-
-/// What a listing says of an upload.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ListedUpload {
-    /// Its key.
-    pub key: String,
-    /// The upload's id.
-    pub id: UploadId,
-    /// Who began it.
-    pub initiator: UserId,
-    /// Who will own the object.
-    pub owner: UserId,
-    /// When, Unix milliseconds.
-    pub initiated_ms: u64,
-    /// Its checksum's algorithm and kind.
-    pub checksum: Option<(ChecksumAlgorithm, ChecksumType)>,
-    /// The storage class, `STANDARD` when absent.
-    pub storage_class: Option<String>,
-}
-
-/// The first byte string after every key that begins with `prefix`; nothing when there is none.
-pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
-    let mut after = prefix[..=last].to_vec();
-    after[last] += 1;
-    Some(after)
 }

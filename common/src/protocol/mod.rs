@@ -2,6 +2,7 @@
 //!
 //! A header is one version byte and a postcard-encoded [`Request`] or [`Answer`]; bulk bytes travel beside it (see `rpc`).
 
+mod listing;
 pub mod metadata;
 pub mod outbox;
 mod quota;
@@ -18,7 +19,7 @@ use crate::chunk::{ChunkOwner, Digest};
 use crate::ids::{ChunkId, Epoch, GroupId, InstanceId, NodeId, PartitionId};
 use crate::map::change::{MapEntry, MapRefusal, MapReply};
 use crate::map::{ClusterMap, MapVersion, NodeProfile};
-use metadata::{MetaReply, Mutation, Query, QueryReply};
+use metadata::{Applied, Mutation, Query, QueryReply};
 use outbox::{Backlogs, WaitingOutbox};
 use repair::{RepairStatus, VerifiedChunks};
 
@@ -169,7 +170,7 @@ pub enum Response {
     /// To `ChangeMap`.
     MapChanged(Result<MapReply, MapRefusal>),
     /// To `Mutate`.
-    Mutated(MetaReply),
+    Mutated(Applied),
     /// To `Query`.
     Queried(Vec<Result<QueryReply, Refusal>>),
     /// To `GetChunk`; the payload holds whole pieces.

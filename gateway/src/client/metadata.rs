@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use annulus_common::ids::{NodeId, PartitionId, RequestId};
 use annulus_common::map::ClusterMap;
-use annulus_common::protocol::metadata::{Command, MetaReply, Mutation, Query, QueryReply};
+use annulus_common::protocol::metadata::{Applied, Command, MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{QUERIES_PER_REQUEST_MAX, Refusal, Request, Response, encode};
 use annulus_common::rpc::{Envelope, Lane};
 use futures::future::join_all;
@@ -25,6 +25,17 @@ const REFRESH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Redirections followed without a pause: the second one in a row may be two nodes that name each other.
 const QUICK_REDIRECTS_MAX: usize = 1;
+
+/// A mutation of a partition, and what became of its copies so far.
+pub struct Proposal {
+    partition: PartitionId,
+    /// The mutation: every copy of it has the same name.
+    pub mutation: Mutation,
+    /// Whether a copy may be carried out, or have been, though this client was not told.
+    uncertain: bool,
+    /// Whether it had to be asked for anew.
+    renewed: bool,
+}
 
 /// What was tried for one partition.
 #[derive(Default)]
@@ -59,48 +70,62 @@ enum Before {
 
 impl ClusterClient {
     /// A mutation with a name of its own, as of now.
-    pub fn mutation(&self, command: Command) -> Mutation {
-        let time_ms = self.clock.now_ms();
-        Mutation { request: RequestId::generate(time_ms), time_ms, command, notice: None }
+    pub fn proposal(&self, partition: PartitionId, command: Command) -> Proposal {
+        let (time_ms, since) = (self.clock.now_ms(), Some(self.reached.get(partition)));
+        let mutation = Mutation { request: RequestId::generate(time_ms), since, time_ms, command, notice: None };
+        Proposal { partition, mutation, uncertain: false, renewed: false }
     }
 
-    /// Carries out a mutation, once, however often it has to be sent. A caller that sends one again sends the same one.
-    pub async fn mutate(&self, partition: PartitionId, mutation: &Mutation) -> Result<MetaReply, ClientError> {
+    /// Carries out a mutation, once, however often it has to be sent. A caller that asks again asks for the same proposal.
+    pub async fn mutate(&self, proposal: &mut Proposal) -> Result<MetaReply, ClientError> {
+        let partition = proposal.partition;
         let mut retry = Retry::new(&self.clock, OVERALL_DEADLINE);
-        let mut attempts = Attempts::default();
+        let mut attempts = Attempts { uncertain: proposal.uncertain, ..Attempts::default() };
         loop {
             let map = self.watch.latest();
             let node = self.leaders.guess(&map, partition, attempts.tried, &self.peers.health);
             let Some(node) = node else { return Err(ClientError::Refused(Refusal::NotHere)) };
-            match self.mutate_at(&map, node, partition, mutation.clone(), &retry).await {
-                Ok(reply) => {
+            let before = match self.mutate_at(&map, node, proposal, &retry).await {
+                Ok(applied) => {
                     self.leaders.learn(partition, node);
-                    if mutation.notice.is_some() {
-                        self.told.notify_one();
+                    self.reached.learn(partition, applied.index);
+                    if applied.reply != MetaReply::Expired {
+                        return Ok(self.tell(proposal, applied.reply));
                     }
-                    return Ok(reply);
+                    attempts.last = "its log goes on too fast".to_owned();
+                    proposal.renew(applied.index)?
                 }
                 Err(error) => {
                     let before = self.note_failure(partition, node, error, &mut attempts)?;
-                    self.prepare(before, &mut retry, || attempts.give_up(partition)).await?;
+                    proposal.uncertain = attempts.uncertain;
+                    before
                 }
-            }
+            };
+            self.prepare(before, &mut retry, || attempts.give_up(partition)).await?;
         }
+    }
+
+    /// Whoever delivers events may have something to deliver.
+    fn tell(&self, proposal: &Proposal, reply: MetaReply) -> MetaReply {
+        if proposal.mutation.notice.is_some() {
+            self.told.notify_one();
+        }
+        reply
     }
 
     async fn mutate_at(
         &self,
         map: &ClusterMap,
         node: NodeId,
-        partition: PartitionId,
-        mutation: Mutation,
+        proposal: &Proposal,
         retry: &Retry,
-    ) -> Result<MetaReply, CallError> {
+    ) -> Result<Applied, CallError> {
+        let (partition, mutation) = (proposal.partition, proposal.mutation.clone());
         let request = Request::Mutate { partition, epoch: map.epoch, mutation };
         let envelope = Envelope::from_header(encode(&request));
         let deadline = ATTEMPT_DEADLINE.min(retry.left());
         match self.peers.ask(map, node, Lane::Control, envelope, deadline).await? {
-            (Response::Mutated(reply), _) => Ok(reply),
+            (Response::Mutated(applied), _) => Ok(applied),
             _ => Err(Refusal::Invalid("the answer is not one to a mutation".into()).into()),
         }
     }
@@ -231,6 +256,19 @@ impl ClusterClient {
             let _ = tokio::time::timeout(REFRESH_DEADLINE.min(retry.left()), self.watch.refresh()).await;
         }
         if before != Before::Nothing && !retry.pause().await { Err(give_up()) } else { Ok(()) }
+    }
+}
+
+impl Proposal {
+    /// Nothing was done, because it was asked for too long ago, or never before: it is asked for as of now. But an earlier copy
+    /// that may have been carried out would be carried out twice then.
+    fn renew(&mut self, reached: u64) -> Result<Before, ClientError> {
+        if self.uncertain {
+            return Err(ClientError::Uncertain);
+        }
+        let before = if self.renewed { Before::Pause } else { Before::Nothing };
+        (self.mutation.since, self.renewed) = (Some(reached), true);
+        Ok(before)
     }
 }
 

@@ -12,6 +12,7 @@ mod metadata;
 mod moves;
 mod outbox;
 mod peers;
+mod reached;
 mod read_chunk;
 mod retry;
 mod status;
@@ -35,8 +36,10 @@ use tokio::sync::{Notify, Semaphore};
 
 use leaders::Leaders;
 use peers::Peers;
+use reached::Reached;
 
 pub use error::ClientError;
+pub use metadata::Proposal;
 
 /// How long a request waits for a map with a lease: a new leader of group 0 is elected in 1.5 - 3 s.
 const MAP_WAIT: Duration = Duration::from_millis(2 * MAP_LEASE_MS);
@@ -53,6 +56,7 @@ pub struct ClusterClient {
     watch: MapWatch,
     peers: Arc<Peers>,
     leaders: Leaders,
+    reached: Reached,
     background: Arc<Semaphore>,
     told: Notify,
     clock: SharedClock,
@@ -66,6 +70,7 @@ impl ClusterClient {
             watch,
             peers: Arc::new(Peers::new(transport, clock.clone())),
             leaders: Leaders::new(partitions),
+            reached: Reached::new(partitions),
             background: Arc::new(Semaphore::new(BACKGROUND_CHUNKS_MAX)),
             told: Notify::new(),
             clock,

@@ -44,7 +44,7 @@ impl ClusterClient {
         change: OutboxChange,
     ) -> Result<bool, ClientError> {
         let command = Command::Outbox { webhook: webhook.to_owned(), change };
-        match self.mutate(partition, &self.mutation(command)).await? {
+        match self.mutate(&mut self.proposal(partition, command)).await? {
             MetaReply::Held(held) => Ok(held),
             _ => Err(unexpected("the answer is not one to a change of an outbox")),
         }

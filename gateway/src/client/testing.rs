@@ -15,7 +15,7 @@ use annulus_common::map::change::MapEntry;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeState};
 use annulus_common::object::UserId;
-use annulus_common::protocol::metadata::{Command, Query};
+use annulus_common::protocol::metadata::{Applied, Command, MetaReply, Query};
 use annulus_common::protocol::{Answer, MapUpdate, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::{Envelope, Lane, RpcError, Transport};
 use async_trait::async_trait;
@@ -78,6 +78,8 @@ pub(crate) enum Mishap {
     AnswerLost,
     /// It is refused.
     Refused(Refusal),
+    /// It comes too late to know whether it was carried out before: the log is there already.
+    Expired(u64),
 }
 
 pub(crate) struct State {
@@ -233,9 +235,11 @@ impl State {
                         self.metadata.apply(mutation);
                         return Err(Lost);
                     }
+                    Some(Mishap::Expired(index)) => return Ok((mutated(index, MetaReply::Expired), Bytes::new())),
                     None => {}
                 }
-                Ok((Ok(Response::Mutated(self.metadata.apply(mutation))), Bytes::new()))
+                let index = mutation.since.expect("a client says since when") + 1;
+                Ok((mutated(index, self.metadata.apply(mutation)), Bytes::new()))
             }
             Request::Query { queries, .. } => {
                 let replies = queries.into_iter().map(|(partition, query)| match self.not_leader(node, partition) {
@@ -347,6 +351,10 @@ pub(crate) fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
         kms_keys: Default::default(),
         iam: Default::default(),
     }
+}
+
+fn mutated(index: u64, reply: MetaReply) -> Answer {
+    Ok(Response::Mutated(Applied { index, reply }))
 }
 
 /// The account of the tests.

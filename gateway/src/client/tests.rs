@@ -236,7 +236,7 @@ fn delete(key: &str) -> Command {
 }
 
 async fn mutate(client: &ClusterClient, partition: u32) -> Result<MetaReply, ClientError> {
-    client.mutate(PartitionId(partition), &client.mutation(delete("k"))).await
+    client.mutate(&mut client.proposal(PartitionId(partition), delete("k"))).await
 }
 
 fn is_mutation(request: &Request) -> bool {
@@ -289,6 +289,46 @@ async fn an_uncertain_mutation_is_sent_again_under_the_same_name() {
         drop(state);
         cluster.state.lock().log.clear();
     }
+}
+
+/// What the mutations that reached nodes said of when they were first asked for.
+fn told_since(cluster: &FakeCluster) -> Vec<Option<u64>> {
+    let since = |(_, request): &(NodeId, Request)| match request {
+        Request::Mutate { mutation, .. } => Some(mutation.since),
+        _ => None,
+    };
+    cluster.state.lock().log.iter().filter_map(since).collect()
+}
+
+#[tokio::test]
+async fn a_mutation_that_comes_too_late_is_asked_for_anew_under_the_same_name() {
+    let cluster = FakeCluster::new(3, 3);
+    let client = cluster.client().await;
+    cluster.mishap(Mishap::Expired(70_000));
+    mutate(&client, 0).await.unwrap();
+    assert_eq!(told_since(&cluster), [Some(0), Some(70_000)]);
+    // What the answer said is remembered, for that partition.
+    mutate(&client, 0).await.unwrap();
+    mutate(&client, 1).await.unwrap();
+    assert_eq!(told_since(&cluster)[2..], [Some(70_001), Some(0)]);
+}
+
+#[tokio::test]
+async fn a_mutation_that_may_be_carried_out_already_is_not_asked_for_anew() {
+    let cluster = FakeCluster::new(3, 3);
+    let client = cluster.client().await;
+    cluster.mishap(Mishap::Refused(Refusal::Uncertain));
+    cluster.mishap(Mishap::Expired(70_000));
+    assert_eq!(mutate(&client, 0).await, Err(ClientError::Uncertain));
+    // Nor when its caller asks once more, after an answer that may be another copy's.
+    cluster.state.lock().log.clear();
+    let mut proposal = client.proposal(PartitionId(0), delete("k"));
+    cluster.mishap(Mishap::AnswerLost);
+    client.mutate(&mut proposal).await.unwrap();
+    cluster.mishap(Mishap::Expired(140_000));
+    assert_eq!(client.mutate(&mut proposal).await, Err(ClientError::Uncertain));
+    let told = told_since(&cluster);
+    assert!(told.len() >= 3 && told.iter().all(|since| *since == told[0]), "{told:?}");
 }
 
 #[tokio::test]

@@ -114,8 +114,8 @@ impl Objects {
     async fn fence(&self, bucket: &Bucket, shard: ShardId, token: RequestId) -> Result<Fenced, ObjectError> {
         let partition = self.client.watch().latest().partition_of_shard(bucket.id, shard);
         for _ in 0..FENCE_ATTEMPTS_MAX {
-            let mutation = self.client.mutation(Command::Fence { bucket: bucket.id, shard, token });
-            match self.client.mutate(partition, &mutation).await? {
+            let mut proposal = self.client.proposal(partition, Command::Fence { bucket: bucket.id, shard, token });
+            match self.client.mutate(&mut proposal).await? {
                 MetaReply::Done => return Ok(Fenced::Done),
                 MetaReply::NotEmpty => return Ok(Fenced::NotEmpty),
                 MetaReply::Fenced(current) if current == token => return Ok(Fenced::Done),

@@ -56,21 +56,22 @@ impl Objects {
         command: Command,
     ) -> Result<MetaReply, ObjectError> {
         let partition = self.client.watch().latest().partition_of_shard(bucket.id, shard);
-        // The same mutation after a fence as before it: an earlier copy that is still under way must not count twice.
-        let mut mutation = self.client.mutation(self.under_quotas(bucket, command));
+        // The same proposal after a fence as before it: an earlier copy that is still under way must not count twice.
+        let mut proposal = self.client.proposal(partition, self.under_quotas(bucket, command));
+        let mutation = &mut proposal.mutation;
         mutation.request = request.unwrap_or(mutation.request);
         mutation.notice = self.notice(bucket, &mutation.command);
         let until = self.clock.monotonic() + FENCE_WAIT;
         let mut asks = 0;
         loop {
-            match self.client.mutate(partition, &mutation).await? {
+            match self.client.mutate(&mut proposal).await? {
                 MetaReply::Fenced(_) if self.clock.monotonic() >= until => return Err(ObjectError::Conflict),
                 MetaReply::Fenced(token) => self.resolve_fence(bucket.id, shard, token).await?,
                 MetaReply::Quota(QuotaReply::Short { .. }) if asks == ASKS_MAX => return Err(ObjectError::Busy),
                 MetaReply::Quota(QuotaReply::Short { kind, needs }) => {
                     asks += 1;
                     if !self.ask_for_more(bucket, shard, kind, needs).await? {
-                        last_word(&mut mutation.command);
+                        last_word(&mut proposal.mutation.command);
                     }
                 }
                 reply => return Ok(reply),
@@ -102,7 +103,8 @@ impl Objects {
     /// Lets writing go on in a shard. The deletion must be known to be over.
     pub(super) async fn unfence(&self, bucket: BucketId, shard: ShardId, token: RequestId) -> Result<(), ObjectError> {
         let partition = self.client.watch().latest().partition_of_shard(bucket, shard);
-        self.client.mutate(partition, &self.client.mutation(Command::Unfence { bucket, shard, token })).await?;
+        let mut proposal = self.client.proposal(partition, Command::Unfence { bucket, shard, token });
+        self.client.mutate(&mut proposal).await?;
         Ok(())
     }
 }

@@ -191,8 +191,8 @@ impl Objects {
         change: AllowanceChange,
     ) -> Result<QuotaReply, ObjectError> {
         let partition = self.client.watch().latest().partition_of_shard(bucket, shard);
-        let mutation = self.client.mutation(Command::Allowance { bucket, shard, kind, change });
-        match self.client.mutate(partition, &mutation).await? {
+        let mut proposal = self.client.proposal(partition, Command::Allowance { bucket, shard, kind, change });
+        match self.client.mutate(&mut proposal).await? {
             MetaReply::Quota(reply) => Ok(reply),
             other => Err(ObjectError::Internal(format!("the answer is not one to an allowance: {other:?}"))),
         }
@@ -200,8 +200,8 @@ impl Objects {
 
     async fn keep_books(&self, payer: Payer, entry: BooksEntry) -> Result<QuotaReply, ObjectError> {
         let partition = self.client.watch().latest().home_of(payer);
-        let mutation = self.client.mutation(Command::Books { payer, entry });
-        match self.client.mutate(partition, &mutation).await? {
+        let mut proposal = self.client.proposal(partition, Command::Books { payer, entry });
+        match self.client.mutate(&mut proposal).await? {
             MetaReply::Quota(reply) => Ok(reply),
             other => Err(ObjectError::Internal(format!("the answer is not one to an entry in books: {other:?}"))),
         }

@@ -287,9 +287,10 @@ impl Rounds {
         notice: Option<Box<Notice>>,
         time_ms: u64,
     ) -> Result<MetaReply, Interruption> {
-        let mutation = Mutation { request: RequestId::generate(time_ms), time_ms, command, notice };
+        // It is proposed once, and names what it removes by the entry that wrote it.
+        let mutation = Mutation { request: RequestId::generate(time_ms), since: None, time_ms, command, notice };
         let reply = self.seams.raft.propose(partition.into(), metadata::encode_command(&mutation)).await?;
-        metadata::decode_reply(&reply).map_err(|_| Interruption::Unexpected)
+        metadata::decode_reply(&reply).map(|applied| applied.reply).map_err(|_| Interruption::Unexpected)
     }
 }
 

@@ -40,11 +40,11 @@ impl Bench {
 
     fn run(&mut self, time_ms: u64, command: Command) -> MetaReply {
         self.index += 1;
-        let mutation = Mutation { request: request(self.index), time_ms, command, notice: None };
+        let mutation = Mutation { request: request(self.index), since: None, time_ms, command, notice: None };
         let mut batch = Batch::default();
         let reply = self.partition.apply(self.index, &encode_command(&mutation), &mut batch);
         self.kv.write(batch, Durability::Buffered).unwrap();
-        decode_reply(&reply).unwrap()
+        decode_reply(&reply).unwrap().reply
     }
 
     fn put(&mut self, time_ms: u64, key: &str, tags: &[(&str, &str)]) {

@@ -23,7 +23,7 @@ pub use outbox::{backlogs, waiting};
 pub use query::{answer, tags};
 
 use annulus_common::ids::PartitionId;
-use annulus_common::protocol::metadata::{MetaReply, Mutation};
+use annulus_common::protocol::metadata::{Applied, Mutation};
 use annulus_common::protocol::{self, DecodeError};
 use bytes::Bytes;
 
@@ -41,6 +41,6 @@ pub fn encode_command(mutation: &Mutation) -> Bytes {
 }
 
 /// What the state machine answered to a proposal.
-pub fn decode_reply(reply: &[u8]) -> Result<MetaReply, DecodeError> {
+pub fn decode_reply(reply: &[u8]) -> Result<Applied, DecodeError> {
     protocol::decode(reply)
 }

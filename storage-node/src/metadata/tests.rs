@@ -18,7 +18,7 @@ use annulus_common::object::{
     UserId, Version, VersionId, Versioning,
 };
 use annulus_common::protocol::metadata::{
-    Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, PARTS_MAX, Query, QueryReply, QuotaTerms,
+    Applied, Command, DeleteOutcome, Deletion, Entry, MetaReply, Mutation, PARTS_MAX, Query, QueryReply, QuotaTerms,
     parts_fingerprint,
 };
 use bytes::Bytes;
@@ -58,12 +58,24 @@ impl Bench {
     }
 
     fn run_telling(&mut self, request: RequestId, command: Command, notice: Option<Box<Notice>>) -> MetaReply {
+        self.carry_out(&Mutation {
+            request,
+            since: Some(self.index),
+            time_ms: (self.index + 1) * 1000,
+            command,
+            notice,
+        })
+    }
+
+    /// The next entry of the log.
+    fn carry_out(&mut self, mutation: &Mutation) -> MetaReply {
         self.index += 1;
-        let mutation = Mutation { request, time_ms: self.index * 1000, command, notice };
         let mut batch = Batch::default();
-        let reply = self.partition.apply(self.index, &encode_command(&mutation), &mut batch);
+        let reply = self.partition.apply(self.index, &encode_command(mutation), &mut batch);
         self.kv.write(batch, Durability::Buffered).expect("memory holds it");
-        decode_reply(&reply).expect("a reply of our own")
+        let Applied { index, reply } = decode_reply(&reply).expect("a reply of our own");
+        assert_eq!(index, self.index);
+        reply
     }
 
     fn ask(&self, query: &Query) -> QueryReply {

@@ -19,7 +19,7 @@ use annulus_common::map::change::{MapChange, MapEntry};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, NodeProfile};
 use annulus_common::object::{KeyPath, ObjectAttributes, ObjectHeaders, Part, Upload, UserId};
-use annulus_common::protocol::metadata::{Command, MetaReply, Mutation, Query, QueryReply};
+use annulus_common::protocol::metadata::{Applied, Command, MetaReply, Mutation, Query, QueryReply};
 use annulus_common::protocol::{Answer, JoinReply, Purpose, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::{Envelope, Lane, PeerIdentity, RpcError, SharedTransport, Transport};
@@ -476,12 +476,16 @@ async fn a_node_ends_with_the_reason_when_a_part_of_it_panics() {
 
 /// Carries a command out in a shard.
 async fn change_shard(site: &Site, node: &StorageNode, command: Command, of: (BucketId, ShardId)) -> MetaReply {
-    let mutation = Mutation { request: RequestId(rand::random()), time_ms: 1, command, notice: None };
+    let request = RequestId(rand::random());
+    mutate_shard(site, node, Mutation { request, since: None, time_ms: 1, command, notice: None }, of).await.reply
+}
+
+async fn mutate_shard(site: &Site, node: &StorageNode, mutation: Mutation, of: (BucketId, ShardId)) -> Applied {
     let map = map_of(node);
     let partition = map.partition_of_shard(of.0, of.1);
     let request = Request::Mutate { partition, epoch: map.epoch, mutation };
     match site.ask("n1", &request, Bytes::new()).await.0 {
-        Ok(Response::Mutated(reply)) => reply,
+        Ok(Response::Mutated(applied)) => applied,
         other => panic!("{other:?}"),
     }
 }
@@ -493,6 +497,23 @@ async fn ask_shard(site: &Site, node: &StorageNode, query: Query, of: (BucketId,
         Ok(Response::Queried(mut answers)) => answers.remove(0).unwrap(),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_from_another_place_of_the_log_is_told_the_one_to_say() {
+    let (site, disk) = (Site::of(1), Disk::new("n1"));
+    let node = site.start(&disk);
+    soon(node.ready()).await;
+    let of = (BucketId(1), ShardId(0));
+    let command = room::put(of.0, of.1, "k");
+    let request = RequestId(rand::random());
+    let mut mutation = Mutation { request, since: Some(1 << 40), time_ms: 1, command, notice: None };
+    let expired = mutate_shard(&site, &node, mutation.clone(), of).await;
+    assert_eq!(expired.reply, MetaReply::Expired);
+    mutation.since = Some(expired.index);
+    let written = mutate_shard(&site, &node, mutation.clone(), of).await;
+    assert!(matches!(written.reply, MetaReply::Written { .. }) && written.index > expired.index, "{written:?}");
+    assert_eq!(mutate_shard(&site, &node, mutation, of).await.reply, written.reply, "it came again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -284,9 +284,10 @@ impl Collection {
         for entries in entries.chunks(COLLECTED_PER_COMMAND_MAX) {
             let time_ms = self.clock.now_ms();
             let command = Command::Collected(entries.to_vec());
-            let mutation = Mutation { request: RequestId::generate(time_ms), time_ms, command, notice: None };
+            let request = RequestId::generate(time_ms);
+            let mutation = Mutation { request, since: None, time_ms, command, notice: None };
             let reply = self.raft.propose(partition.into(), metadata::encode_command(&mutation)).await?;
-            if metadata::decode_reply(&reply) != Ok(MetaReply::Done) {
+            if !metadata::decode_reply(&reply).is_ok_and(|applied| applied.reply == MetaReply::Done) {
                 return Err(Interruption::Unexpected);
             }
             tracing::debug!(partition = partition.0, parts = entries.len(), "garbage collected");

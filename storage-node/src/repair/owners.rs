@@ -101,7 +101,8 @@ impl Owners {
             // Its leader has just said what is referred to: who is not it any more is asked in the next turn.
             let leader = self.leaders.lock().get(&partition).copied()?;
             let command = Command::Condemn(parts.clone());
-            let mutation = Mutation { request: RequestId::generate(now_ms), time_ms: now_ms, command, notice: None };
+            let request = RequestId::generate(now_ms);
+            let mutation = Mutation { request, since: None, time_ms: now_ms, command, notice: None };
             match self.peers.mutate(map, leader, partition, mutation).await {
                 Ok(MetaReply::Condemned(condemned)) if condemned.len() == parts.len() => {
                     Some(parts.into_iter().zip(condemned).filter_map(|(part, condemned)| condemned.then_some(part)))

@@ -169,7 +169,7 @@ impl Peers {
     ) -> Result<MetaReply, PeerError> {
         let request = Request::Mutate { partition, epoch: map.epoch, mutation };
         match self.ask(map, node, Lane::Control, &request, Bytes::new(), ASK_DEADLINE).await? {
-            (Response::Mutated(reply), _) => Ok(reply),
+            (Response::Mutated(applied), _) => Ok(applied.reply),
             _ => Err(unexpected("a mutation")),
         }
     }

@@ -286,11 +286,11 @@ impl Site {
     }
 
     async fn mutate(&self, time_ms: u64, command: Command) -> MetaReply {
-        let mutation = Mutation { request: RequestId(rand::random()), time_ms, command, notice: None };
+        let mutation = Mutation { request: RequestId(rand::random()), since: None, time_ms, command, notice: None };
         let partition = self.index();
         let request = |epoch| Request::Mutate { partition, epoch, mutation: mutation.clone() };
         match self.of_leader(partition, request).await {
-            Response::Mutated(reply) => reply,
+            Response::Mutated(applied) => applied.reply,
             other => panic!("{other:?}"),
         }
     }

@@ -21,8 +21,8 @@ impl Server {
         }
         let command = metadata::encode_command(mutation);
         let reply = self.raft.propose(partition.into(), command).await.map_err(refusal::of_proposal)?;
-        let reply = metadata::decode_reply(&reply).map_err(|error| Refusal::Storage(error.to_string()))?;
-        Ok(bare(Response::Mutated(reply)))
+        let applied = metadata::decode_reply(&reply).map_err(|error| Refusal::Storage(error.to_string()))?;
+        Ok(bare(Response::Mutated(applied)))
     }
 
     /// Refuses what grows where it would fill the disks up to where nothing can be written any more, deletes included. Only the

@@ -20,7 +20,7 @@ use annulus_common::ids::{BucketId, GroupId, PartId, RequestId, ShardId};
 use annulus_common::notification::Notice;
 use annulus_common::object::{KeyPath, Part};
 use annulus_common::protocol;
-use annulus_common::protocol::metadata::{Command, Garbage, MetaReply, Mutation, QuotaReply};
+use annulus_common::protocol::metadata::{Applied, Command, Garbage, MetaReply, Mutation, QuotaReply};
 use bytes::Bytes;
 
 use super::schema::keys::Keys;
@@ -28,9 +28,10 @@ use super::schema::records::{Answered, GarbageLength, Record, Shard};
 use crate::kv::{Batch, Kv, KvError, Table};
 use crate::raft::StateMachine;
 
-/// Log entries after which a new generation of answers begins. Two generations are kept: a retry comes within seconds, and
-/// even at 3,000 mutations a second on one partition the older generation is 10 seconds long. Counted in entries, not by a
-/// clock, because a gateway whose clock is wrong must not make others' answers disappear.
+/// Log entries after which a new generation of answers begins. Two generations are kept: an answer is remembered for so many entries
+/// at least, and a mutation may be carried out so many entries after its sender looked at most. At 3,000 mutations a second on
+/// one partition that is 10 seconds, and none are carried out while a leader is elected. Counted in entries, not by a clock,
+/// because a gateway whose clock is wrong must not make others' answers disappear.
 const ANSWER_GENERATION_ENTRIES: u64 = 1 << 15;
 
 /// The state machine of one partition.
@@ -59,12 +60,13 @@ impl StateMachine for Partition {
             index,
             time_ms: mutation.time_ms,
             request: mutation.request,
+            since: mutation.since,
             notice: mutation.notice,
             events: 0,
         };
         let reply =
             step.once(mutation.command).unwrap_or_else(|error| panic!("entry {index} cannot be applied: {error}"));
-        protocol::encode(&reply)
+        protocol::encode(&Applied { index, reply })
     }
 
     fn range(&self) -> (Table, Bytes, Bytes) {
@@ -86,6 +88,7 @@ struct Step<'a> {
     index: u64,
     time_ms: u64,
     request: RequestId,
+    since: Option<u64>,
     /// Whom to tell of what happens.
     notice: Option<Box<Notice>>,
     /// How many events there were so far.
@@ -93,7 +96,7 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// Answers as before if the mutation was carried out before.
+    /// Answers as before if the mutation was carried out before; does nothing if that cannot be known any more.
     fn once(&mut self, command: Command) -> Result<MetaReply, KvError> {
         let generation = self.index / ANSWER_GENERATION_ENTRIES;
         for generation in [Some(generation), generation.checked_sub(1)].into_iter().flatten() {
@@ -103,6 +106,9 @@ impl Step<'_> {
         }
         if self.index.is_multiple_of(ANSWER_GENERATION_ENTRIES) {
             self.batch.delete_range(Table::Meta, self.keys.answers(0), self.keys.answers(generation.saturating_sub(1)));
+        }
+        if self.is_expired() {
+            return Ok(MetaReply::Expired);
         }
         let reply = self.perform(command)?;
         // What changed nothing may be judged anew by a retry; a claim is its answer.
@@ -116,6 +122,13 @@ impl Step<'_> {
             }
         }
         Ok(reply)
+    }
+
+    /// Whatever copy of it was carried out first stands behind `since`, so that its answer would be remembered up to there. A log
+    /// that is not even there yet is not the one that the sender saw.
+    fn is_expired(&self) -> bool {
+        let is_within = |since| (1..=ANSWER_GENERATION_ENTRIES).contains(&self.index.saturating_sub(since));
+        self.since.is_some_and(|since| !is_within(since))
     }
 
     fn perform(&mut self, command: Command) -> Result<MetaReply, KvError> {

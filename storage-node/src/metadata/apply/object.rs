@@ -45,8 +45,9 @@ impl Step<'_> {
         self.write(path, id, None, object)
     }
 
-    /// The answer to a mutation that was carried out so long ago that its answer is forgotten: nothing may happen again. Parts are
-    /// fresh for each mutation, so one that is referred to was written by this one, whatever became of the object since.
+    /// The answer to a mutation whose name was carried out so long ago that its answer is forgotten, as happens to names that clients
+    /// give: nothing may happen again. Parts are fresh for each mutation, so one that is referred to was written by this one,
+    /// whatever became of the object since.
     pub(super) fn written_before(&self, path: &KeyPath, parts: &[Part]) -> Result<Option<MetaReply>, KvError> {
         if let Some(head) = self.head(path)?.filter(|head| head.request == self.request) {
             return Ok(Some(head.written()));

@@ -1,5 +1,5 @@
-//! Mutations that come again when their answers are forgotten: whatever they meet, nothing of what is there becomes garbage, and
-//! nothing is counted twice.
+//! Mutations that come again. Those that come so late that their answers may be forgotten are not carried out. Names that clients
+//! give may come anew even then: whatever they meet, nothing of what is there becomes garbage, and nothing is counted twice.
 
 use super::super::schema::keys::Keys;
 use super::*;
@@ -41,6 +41,90 @@ impl Bench {
         let again = self.run_as(request, command.clone());
         assert_eq!(self.state(), before, "{command:?}");
         [first, again]
+    }
+}
+
+/// Entries for which an answer is remembered at least.
+const REMEMBERED: u64 = 32_768;
+
+impl Bench {
+    /// The next entry, as if the log were there already.
+    fn carry_out_at(&mut self, index: u64, mutation: &Mutation) -> MetaReply {
+        assert!(index > self.index);
+        self.index = index - 1;
+        self.carry_out(mutation)
+    }
+}
+
+fn asked_at(since: u64, request: u8, command: Command) -> Mutation {
+    Mutation { request: RequestId([request; 16]), since: Some(since), time_ms: 1, command, notice: None }
+}
+
+fn put_inline(tag: u8) -> Command {
+    put("k", Conditions::default(), inline(tag))
+}
+
+#[test]
+fn a_put_that_comes_after_its_answer_is_forgotten_brings_no_old_object_back() {
+    let mut bench = Bench::new();
+    let lost = asked_at(0, 1, put_inline(1));
+    bench.carry_out(&lost);
+    bench.carry_out(&asked_at(1, 2, put_inline(2)));
+    let newer = bench.object("k").expect("it was put");
+    // Entries of others, until both generations of answers that could know of it are gone.
+    for index in 3..=2 * REMEMBERED {
+        bench.run(put("other", Conditions::default(), inline(3)));
+        assert_eq!(bench.index, index);
+    }
+    let before = bench.state();
+    assert_eq!(bench.carry_out(&lost), MetaReply::Expired);
+    assert_eq!(bench.state(), before);
+    assert_eq!(bench.object("k"), Some(newer));
+}
+
+#[test]
+fn a_mutation_is_carried_out_only_where_its_answer_would_still_be_known() {
+    for since in [0, 1, REMEMBERED - 1, REMEMBERED, 70_000] {
+        let run = |index| Bench::new().carry_out_at(index, &asked_at(since, 1, put_inline(1)));
+        for index in [since + 1, since + REMEMBERED] {
+            assert!(matches!(run(index), MetaReply::Written { .. }), "{since} {index}");
+        }
+        assert_eq!(run(since + REMEMBERED + 1), MetaReply::Expired);
+        if since > 0 {
+            assert_eq!(run(since), MetaReply::Expired, "the sender saw another log");
+        }
+    }
+    let whenever = Mutation { since: None, ..asked_at(0, 1, put_inline(1)) };
+    assert!(matches!(Bench::new().carry_out_at(1 << 40, &whenever), MetaReply::Written { .. }));
+}
+
+#[test]
+fn an_answer_that_is_known_is_given_even_after_that() {
+    let mut bench = Bench::new();
+    let mutation = asked_at(0, 1, put_inline(1));
+    let first = bench.carry_out_at(REMEMBERED, &mutation);
+    assert!(matches!(first, MetaReply::Written { .. }), "{first:?}");
+    assert_eq!(bench.carry_out_at(2 * REMEMBERED, &mutation), first);
+}
+
+proptest! {
+    /// Wherever copies of a mutation stand in the log, with whatever place said in each that the log had reached before the first
+    /// of them: at most one is carried out.
+    #[test]
+    fn of_all_copies_of_a_mutation_one_is_carried_out(
+        begin in 0..3 * REMEMBERED, before in 0..2 * REMEMBERED, gaps in vec(1..REMEMBERED / 2, 1..8),
+    ) {
+        let mut bench = Bench::new();
+        let mutation = asked_at(begin.saturating_sub(before), 1, put_inline(1));
+        bench.index = begin;
+        let mut carried_out = 0;
+        for gap in gaps {
+            bench.carry_out_at(bench.index + gap, &mutation);
+            carried_out += u32::from(bench.object("k").is_some_and(|object| object.sequence == bench.index));
+            // Somebody else's comes over it.
+            bench.run(put_inline(2));
+        }
+        prop_assert!(carried_out <= 1, "{carried_out}");
     }
 }
 

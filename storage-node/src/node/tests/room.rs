@@ -43,12 +43,12 @@ pub(super) async fn at_leader(
             for addr in &site.seeds {
                 let request = RequestId(rand::random());
                 let time_ms = site.clock.now_ms();
-                let mutation = Mutation { request, time_ms, command: command.clone(), notice: None };
+                let mutation = Mutation { request, since: None, time_ms, command: command.clone(), notice: None };
                 let map = map_of(node);
                 let partition = map.partition_of_shard(of.0, of.1);
                 let request = Request::Mutate { partition, epoch: map.epoch, mutation };
                 match site.ask(addr, &request, Bytes::new()).await.0 {
-                    Ok(Response::Mutated(reply)) => return Ok(reply),
+                    Ok(Response::Mutated(applied)) => return Ok(applied.reply),
                     Err(Refusal::NotLeader { .. } | Refusal::NotReady(_)) => {}
                     Err(refusal) => return Err(refusal),
                     Ok(other) => panic!("{other:?}"),
