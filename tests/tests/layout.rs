@@ -144,11 +144,16 @@ async fn whoever_dies_in_a_join_the_join_goes_on() {
 async fn a_lost_node_is_replaced_under_its_old_name() {
     let mut cluster = Cluster::start(Spec::default()).await;
     let load = start_load(&cluster).await;
+    let anew = |new: &str| StepRequest::Replace { old: "n2".to_owned(), new: new.to_owned(), force: false };
+    let (code, message) = refused(&cluster, anew("n2")).await;
+    assert!(code == "NodeHoldsData" && message.contains("answers"), "{code}: {message}");
+    assert_eq!(refused(&cluster, anew("n3")).await.0, "NodeInUse");
     cluster.kill(1).await;
     let (code, message) = refused(&cluster, remove("n2", false)).await;
     assert!(code == "NodeHoldsData" && message.contains("--force") && message.contains("lost"), "{message}");
-    let removed = take(&cluster, remove("n2", true)).await;
+    let removed = take(&cluster, anew("n2")).await;
     assert!(removed.costs.iter().any(|cost| cost.contains("only 2 of 3 replicas")), "{:?}", removed.costs);
+    assert_eq!(removed.awaited.as_deref(), Some("n2"));
     cluster.replace_disk(1).await;
     take(&cluster, StepRequest::Add { nodes: vec!["n2".to_owned()] }).await;
     let settled = until_settled(&cluster).await;

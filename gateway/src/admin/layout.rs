@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use annulus_common::ids::{GroupId, NodeId, PartitionId, RequestId};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal};
-use annulus_common::map::{ClusterMap, LayoutChange, LayoutStep, Node, NodeSettings};
-use annulus_common::protocol::{GroupStatus, PartitionUsage};
+use annulus_common::map::{ClusterMap, LayoutChange, LayoutStep, Node, NodeSettings, NodeState};
+use annulus_common::protocol::{GroupStatus, NodeStatus, PartitionUsage};
 use http::StatusCode;
 
 use super::error::AdminProblem;
@@ -32,10 +32,15 @@ impl Admin {
         for _ in 0..PLANS_MAX {
             let map = client.map().await?;
             let step = step_of(&map, &request.step)?;
-            self.check_copies(&map, &request.step).await?;
-            let change = self.plan(&map, &step).await?;
+            let change = plan(&map, &step)?;
+            if let LayoutStep::Remove { .. } | LayoutStep::Replace { .. } = step {
+                let answers = client.node_statuses(&map).await.into_iter().collect();
+                check_copies(&map, &answers, &request.step, &step)?;
+                check_majorities(&map, &answers, &step)?;
+            }
             let usage = client.usage(&map, (0..map.partitions()).map(PartitionId)).await;
-            let report = summarize(&map, &change, &usage)?;
+            let awaited = awaited(&request.step, &step);
+            let report = PlanReport { awaited, ..summarize(&map, &change, &usage)? };
             if request.dry_run {
                 return Ok(report);
             }
@@ -57,45 +62,58 @@ impl Admin {
         self.objects.client().change_map(MapChange::PauseMoves(request.paused)).await??;
         Ok(())
     }
+}
 
-    /// Refuses to take out a node that has what no other node has, unless that is insisted on. The map does not know of it.
-    async fn check_copies(&self, map: &ClusterMap, request: &StepRequest) -> Result<(), AdminProblem> {
-        let (name, has_more): (_, fn(_, _, _) -> _) = match request {
-            StepRequest::Remove { node, force: false } => (node, has_strays),
-            StepRequest::Replace { old, force: false, .. } => (old, has_last_copies),
-            _ => return Ok(()),
-        };
-        let node = find_node(map, name)?;
-        let answers: copies::Answers = self.objects.client().node_statuses(map).await.into_iter().collect();
-        let Some(what) = has_more(map, &answers, node) else { return Ok(()) };
-        let message = format!("node {node} {what}. With --force, {COST_OF_FORCE}");
-        Err(AdminProblem::new(StatusCode::CONFLICT, "NodeHoldsData", message))
-    }
-
-    /// The plan, unless it would lose what the map alone does not know of.
-    async fn plan(&self, map: &ClusterMap, step: &LayoutStep) -> Result<LayoutChange, AdminProblem> {
-        let refused = |refusal| match refusal {
-            MapRefusal::NodeHoldsData(node) => {
-                let message = format!("node {node} still holds data: drain it first. With --force, {COST_OF_FORCE}");
-                AdminProblem::new(StatusCode::CONFLICT, "NodeHoldsData", message)
-            }
-            refusal => refusal.into(),
-        };
-        let change = map.plan(step).map_err(refused)?;
-        let Some(gone) = taken_out(step) else { return Ok(change) };
-        let statuses = self.objects.client().node_statuses(map).await.into_iter();
-        let answers = statuses.filter_map(|(node, status)| Some((node, status?.groups))).collect();
-        let stuck = stuck_without(map, &answers, gone);
-        if stuck.is_empty() {
-            return Ok(change);
+/// The plan, by the map alone.
+fn plan(map: &ClusterMap, step: &LayoutStep) -> Result<LayoutChange, AdminProblem> {
+    map.plan(step).map_err(|refusal| match refusal {
+        MapRefusal::NodeHoldsData(node) => {
+            let message = format!("node {node} still holds data: drain it first. With --force, {COST_OF_FORCE}");
+            AdminProblem::new(StatusCode::CONFLICT, "NodeHoldsData", message)
         }
-        let message = format!(
-            "without node {gone}, {} would have no majority and be lost: start another of their nodes first. This cannot be \
-             forced",
-            stuck.join(", ")
-        );
-        Err(AdminProblem::new(StatusCode::CONFLICT, "QuorumLost", message))
+        refusal => refusal.into(),
+    })
+}
+
+/// Refuses to take out a node that has what no other node has, unless that is insisted on. The map does not know of it.
+fn check_copies(
+    map: &ClusterMap,
+    answers: &copies::Answers,
+    request: &StepRequest,
+    step: &LayoutStep,
+) -> Result<(), AdminProblem> {
+    let (node, what) = match (request, step) {
+        (StepRequest::Remove { force: false, .. }, LayoutStep::Remove { node, .. }) => {
+            (node, has_strays(map, answers, *node))
+        }
+        (StepRequest::Replace { force: false, .. }, LayoutStep::Replace { old, .. }) => {
+            (old, has_last_copies(map, answers, *old))
+        }
+        (StepRequest::Replace { force: false, .. }, LayoutStep::Remove { node, .. }) => {
+            (node, is_no_lost_one(answers, *node))
+        }
+        _ => return Ok(()),
+    };
+    let Some(what) = what else { return Ok(()) };
+    let message = format!("node {node} {what}. With --force, {COST_OF_FORCE}");
+    Err(AdminProblem::new(StatusCode::CONFLICT, "NodeHoldsData", message))
+}
+
+/// Refuses to take out a node without which no majority of a group is left, whatever is insisted on.
+fn check_majorities(map: &ClusterMap, answers: &copies::Answers, step: &LayoutStep) -> Result<(), AdminProblem> {
+    let Some(gone) = taken_out(step) else { return Ok(()) };
+    let groups = |status: &NodeStatus| status.groups.clone();
+    let answers = answers.iter().filter_map(|(node, status)| Some((*node, status.as_ref().map(groups)?))).collect();
+    let stuck = stuck_without(map, &answers, gone);
+    if stuck.is_empty() {
+        return Ok(());
     }
+    let message = format!(
+        "without node {gone}, {} would have no majority and be lost: start another of their nodes first. This cannot be \
+         forced",
+        stuck.join(", ")
+    );
+    Err(AdminProblem::new(StatusCode::CONFLICT, "QuorumLost", message))
 }
 
 /// A node that was drained may have stood in for others.
@@ -118,6 +136,12 @@ fn has_last_copies(map: &ClusterMap, answers: &copies::Answers, node: NodeId) ->
     (lost > 0).then(|| format!("answers, and no other is known to have all chunks of {lost} {partitions}: drain it"))
 }
 
+/// A node whose place nobody can take yet: it would be missed as long as it takes to start another.
+fn is_no_lost_one(answers: &copies::Answers, node: NodeId) -> Option<String> {
+    let is_up = answers.get(&node).is_some_and(Option::is_some);
+    is_up.then(|| "answers, and the new one is not there yet: drain it".to_owned())
+}
+
 /// The node that leaves the map although it may hold something.
 fn taken_out(step: &LayoutStep) -> Option<NodeId> {
     match step {
@@ -138,9 +162,7 @@ fn step_of(map: &ClusterMap, request: &StepRequest) -> Result<LayoutStep, AdminP
             let node = find_node(map, node)?;
             LayoutStep::Remove { node, force: *force && map.is_holding(node) }
         }
-        StepRequest::Replace { old, new, .. } => {
-            LayoutStep::Replace { old: find_node(map, old)?, new: find_node(map, new)? }
-        }
+        StepRequest::Replace { old, new, .. } => replacement(map, find_node(map, old)?, new)?,
         StepRequest::Set { node, zone, capacity_bytes, as_configured } => {
             let node = find_node(map, node)?;
             let before = if *as_configured { NodeSettings::default() } else { map.nodes[&node].set.clone() };
@@ -154,6 +176,28 @@ fn step_of(map: &ClusterMap, request: &StepRequest) -> Result<LayoutStep, AdminP
         StepRequest::SetReplication { factor } => LayoutStep::SetReplication(*factor),
         StepRequest::Rebalance {} => LayoutStep::Rebalance,
     })
+}
+
+/// In one step where the new node is there already; else the old one goes first, as the new one may be waiting for its name.
+fn replacement(map: &ClusterMap, old: NodeId, new: &str) -> Result<LayoutStep, AdminProblem> {
+    let Some(new) = find_node(map, new).ok().filter(|new| *new != old) else {
+        return Ok(LayoutStep::Remove { node: old, force: map.is_holding(old) });
+    };
+    let node = &map.nodes[&new];
+    if node.state != NodeState::Spare {
+        let (name, state) = (&node.profile.name, state_name(node.state));
+        let message = format!("{name} is {state} already: name a node that has just been started");
+        return Err(AdminProblem::new(StatusCode::CONFLICT, "NodeInUse", message));
+    }
+    Ok(LayoutStep::Replace { old, new })
+}
+
+/// Who takes the place of the node that goes first.
+fn awaited(request: &StepRequest, step: &LayoutStep) -> Option<String> {
+    match (request, step) {
+        (StepRequest::Replace { new, .. }, LayoutStep::Remove { .. }) => Some(new.clone()),
+        _ => None,
+    }
 }
 
 fn find_node(map: &ClusterMap, name: &str) -> Result<NodeId, AdminProblem> {
@@ -229,6 +273,7 @@ fn summarize(map: &ClusterMap, change: &LayoutChange, usage: &Usage) -> Result<P
         map_voters: next.map_voters.iter().map(|id| id.0).collect(),
         nodes,
         costs: costs(map, &next, &change.step),
+        awaited: None,
     })
 }
 
@@ -291,11 +336,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use annulus_common::ids::{GroupId, NodeId, PartitionId};
-    use annulus_common::map::LayoutStep;
+    use annulus_common::map::{LayoutStep, NodeState};
     use annulus_common::protocol::{GroupStatus, PartitionUsage};
 
     use super::super::status;
-    use super::{Answers, StepRequest, find_node, has_last_copies, step_of, stuck_without, summarize};
+    use super::{
+        Answers, StepRequest, awaited, check_copies, find_node, has_last_copies, step_of, stuck_without, summarize,
+    };
     use crate::client::testing::map_of;
 
     fn usage(partitions: u32) -> BTreeMap<PartitionId, PartitionUsage> {
@@ -360,6 +407,31 @@ mod tests {
         assert!(refused.contains("answers") && refused.contains("drain it"), "{refused}");
         statuses.insert(NodeId(1), None);
         assert_eq!(has_last_copies(&map, &statuses, NodeId(1)), None, "what is lost is lost");
+    }
+
+    #[test]
+    fn a_node_goes_before_its_replacement_is_there_only_if_it_is_lost() {
+        let mut map = map_of(4, 3);
+        map.nodes.get_mut(&NodeId(4)).unwrap().state = NodeState::Spare;
+        let replace = |new: &str, force, up: &[u64]| {
+            let request = StepRequest::Replace { old: "n2".to_owned(), new: new.to_owned(), force };
+            let step = step_of(&map, &request).map_err(|problem| format!("{problem:?}"))?;
+            let answers = status::tests::answers(&map, up);
+            check_copies(&map, &answers, &request, &step).map_err(|problem| format!("{problem:?}"))?;
+            Ok::<_, String>((step.clone(), awaited(&request, &step)))
+        };
+        let (lost, all) = ([1, 3, 4], [1, 2, 3, 4]);
+        let at_once = (LayoutStep::Replace { old: NodeId(2), new: NodeId(4) }, None);
+        assert_eq!(replace("n4", false, &lost), Ok(at_once.clone()));
+        assert_eq!(replace("n4", false, &all), Ok(at_once), "all that it has is elsewhere");
+        for new in ["n2", "n9"] {
+            let first = (LayoutStep::Remove { node: NodeId(2), force: true }, Some(new.to_owned()));
+            assert_eq!(replace(new, false, &lost), Ok(first.clone()));
+            assert_eq!(replace(new, true, &all), Ok(first));
+            let refused = replace(new, false, &all).unwrap_err();
+            assert!(refused.contains("answers") && refused.contains("drain it"), "{refused}");
+        }
+        assert!(replace("n1", true, &lost).unwrap_err().contains("n1 is active already"));
     }
 
     #[test]

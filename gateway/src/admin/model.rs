@@ -182,13 +182,14 @@ pub enum StepRequest {
         #[serde(default)]
         force: bool,
     },
-    /// A node that is gone for good leaves the cluster, and a spare gets a share in its place.
+    /// A node that is gone for good leaves the cluster, and a spare gets a share in its place: at once if it is there. One that
+    /// is not, as it may have the same name and wait for it, is then to be added.
     Replace {
         /// The node that is gone.
         old: String,
         /// The spare.
         new: String,
-        /// Even though it answers, and has what no other node has.
+        /// Even though it answers: and has what no other node has, or leaves before the spare is there.
         #[serde(default)]
         force: bool,
     },
@@ -240,6 +241,8 @@ pub struct PlanReport {
     pub nodes: Vec<NodePlan>,
     /// What it costs, in words.
     pub costs: Vec<String>,
+    /// Of a replacement, the spare that is not there yet: it is to be started, and added.
+    pub awaited: Option<String>,
 }
 
 /// What a change of the layout means to a node.

@@ -169,11 +169,15 @@ fn node_row(node: &NodeReport) -> [String; 7] {
 async fn change(step: StepRequest, manner: &Manner, goal: Goal) -> Result<(), CliError> {
     let client = manner.target.client()?;
     let report = ask(&client, step, manner.dry_run).await?;
+    carry_on(&client, &report, manner, goal).await
+}
+
+async fn carry_on(client: &AdminClient, report: &PlanReport, manner: &Manner, goal: Goal) -> Result<(), CliError> {
     if manner.wait {
-        print_unless_json(&report, manner)?;
-        progress::wait(&client, goal, !manner.target.json).await?;
+        print_unless_json(report, manner)?;
+        progress::wait(client, goal, !manner.target.json).await?;
     }
-    finish(&report, manner)
+    finish(report, manner)
 }
 
 async fn ask(client: &AdminClient, step: StepRequest, dry_run: bool) -> Result<PlanReport, CliError> {
@@ -233,32 +237,23 @@ async fn is_gone(client: &AdminClient, name: &str) -> Result<bool, CliError> {
     Ok(!status.nodes.iter().any(|node| node.is_named(name)))
 }
 
-/// In one step where the new node is there already; else the old one goes first, as the new one may be waiting for its name.
+/// A new node that is not there yet is waited for, and added.
 async fn replace(old: String, new: String, force: bool, manner: &Manner) -> Result<(), CliError> {
     let client = manner.target.client()?;
-    let registered = |status: &ClusterStatus| status.nodes.iter().any(|node| node.name == new && node.state == "spare");
-    let status = progress::until("the cluster tells its status", REGISTER_WAIT, async || {
-        Ok(Some(client.get::<ClusterStatus>("/status").await?))
-    });
-    let status = status.await?;
-    if registered(&status) && old != new {
-        return change(StepRequest::Replace { old, new, force }, manner, Goal::Settled).await;
-    }
-    if let Some(other) = status.nodes.iter().find(|node| node.name == new && old != new) {
-        return Err(CliError::Run(format!("{new} is {} already: name a node that has just been started", other.state)));
-    }
-    if !force && status.nodes.iter().any(|node| node.is_named(&old) && node.up) {
-        return Err(CliError::Run(format!("{old} answers: `annulus node drain` it, or say --force")));
-    }
-    let removed = ask(&client, StepRequest::Remove { node: old.clone(), force: true }, manner.dry_run).await?;
-    if manner.dry_run {
-        return finish(&removed, manner);
-    }
-    print_unless_json(&removed, manner)?;
+    let report = ask(&client, StepRequest::Replace { old: old.clone(), new, force }, manner.dry_run).await?;
+    let Some(new) = report.awaited.clone().filter(|_| report.carried_out) else {
+        return carry_on(&client, &report, manner, Goal::Settled).await;
+    };
+    print_unless_json(&report, manner)?;
     let what = format!(
         "{new} is registered. {old} is out of the cluster: start {new}, then `annulus node add {new} --wait` gives it its share"
     );
-    progress::until(&what, REGISTER_WAIT, async || Ok(registered(&client.get("/status").await?).then_some(()))).await?;
+    let is_spare = |node: &NodeReport| node.name == new && node.state == "spare";
+    progress::until(&what, REGISTER_WAIT, async || {
+        let status: ClusterStatus = client.get("/status").await?;
+        Ok(status.nodes.iter().any(is_spare).then_some(()))
+    })
+    .await?;
     change(StepRequest::Add { nodes: vec![new] }, manner, Goal::Settled).await
 }
 
