@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{CliError, output};
 use crate::admin::client::{AdminClient, AdminError};
-use crate::admin::model::{ClusterStatus, MovesReport, NodeReport};
+use crate::admin::model::{ClusterStatus, MovesReport, NodeDetails, NodeReport};
 
 /// How often it is asked how far everything is.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -59,15 +59,28 @@ impl Goal {
             Self::Empty(name) if status.moves.partitions == 0 => find(status, name),
             _ => None,
         };
-        let Some(node) = node else { return describe(&status.moves) };
-        match node.details.as_ref().map(|details| details.strays) {
-            Some(Some(strays)) => {
-                format!("{} still copies {} to where they belong", node.name, output::count(strays, "chunk"))
-            }
-            Some(None) => format!("{} still looks for chunks that belong elsewhere", node.name),
-            None => format!("{} does not answer: it may still have chunks that belong elsewhere", node.name),
+        let still = node.and_then(|node| Some((&node.name, still(node.details.as_ref())?)));
+        match still {
+            Some((name, still)) => format!("{name} {still}{}", paused(&status.moves)),
+            None => describe(&status.moves),
         }
     }
+}
+
+/// What a node that has no share any more has yet to do for others, as far as it says.
+fn still(details: Option<&NodeDetails>) -> Option<String> {
+    let Some(details) = details else {
+        return Some("does not answer: it may still have chunks that belong elsewhere".to_owned());
+    };
+    let strays = match details.strays {
+        Some(0) => None,
+        Some(strays) => Some(format!("copies {} to where they belong", output::count(strays, "chunk"))),
+        None => Some("looks for chunks that belong elsewhere".to_owned()),
+    };
+    let owed = |hints| format!("passes {} on to nodes that missed them", output::count(hints, "chunk"));
+    let hints = Some(details.hints).filter(|hints| *hints > 0).map(owed);
+    let left: Vec<String> = strays.into_iter().chain(hints).collect();
+    (!left.is_empty()).then(|| format!("still {}", left.join(", and ")))
 }
 
 fn find<'a>(status: &'a ClusterStatus, name: &str) -> Option<&'a NodeReport> {
@@ -76,7 +89,7 @@ fn find<'a>(status: &'a ClusterStatus, name: &str) -> Option<&'a NodeReport> {
 
 /// How far moves are, in words.
 pub(super) fn describe(moves: &MovesReport) -> String {
-    let paused = if moves.paused { "; paused until `annulus repair resume`, no silent node is given up" } else { "" };
+    let paused = paused(moves);
     match (moves.partitions, moves.map_group) {
         (0, false) => return format!("nothing is being moved{paused}"),
         (0, true) => return format!("the cluster map is being moved{paused}"),
@@ -92,6 +105,10 @@ pub(super) fn describe(moves: &MovesReport) -> String {
         text += &format!(", about {} left", duration(seconds));
     }
     text + paused
+}
+
+fn paused(moves: &MovesReport) -> &'static str {
+    if moves.paused { "; paused until `annulus repair resume`, no silent node is given up" } else { "" }
 }
 
 fn duration(seconds: u64) -> String {
@@ -134,8 +151,36 @@ pub(super) async fn until<T>(
 
 #[cfg(test)]
 mod tests {
-    use super::describe;
-    use crate::admin::model::MovesReport;
+    use super::{describe, still};
+    use crate::admin::model::{MovesReport, NodeDetails};
+
+    #[test]
+    fn what_keeps_a_drained_node_is_told() {
+        let said = |strays, hints| {
+            let details = NodeDetails {
+                software: "1".to_owned(),
+                uptime_seconds: 1,
+                leads: 0,
+                groups: 0,
+                chunks: 9,
+                chunk_bytes: 9,
+                disk_bytes: 9,
+                disk_free_bytes: 9,
+                hints,
+                corrupt_reads: 0,
+                strays,
+                moved_bytes: 0,
+            };
+            still(Some(&details))
+        };
+        assert_eq!(said(Some(2), 0).unwrap(), "still copies 2 chunks to where they belong");
+        assert_eq!(said(Some(0), 1).unwrap(), "still passes 1 chunk on to nodes that missed them");
+        let both = "still copies 1 chunk to where they belong, and passes 3 chunks on to nodes that missed them";
+        assert_eq!(said(Some(1), 3).unwrap(), both);
+        assert_eq!(said(None, 0).unwrap(), "still looks for chunks that belong elsewhere");
+        assert_eq!(said(Some(0), 0), None, "it may be a matter of the cluster map alone");
+        assert!(still(None).unwrap().contains("does not answer"));
+    }
 
     #[test]
     fn moves_are_told_with_rate_and_time() {
