@@ -23,7 +23,6 @@ use annulus_common::map::ClusterMap;
 use annulus_common::object::UserId;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -32,7 +31,7 @@ use sha2::{Digest, Sha256};
 
 use crate::auth::Accounts;
 use crate::auth::sigv4::{self, SignedPayload};
-use crate::http::{HandlerBody, whole};
+use crate::http::{HandlerBody, Unread, read_whole};
 use crate::kms::LocalKeys;
 use crate::object::Objects;
 
@@ -136,18 +135,16 @@ impl Admin {
         if !map.users.get(&signed.user).is_some_and(|user| user.admin) {
             return Err(AdminProblem::new(StatusCode::FORBIDDEN, "AccessDenied", "only administrators may do this"));
         }
-        let whole = tokio::time::timeout(BODY_WAIT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
-        let whole = whole.map_err(|_| {
-            AdminProblem::new(
+        let body = read_whole(body, BODY_BYTES_MAX, BODY_WAIT).await.map_err(|why| match why {
+            Unread::Broken => {
+                AdminProblem::new(StatusCode::BAD_REQUEST, "BadBody", "the body is incomplete or longer than 64 KiB")
+            }
+            Unread::Late => AdminProblem::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "RequestTimeout",
                 format!("the body did not come within {} s", BODY_WAIT.as_secs()),
-            )
+            ),
         })?;
-        let body = whole.map_err(|_| {
-            AdminProblem::new(StatusCode::BAD_REQUEST, "BadBody", "the body is incomplete or longer than 64 KiB")
-        })?;
-        let body = body.to_bytes();
         if let SignedPayload::Sha256(expected) = signed.payload
             && Sha256::digest(&body).as_slice() != expected
         {
@@ -190,8 +187,5 @@ fn done() -> Response<HandlerBody> {
 }
 
 fn respond(status: StatusCode, body: Bytes) -> Response<HandlerBody> {
-    let mut response = Response::new(whole(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    response
+    crate::http::respond(status, "application/json", body)
 }

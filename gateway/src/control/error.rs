@@ -2,11 +2,11 @@
 
 use annulus_common::tags::TagError;
 use http::StatusCode;
-use quick_xml::escape::escape;
 
 use super::xml::NAMESPACE;
 use crate::auth::Unrecognised;
 use crate::auth::sigv4::SignatureError;
+use crate::http::error_xml;
 use crate::object::ObjectError;
 
 /// A refusal.
@@ -25,8 +25,8 @@ pub(super) enum ControlError {
     #[error("The XML you provided was not well-formed or did not validate against our published schema")]
     MalformedXml,
     /// These can be no tags of a bucket.
-    #[error("{0}")]
-    Tag(TagError),
+    #[error(transparent)]
+    Tag(#[from] TagError),
     /// The caller may not. Terraform's provider looks for these words before it asks S3 itself instead.
     #[error("User: {caller} is not authorized to perform: {action} on resource: {resource}")]
     AccessDenied {
@@ -38,11 +38,11 @@ pub(super) enum ControlError {
         resource: String,
     },
     /// The signature does not hold.
-    #[error("{0}")]
-    Signature(SignatureError),
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// Nobody stands behind the key.
-    #[error("{0}")]
-    Unrecognised(Unrecognised),
+    #[error(transparent)]
+    Unrecognised(#[from] Unrecognised),
     /// There is no such bucket.
     #[error("The specified bucket does not exist")]
     NoSuchBucket,
@@ -76,30 +76,7 @@ impl ControlError {
 
     /// The answer's body.
     pub(super) fn xml(&self, request_id: &str) -> String {
-        let (code, message) = (self.table().1, self.to_string());
-        format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ErrorResponse xmlns=\"{NAMESPACE}\"><Error><Code>{code}</Code>\
-             <Message>{}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>",
-            escape(message.as_str())
-        )
-    }
-}
-
-impl From<TagError> for ControlError {
-    fn from(error: TagError) -> Self {
-        Self::Tag(error)
-    }
-}
-
-impl From<SignatureError> for ControlError {
-    fn from(error: SignatureError) -> Self {
-        Self::Signature(error)
-    }
-}
-
-impl From<Unrecognised> for ControlError {
-    fn from(error: Unrecognised) -> Self {
-        Self::Unrecognised(error)
+        error_xml(NAMESPACE, None, (self.table().1, &self.to_string()), request_id)
     }
 }
 

@@ -14,10 +14,8 @@ use annulus_common::clock::SharedClock;
 use annulus_common::map::{Bucket, BucketChange, ClusterMap};
 use annulus_common::tags::{self, BUCKET_TAGS_MAX, TagError, Tags};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
@@ -26,7 +24,7 @@ use self::error::ControlError;
 use crate::auth::action::{Action, LIST_TAGS_FOR_RESOURCE, TAG_RESOURCE, UNTAG_RESOURCE};
 use crate::auth::sigv4::{self, Scope, SignedPayload};
 use crate::auth::{Access, Accounts, Caller, Resource, bucket_arn, facts_of_bucket_tags, session_token};
-use crate::http::{Handler, HandlerBody, whole};
+use crate::http::{Handler, HandlerBody, Unread, read_whole, respond};
 use crate::object::Objects;
 use crate::query;
 use crate::request::RequestId;
@@ -59,15 +57,16 @@ impl Handler for ControlApi {
     async fn handle(&self, request: Request<Incoming>) -> Response<HandlerBody> {
         let (head, body) = request.into_parts();
         let request_id = head.extensions.get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default();
-        let answer = match read_whole(body).await {
+        let answer = match read_whole(body, BODY_BYTES_MAX, BODY_WAIT).await {
             Ok(body) => self.answer(&head, &body).await,
-            Err(error) => Err(error),
+            Err(why) => Err(why.into()),
         };
-        match answer {
-            Ok(Some(xml)) => respond(StatusCode::OK, xml),
-            Ok(None) => respond(StatusCode::NO_CONTENT, String::new()),
-            Err(error) => respond(error.status(), error.xml(&request_id)),
-        }
+        let (status, xml) = match answer {
+            Ok(Some(xml)) => (StatusCode::OK, xml),
+            Ok(None) => (StatusCode::NO_CONTENT, String::new()),
+            Err(error) => (error.status(), error.xml(&request_id)),
+        };
+        respond(status, "application/xml", xml)
     }
 }
 
@@ -175,19 +174,13 @@ fn bucket_of(path: &str) -> Result<String, ControlError> {
     name.map(str::to_owned).ok_or(ControlError::NotBuilt)
 }
 
-async fn read_whole(body: Incoming) -> Result<Bytes, ControlError> {
-    match tokio::time::timeout(BODY_WAIT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(_)) => Err(ControlError::Invalid("A request is whole and has at most 256 KiB")),
-        Err(_) => Err(ControlError::Invalid("A request comes within 60 s")),
+impl From<Unread> for ControlError {
+    fn from(why: Unread) -> Self {
+        Self::Invalid(match why {
+            Unread::Broken => "A request is whole and has at most 256 KiB",
+            Unread::Late => "A request comes within 60 s",
+        })
     }
-}
-
-fn respond(status: StatusCode, body: String) -> Response<HandlerBody> {
-    let mut response = Response::new(whole(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
-    response
 }
 
 #[cfg(test)]

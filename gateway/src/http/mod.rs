@@ -3,6 +3,7 @@
 //! mean is decided behind it.
 
 mod addressing;
+mod api;
 mod cors;
 mod error_details;
 mod errors;
@@ -35,6 +36,7 @@ use crate::auth::Accounts;
 use crate::events::Webhooks;
 use crate::object::Objects;
 
+pub(crate) use api::{Unread, error_xml, read_whole, respond};
 pub use errors::error_response;
 pub use handler::{BodyFailure, ErrorCode, Handler, HandlerBody, whole};
 pub use serve::serve;

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use annulus_common::telemetry::Metrics;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use s3s::service::S3Service;
 use tracing::{Instrument, error, info_span};
 
 use super::addressing::{Addressing, Target};
+use super::api::{Unread, read_whole};
 use super::cors::CrossOrigin;
 use super::error_details::Asked;
 use super::errors::{error_response, error_response_with};
@@ -366,15 +366,14 @@ fn is_unsized(method: &Method, headers: &HeaderMap) -> bool {
 
 async fn take_unsized(request: Request<Incoming>) -> Result<Request<s3s::Body>, Response<Content>> {
     let (head, body) = request.into_parts();
-    let whole = Limited::new(body, UNSIZED_BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(UNSIZED_BODY_WAIT, whole).await {
-        Ok(Ok(body)) => Ok(Request::from_parts(head, s3s::Body::from(body.to_bytes()))),
-        Ok(Err(_)) => Err(error_response(
+    match read_whole(body, UNSIZED_BODY_BYTES_MAX, UNSIZED_BODY_WAIT).await {
+        Ok(body) => Ok(Request::from_parts(head, s3s::Body::from(body))),
+        Err(Unread::Broken) => Err(error_response(
             StatusCode::LENGTH_REQUIRED,
             "MissingContentLength",
             "You must provide the Content-Length HTTP header.",
         )),
-        Err(_) => Err(error_response(
+        Err(Unread::Late) => Err(error_response(
             StatusCode::BAD_REQUEST,
             "RequestTimeout",
             "Your socket connection to the server was not read from or written to within the timeout period.",

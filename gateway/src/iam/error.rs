@@ -3,11 +3,11 @@
 use annulus_common::iam::IamRefusal;
 use annulus_common::map::change::MapRefusal;
 use http::StatusCode;
-use quick_xml::escape::escape;
 
 use crate::auth::sigv4::SignatureError;
 use crate::auth::{NoRandomness, Unrecognised};
 use crate::client::ClientError;
+use crate::http::error_xml;
 
 /// A refusal.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -38,14 +38,14 @@ pub(super) enum IamError {
         resource: String,
     },
     /// The signature does not hold.
-    #[error("{0}")]
-    Signature(SignatureError),
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// Nobody stands behind the key.
-    #[error("{0}")]
-    Unrecognised(Unrecognised),
+    #[error(transparent)]
+    Unrecognised(#[from] Unrecognised),
     /// The identities do not allow it.
-    #[error("{0}")]
-    Refused(IamRefusal),
+    #[error(transparent)]
+    Refused(#[from] IamRefusal),
     /// The cluster cannot change now.
     #[error("The request processing has failed because the service is not available. Please try again.")]
     Unavailable,
@@ -100,31 +100,7 @@ impl IamError {
     /// The answer's body.
     pub(super) fn xml(&self, namespace: &str, request_id: &str) -> String {
         let kind = if self.status().is_server_error() { "Receiver" } else { "Sender" };
-        let (code, message) = (self.code(), self.to_string());
-        format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ErrorResponse xmlns=\"{namespace}\">\
-             <Error><Type>{kind}</Type><Code>{code}</Code><Message>{}</Message></Error>\
-             <RequestId>{request_id}</RequestId></ErrorResponse>",
-            escape(message.as_str())
-        )
-    }
-}
-
-impl From<SignatureError> for IamError {
-    fn from(error: SignatureError) -> Self {
-        Self::Signature(error)
-    }
-}
-
-impl From<Unrecognised> for IamError {
-    fn from(error: Unrecognised) -> Self {
-        Self::Unrecognised(error)
-    }
-}
-
-impl From<IamRefusal> for IamError {
-    fn from(refusal: IamRefusal) -> Self {
-        Self::Refused(refusal)
+        error_xml(namespace, Some(kind), (self.code(), &self.to_string()), request_id)
     }
 }
 

@@ -30,11 +30,9 @@ use std::time::Duration;
 use annulus_common::clock::SharedClock;
 use annulus_common::iam::Kind;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body::Body;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use self::call::Call;
@@ -44,7 +42,7 @@ use self::xml::Xml;
 use crate::auth::sigv4::{self, Scope};
 use crate::auth::{Accounts, Caller, session_token};
 use crate::client::ClusterClient;
-use crate::http::{Handler, HandlerBody, whole};
+use crate::http::{Handler, HandlerBody, Unread, read_whole, respond};
 use crate::request::RequestId;
 
 /// The largest request: the largest policy with its white space, percent-encoded throughout, and its names.
@@ -84,16 +82,15 @@ impl Handler for IamApi {
         let (head, body) = request.into_parts();
         let request_id = head.extensions.get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default();
         let service = Service::of(&head.headers);
-        let answer = match read_whole(body, BODY_WAIT).await {
+        let answer = match read_whole(body, BODY_BYTES_MAX, BODY_WAIT).await {
             Ok(body) => self.answer(service, &head, &body).await,
-            Err(error) => Err(error),
+            Err(why) => Err(why.into()),
         };
-        match answer {
-            Ok((action, result)) => {
-                respond(StatusCode::OK, result.in_envelope(service.namespace(), &action, &request_id))
-            }
-            Err(error) => respond(error.status(), error.xml(service.namespace(), &request_id)),
-        }
+        let (status, xml) = match answer {
+            Ok((action, result)) => (StatusCode::OK, result.in_envelope(service.namespace(), &action, &request_id)),
+            Err(error) => (error.status(), error.xml(service.namespace(), &request_id)),
+        };
+        respond(status, "text/xml", xml)
     }
 }
 
@@ -196,42 +193,11 @@ impl Service {
     }
 }
 
-async fn read_whole<B>(body: B, wait: Duration) -> Result<Bytes, IamError>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    match tokio::time::timeout(wait, Limited::new(body, BODY_BYTES_MAX).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(_)) => Err(IamError::Validation(format!("A request is whole and has at most {BODY_BYTES_MAX} bytes"))),
-        Err(_) => Err(IamError::Validation(format!("A request comes within {} s", wait.as_secs()))),
-    }
-}
-
-fn respond(status: StatusCode, body: String) -> Response<HandlerBody> {
-    let mut response = Response::new(whole(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/xml"));
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::time::Duration;
-
-    use bytes::Bytes;
-    use http_body::Frame;
-    use http_body_util::{Full, StreamBody};
-
-    use super::{BODY_BYTES_MAX, read_whole};
-
-    #[tokio::test]
-    async fn a_request_is_bounded_in_time_and_size() {
-        let silent = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        assert!(read_whole(silent, Duration::from_millis(1)).await.is_err());
-        let whole = |bytes: usize| read_whole(Full::new(Bytes::from(vec![0; bytes])), Duration::from_secs(60));
-        assert_eq!(whole(BODY_BYTES_MAX).await.map(|body| body.len()), Ok(BODY_BYTES_MAX));
-        assert!(whole(BODY_BYTES_MAX + 1).await.is_err());
+impl From<Unread> for IamError {
+    fn from(why: Unread) -> Self {
+        Self::Validation(match why {
+            Unread::Broken => format!("A request is whole and has at most {BODY_BYTES_MAX} bytes"),
+            Unread::Late => format!("A request comes within {} s", BODY_WAIT.as_secs()),
+        })
     }
 }

@@ -1,14 +1,14 @@
 //! Why a file was not taken or given, with the one table to statuses and words. Answers are JSON, as the route's always were.
 
 use annulus_common::checksum::ChecksumValue;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::auth::MapUnreachable;
 use crate::auth::promise::Broken;
 use crate::auth::sigv4::SignatureError;
-use crate::http::{ErrorCode, HandlerBody, whole};
+use crate::http::{ErrorCode, HandlerBody, respond};
 use crate::object::{BodyError, ObjectError};
 
 /// Why.
@@ -148,8 +148,5 @@ pub(super) fn response(error: &UploadError, files: &[StoredFile]) -> Response<Ha
 }
 
 fn json(status: StatusCode, answer: &Answer<'_>) -> Response<HandlerBody> {
-    let mut response = Response::new(whole(serde_json::to_vec(answer).unwrap_or_default()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    respond(status, "application/json", serde_json::to_vec(answer).unwrap_or_default())
 }
