@@ -104,6 +104,12 @@ pub(super) fn is_bucket_owners(action: Action) -> bool {
     [GET_OBJECT_TAGGING, PUT_OBJECT_TAGGING, DELETE_OBJECT_TAGGING].contains(&action)
 }
 
+/// Whether a list that grants it counts. WRITE on a bucket deletes a version for good only if it is granted to the account that
+/// owns the bucket: see "Mapping of ACL permissions and access policy permissions" in the S3 user guide.
+pub(super) fn is_for_lists(action: Action, of_version: bool, by_bucket_owner: bool) -> bool {
+    action != DELETE_OBJECT || !of_version || by_bucket_owner
+}
+
 /// What the operation of that name does; `None` for those that S3 does not document permissions of.
 pub(super) fn rule(operation: &str) -> Option<Rule> {
     object_rule(operation).or_else(|| bucket_rule(operation)).or_else(|| configuration_rule(operation))

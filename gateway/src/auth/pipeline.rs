@@ -13,7 +13,7 @@ use s3s::{S3Result, s3_error};
 use tracing::debug;
 
 use super::Caller;
-use super::action::{Action, LIST_BUCKET, is_bucket_owners};
+use super::action::{Action, LIST_BUCKET, is_bucket_owners, is_for_lists};
 use super::decide::{Grounds, decide};
 use super::resource::Resource;
 
@@ -146,6 +146,8 @@ impl Access {
 
     fn without_policies(&self, action: Action, name: &str, resource: &Resource<'_>) -> Grounds {
         let by_place = self.is_by_place(action, resource);
+        let by_list = is_for_lists(action, resource.of_version, self.user() == resource.bucket.owner)
+            && resource.grants(action.granted_by, self.user());
         Grounds {
             caller: self.request.caller.principal.account(),
             bucket_owner: resource.bucket.owner,
@@ -153,7 +155,7 @@ impl Access {
             bucket_policy: Verdict::Silent,
             restricted: false,
             mendable: MENDING.contains(&name),
-            granted: by_place || resource.grants(action.granted_by, self.user()),
+            granted: by_place || by_list,
             identity: None,
             session: None,
         }

@@ -98,6 +98,37 @@ async fn each_grant_on_a_bucket_opens_what_it_names_and_no_more() {
 }
 
 #[tokio::test]
+async fn who_may_write_deletes_no_version_for_good() {
+    let cluster = shared().await;
+    let owner = cluster.s3(0);
+    let bucket = new_bucket(&owner).await;
+    let keeps = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    owner.put(&format!("{bucket}?versioning")).body(keeps).ok().await;
+    let target = format!("{bucket}/k");
+    let version = owner.put(&target).body("kept").ok().await.header("x-amz-version-id").expect("it has one").to_owned();
+    owner.put(&format!("{bucket}?acl")).header("x-amz-acl", "public-read-write").ok().await;
+    let one = format!("{target}?versionId={version}");
+    let many = format!("<Delete><Object><Key>k</Key><VersionId>{version}</VersionId></Object></Delete>");
+    for other in [cluster.anonymous(), cluster.alt()] {
+        other.delete(&one).refused(403, "AccessDenied").await;
+        other.delete(&format!("{target}?versionId=null")).refused(403, "AccessDenied").await;
+        assert_eq!(other.delete(&target).send().await.status, 204, "a marker takes nothing away");
+    }
+    let reply = cluster.alt().post(&format!("{bucket}?delete")).body(many.clone()).ok().await;
+    assert_eq!(reply.element("Code").as_deref(), Some("AccessDenied"), "{}", reply.text());
+    assert_eq!(owner.get(&one).ok().await.text(), "kept");
+    let name = bucket.trim_start_matches('/');
+    let allow = format!(
+        r#"{{"Statement": [{{"Effect": "Allow", "Principal": "*", "Action": "s3:DeleteObjectVersion",
+            "Resource": "arn:aws:s3:::{name}/k"}}]}}"#
+    );
+    owner.put(&format!("{bucket}?policy")).body(allow).ok().await;
+    let reply = cluster.alt().post(&format!("{bucket}?delete")).body(many).ok().await;
+    assert_eq!(reply.element("Code"), None, "a policy says what a list cannot");
+    owner.get(&one).refused(404, "NoSuchVersion").await;
+}
+
+#[tokio::test]
 async fn each_grant_on_an_object_opens_what_it_names_and_no_more() {
     let cluster = shared().await;
     let (owner, other) = (cluster.s3(0), cluster.alt());
