@@ -8,6 +8,9 @@
 //! about the time. They are asked anew for each shard, and what was agreed on counts until its end, carried on by the
 //! monotonic clock: whoever sets the clock meanwhile ends the round, and no version is met by another date.
 //!
+//! Rules that are replaced while a shard is gone through count from then on: what the old ones found is left, but for one command
+//! that may be under way, and the shard is gone through again by the new ones.
+//!
 //! The uploads of deleted buckets, which nobody could abort any more, go the same way, a page of them with each look.
 //!
 //! Nothing is remembered on disk: a new leader begins the day's round anew, and meets less to do. Which rules mean what is
@@ -46,6 +49,10 @@ const DELETIONS_PER_COMMAND_MAX: usize = 100;
 
 /// Uploads of deleted buckets that one look at a partition aborts, one command each: clients of other buckets write beside.
 const ABANDONED_PER_LOOK_MAX: usize = 500;
+
+/// How often a shard is begun anew in a round because its rules were replaced: who replaces them again and again holds up the other
+/// buckets of the partition no longer than that, and waits for the next day.
+const SCANS_OF_SHARD_MAX: usize = 4;
 
 /// The longest pause before it is looked again whether a new day has begun.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -176,21 +183,36 @@ impl Rounds {
     /// Goes once through what the partition has of buckets with rules.
     pub(crate) async fn round(&self, partition: PartitionId) -> Result<(), Interruption> {
         let map = self.map()?;
-        let with_rules = map.buckets.iter().filter_map(|(name, bucket)| Some((name, bucket, rules_of(bucket)?)));
-        let shards = with_rules.flat_map(|(name, bucket, rules)| {
+        let with_rules = map.buckets.iter().filter(|(_, bucket)| rules_of(bucket).is_some());
+        let shards = with_rules.flat_map(|(name, bucket)| {
             let place = move |shard| Place { partition, name, bucket: bucket.id, shard: ShardId(shard) };
-            (0..bucket.shards).map(move |shard| (place(shard), rules))
+            (0..bucket.shards).map(place)
         });
-        let here = |place: &Place<'_>| map.partition_of_shard(place.bucket, place.shard) == partition;
-        let shards: Vec<_> = shards.filter(|(place, _)| here(place)).collect();
-        for (place, lifecycle) in shards {
-            let time = self.agree_on_time(&map, partition).await?;
+        for place in shards.filter(|place| map.partition_of_shard(place.bucket, place.shard) == partition) {
+            self.shard(&place).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes through a shard by the rules that its bucket has now, and again if they are replaced meanwhile.
+    async fn shard(&self, place: &Place<'_>) -> Result<(), Interruption> {
+        for _ in 0..SCANS_OF_SHARD_MAX {
+            let map = self.map()?;
+            let Some(rules) = place.bucket_in(&map).and_then(rules_of) else { return Ok(()) };
+            let time = self.agree_on_time(&map, place.partition).await?;
             let scan = || -> Result<Scan, Interruption> {
                 let now_ms = time.now_ms(&*self.seams.clock)?;
-                Ok(Scan::new(Arc::clone(lifecycle), self.seams.calendar, now_ms))
+                Ok(Scan::new(Arc::clone(rules), self.seams.calendar, now_ms))
             };
-            self.versions(&place, scan()?, time).await?;
-            self.uploads(&place, scan()?, time).await?;
+            let by = Grounds { place, rules, time };
+            let ended = match self.versions(by, scan()?).await? {
+                Ended::AtTheEnd => self.uploads(by, scan()?).await?,
+                replaced => replaced,
+            };
+            match ended {
+                Ended::AtTheEnd => return Ok(()),
+                Ended::RulesReplaced => tracing::debug!(bucket = place.name, "rules were replaced amid a scan by them"),
+            }
         }
         Ok(())
     }
@@ -208,51 +230,52 @@ impl Rounds {
         self.seams.map.current().ok_or(Interruption::NoMap)
     }
 
-    async fn versions(&self, place: &Place<'_>, mut scan: Scan, time: AgreedTime) -> Result<(), Interruption> {
+    async fn versions(&self, by: Grounds<'_>, mut scan: Scan) -> Result<Ended, Interruption> {
         let mut from = None;
         loop {
-            let (kv, at) = (Arc::clone(&self.seams.kv), place.shard_at());
+            let (kv, at) = (Arc::clone(&self.seams.kv), by.place.shard_at());
             let read = move || versions_page(&*kv.snapshot(), at, scan, from);
             let Page { scan: scanned, due, next, looked_at } = on_disk(read).await?.ok_or(Interruption::Unexpected)?;
-            self.delete(place, due, time).await?;
+            if self.delete(by, due).await? == Ended::RulesReplaced {
+                return Ok(Ended::RulesReplaced);
+            }
             if next.is_none() {
-                return Ok(());
+                return Ok(Ended::AtTheEnd);
             }
             (scan, from) = (scanned, next);
             tokio::time::sleep(Duration::from_secs(1) * looked_at / LOOKED_AT_PER_SECOND).await;
         }
     }
 
-    async fn uploads(&self, place: &Place<'_>, mut scan: Scan, time: AgreedTime) -> Result<(), Interruption> {
+    async fn uploads(&self, by: Grounds<'_>, mut scan: Scan) -> Result<Ended, Interruption> {
         let mut from = None;
         loop {
-            let (kv, at) = (Arc::clone(&self.seams.kv), place.shard_at());
+            let (kv, at) = (Arc::clone(&self.seams.kv), by.place.shard_at());
             let read = move || uploads_page(&*kv.snapshot(), at, scan, from);
             let Page { scan: scanned, due, next, looked_at } = on_disk(read).await?.ok_or(Interruption::Unexpected)?;
             for (path, upload) in due {
-                tracing::debug!(bucket = place.name, %upload, "an upload has expired");
                 let map = self.map()?;
-                let notice = place
-                    .bucket_in(&map)
-                    .and_then(|bucket| bucket.config.expiry_notice([path.key.as_str()].into_iter()));
-                let (command, time_ms) = (Command::AbortUpload { path, upload }, time.now_ms(&*self.seams.clock)?);
-                self.propose(place.partition, command, notice, time_ms).await?;
+                let Some(bucket) = by.bucket_in(&map) else { return Ok(Ended::RulesReplaced) };
+                tracing::debug!(bucket = by.place.name, %upload, "an upload has expired");
+                let notice = bucket.config.expiry_notice([path.key.as_str()].into_iter());
+                let (command, time_ms) = (Command::AbortUpload { path, upload }, by.time.now_ms(&*self.seams.clock)?);
+                self.propose(by.place.partition, command, notice, time_ms).await?;
             }
             if next.is_none() {
-                return Ok(());
+                return Ok(Ended::AtTheEnd);
             }
             (scan, from) = (scanned, next);
             tokio::time::sleep(Duration::from_secs(1) * looked_at / LOOKED_AT_PER_SECOND).await;
         }
     }
 
-    /// Deletes what is due, if the bucket still is the one whose rules said so.
-    async fn delete(&self, place: &Place<'_>, due: Vec<Deletion>, time: AgreedTime) -> Result<(), Interruption> {
-        let mut rest = due.as_slice();
+    /// Deletes what is due, as long as the bucket still is the one whose rules say so.
+    async fn delete(&self, by: Grounds<'_>, due: Vec<Deletion>) -> Result<Ended, Interruption> {
+        let (place, mut rest) = (by.place, due.as_slice());
         while !rest.is_empty() {
             let deletions = &rest[..rest.len().min(DELETIONS_PER_COMMAND_MAX)];
             let map = self.map()?;
-            let Some(bucket) = place.bucket_in(&map).filter(|bucket| rules_of(bucket).is_some()) else { return Ok(()) };
+            let Some(bucket) = by.bucket_in(&map) else { return Ok(Ended::RulesReplaced) };
             let command = Command::Delete {
                 bucket: place.bucket,
                 shard: place.shard,
@@ -261,7 +284,7 @@ impl Rounds {
                 deletions: deletions.to_vec(),
             };
             let notice = bucket.config.expiry_notice(deletions.iter().map(|deletion| deletion.key.as_str()));
-            let time_ms = time.now_ms(&*self.seams.clock)?;
+            let time_ms = by.time.now_ms(&*self.seams.clock)?;
             let mut ended = deletions.len();
             if let MetaReply::Deleted(outcomes) = self.propose(place.partition, command, notice, time_ms).await? {
                 // What is put off comes with the next command.
@@ -277,7 +300,7 @@ impl Rounds {
             }
             rest = rest.get(ended..).filter(|_| ended > 0).ok_or(Interruption::Unexpected)?;
         }
-        Ok(())
+        Ok(Ended::AtTheEnd)
     }
 
     async fn propose(
@@ -338,6 +361,30 @@ impl Place<'_> {
     fn bucket_in<'a>(&self, map: &'a ClusterMap) -> Option<&'a Bucket> {
         map.buckets.get(self.name).filter(|bucket| bucket.id == self.bucket)
     }
+}
+
+/// What a scan is judged by.
+#[derive(Clone, Copy)]
+struct Grounds<'a> {
+    place: &'a Place<'a>,
+    rules: &'a Arc<Lifecycle>,
+    time: AgreedTime,
+}
+
+impl Grounds<'_> {
+    /// The bucket, as long as its rules are still these.
+    fn bucket_in<'a>(&self, map: &'a ClusterMap) -> Option<&'a Bucket> {
+        self.place.bucket_in(map).filter(|bucket| rules_of(bucket) == Some(self.rules))
+    }
+}
+
+/// How a scan of a shard ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Nothing is left of what it looks for.
+    AtTheEnd,
+    /// The bucket has other rules by now, or none, or is gone.
+    RulesReplaced,
 }
 
 /// The rules of a bucket that serves, if any is in force.
