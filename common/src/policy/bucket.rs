@@ -40,6 +40,12 @@ impl BucketPolicy {
         self.policy.judge(question)
     }
 
+    /// Whether a statement allows it that asks for one of these keys, and so was not made for whatever the keys might say.
+    pub fn allows_by_key(&self, question: &Question<'_>, keys: &[&str]) -> bool {
+        let by_key = self.policy.statements.iter().filter(|statement| statement.asks_for(keys));
+        by_key.map(|statement| statement.judge(question)).max().is_some_and(Verdict::allows)
+    }
+
     /// Whether it is what S3 calls public.
     pub fn is_public(&self) -> bool {
         self.public

@@ -93,6 +93,11 @@ impl Statement {
         self.principals.as_ref().is_some_and(|principals| principals.not || principals.of.is_everybody())
     }
 
+    /// Whether one of its conditions is about one of these keys.
+    pub(super) fn asks_for(&self, keys: &[&str]) -> bool {
+        self.conditions.iter().any(|condition| keys.iter().any(|key| condition.key.eq_ignore_ascii_case(key)))
+    }
+
     fn names(&self, question: &Question<'_>) -> Named {
         match &self.principals {
             None => Named::Itself,

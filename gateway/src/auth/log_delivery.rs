@@ -1,6 +1,9 @@
 //! Whether the service that delivers access logs may write to a bucket: it is no account, and is let in by the bucket's policy,
 //! which names it, or by the bucket's list, which grants to its group.
 //!
+//! AWS delivers within an account alone. Here a policy may take the logs of another account's buckets, if it asks whose they are:
+//! what lets the service in whoever sends it was not made for others.
+//!
 //! See "Permissions for log delivery" in the S3 user guide.
 
 use annulus_common::acl::{Grant, Grantee, Permission};
@@ -12,6 +15,9 @@ use super::action::PUT_OBJECT;
 
 /// What policies call the service.
 const SERVICE: &str = "logging.s3.amazonaws.com";
+
+/// What policies ask about whose logs they are.
+const OF_SOURCE: [&str; 2] = ["aws:SourceAccount", "aws:SourceArn"];
 
 /// Where logs go.
 #[derive(Clone, Copy, Debug)]
@@ -27,20 +33,20 @@ pub(crate) struct LogTarget<'a> {
 /// Policies are asked about the prefix as if it were a key, too. S3's examples allow `bucket/prefix*`, which both fit; those
 /// who write the prefix alone mean what is below it.
 pub(crate) fn may_deliver_logs((source, owner): (&str, UserId), target: LogTarget<'_>, key: Option<&str>) -> bool {
-    let context = context(source, owner, target.bucket);
-    let by_policy = target.bucket.config.policy.as_deref().map_or(Verdict::Silent, |policy| {
-        let places = [Some(target.prefix), key].into_iter().flatten();
-        let judged = places.map(|place| {
-            let resource = format!("arn:aws:s3:::{}/{place}", target.name);
-            let (principal, action) = (&Principal::Service(SERVICE), PUT_OBJECT.name);
-            policy.judge(&Question { principal, action, resource: &resource, context: &context })
-        });
-        judged.max().unwrap_or(Verdict::Silent)
-    });
-    match by_policy {
-        Verdict::Deny => false,
-        Verdict::Allow | Verdict::AllowAccount | Verdict::AllowSession => true,
-        Verdict::Silent => is_granted(target.bucket),
+    let (context, is_own) = (context(source, owner, target.bucket), owner == target.bucket.owner);
+    let places = [Some(target.prefix), key].into_iter().flatten();
+    let resources: Vec<String> = places.map(|place| format!("arn:aws:s3:::{}/{place}", target.name)).collect();
+    let questions = || {
+        let (principal, action) = (&Principal::Service(SERVICE), PUT_OBJECT.name);
+        resources.iter().map(|resource| Question { principal, action, resource, context: &context })
+    };
+    let policy = target.bucket.config.policy.as_deref();
+    let judged = policy.and_then(|policy| questions().map(|question| policy.judge(&question)).max());
+    match (judged.unwrap_or(Verdict::Silent), policy) {
+        (Verdict::Deny, _) => false,
+        (Verdict::Silent, _) => is_own && is_granted(target.bucket),
+        (_, Some(policy)) if !is_own => questions().any(|question| policy.allows_by_key(&question, &OF_SOURCE)),
+        _ => is_own,
     }
 }
 
@@ -99,11 +105,16 @@ mod tests {
         }
     }
 
-    fn may(bucket: &Bucket) -> bool {
+    fn may_of(source: UserId, bucket: &Bucket) -> bool {
         let target = LogTarget { name: "logs", bucket, prefix: "of/" };
-        let may = may_deliver_logs(("photos", SOURCE), target, Some("of/2026-01-01"));
-        assert_eq!(may, may_deliver_logs(("photos", SOURCE), target, None), "it was allowed when it was configured");
+        let may = may_deliver_logs(("photos", source), target, Some("of/2026-01-01"));
+        assert_eq!(may, may_deliver_logs(("photos", source), target, None), "it was allowed when it was configured");
         may
+    }
+
+    /// Logs of another account's bucket.
+    fn may(bucket: &Bucket) -> bool {
+        may_of(SOURCE, bucket)
     }
 
     fn by_policy(resource: &str, principal: Value, condition: Value) -> bool {
@@ -136,9 +147,34 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_ask_whose_logs_they_are_is_for_the_owners_own() {
+        let statement = |condition: Value| {
+            json!({"Effect": "Allow", "Principal": {"Service": "logging.s3.amazonaws.com"}, "Action": "s3:PutObject",
+                "Resource": "arn:aws:s3:::logs/*", "Condition": condition})
+        };
+        let with = |statements: &[Value]| {
+            let text = json!({"Version": "2012-10-17", "Statement": statements});
+            let policy = BucketPolicy::parse(text.to_string(), "logs").expect("it is a policy");
+            target(BucketConfig { policy: Some(Arc::new(policy)), ..BucketConfig::default() })
+        };
+        let anybody = statement(json!({}));
+        let secure = statement(json!({"Bool": {"aws:SecureTransport": "true"}}));
+        for own_alone in [with(std::slice::from_ref(&anybody)), with(&[secure])] {
+            assert!(may_of(TARGET, &own_alone));
+            assert!(!may_of(SOURCE, &own_alone));
+        }
+        let named = statement(json!({"StringLike": {"aws:SourceAccount": "*"}}));
+        assert!(may(&with(&[anybody.clone(), named])), "it says that it means everybody");
+        let others = statement(json!({"StringEquals": {"aws:SourceAccount": UserId([3; 32]).number().to_string()}}));
+        assert!(!may(&with(&[anybody, others])));
+    }
+
+    #[test]
     fn a_list_lets_its_group_in_where_lists_mean_something() {
         let with = |acl| target(BucketConfig { acl, ..BucketConfig::default() });
+        let may = |bucket: &Bucket| may_of(TARGET, bucket);
         assert!(may(&with(BucketAcl::LogDeliveryWrite)));
+        assert!(!may_of(SOURCE, &with(BucketAcl::LogDeliveryWrite)), "it cannot say whose");
         assert!(!may(&with(BucketAcl::PublicReadWrite)));
         let only = Grant { grantee: Grantee::LogDelivery, permission: Permission::Write };
         assert!(!may(&with(BucketAcl::of_grants(vec![only], TARGET))));

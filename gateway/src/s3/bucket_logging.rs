@@ -1,6 +1,6 @@
 //! GetBucketLogging, PutBucketLogging: where the records of a bucket's requests go.
 //!
-//! As on AWS the target must let the service write when it is named. Unlike there it may be another account's bucket: its policy
+//! As on AWS the target must let the service write when it is named. Unlike there it may be another account's bucket, if its policy
 //! says whose logs it takes.
 
 use std::sync::Arc;
@@ -100,7 +100,7 @@ fn check_target(map: &ClusterMap, (name, source): (&str, &Bucket), logging: &Buc
     if !may_deliver_logs((name, source.owner), log_target, None) {
         return Err(s3_error!(
             AccessDenied,
-            "The target bucket must let logging.s3.amazonaws.com put objects by its policy, or grant WRITE and READ_ACP to the log-delivery group"
+            "The target bucket must let logging.s3.amazonaws.com put objects by its policy, or grant WRITE and READ_ACP to the log-delivery group; one of another account, by a policy that asks for aws:SourceAccount or aws:SourceArn"
         ));
     }
     if target.config.requester_pays {

@@ -18,7 +18,7 @@ fn enabled(target: &str, more: &str) -> String {
     )
 }
 
-/// A bucket whose policy takes the logs of everybody's buckets below `of/`.
+/// A bucket whose policy takes the logs of its account's buckets below `of/`.
 async fn log_bucket(s3: &S3) -> String {
     let bucket = new_bucket(s3).await;
     let policy = json!({"Version": "2012-10-17", "Statement": [{
@@ -221,12 +221,23 @@ async fn objects_of_logs_lie_where_they_should_and_are_whose_they_should_be() {
     let logs = log_bucket(&s3).await;
     let bucket = new_bucket(&alt).await;
     let alt_id = id_of(&alt).await;
+    let target = format!("{bucket}?logging");
+    alt.put(&target).body(enabled(&logs, "")).refused(403, "AccessDenied").await;
+    let granting = new_bucket(&s3).await;
+    s3.put(&format!("{granting}?acl")).header("x-amz-acl", "log-delivery-write").ok().await;
+    alt.put(&target).body(enabled(&granting, "")).refused(403, "AccessDenied").await;
+    let of_alt = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"Service": "logging.s3.amazonaws.com"}, "Action": "s3:PutObject",
+        "Resource": format!("arn:aws:s3:::{}/of/*", logs.trim_start_matches('/')),
+        "Condition": {"StringEquals": {"aws:SourceAccount": alt_id}},
+    }]});
+    s3.put(&format!("{logs}?policy")).body(of_alt.to_string()).ok().await;
     let more = format!(
         "<TargetGrants><Grant><Grantee xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\">\
          <ID>{alt_id}</ID></Grantee><Permission>READ</Permission></Grant></TargetGrants>\
          <TargetObjectKeyFormat><PartitionedPrefix/></TargetObjectKeyFormat>"
     );
-    alt.put(&format!("{bucket}?logging")).body(enabled(&logs, &more)).ok().await;
+    alt.put(&target).body(enabled(&logs, &more)).ok().await;
     alt.put(&format!("{bucket}/last")).body("x").ok().await;
     records(&s3, &logs, 1, |record| record[7] == "last").await;
     let key = s3.get(&format!("{logs}?list-type=2")).ok().await.element("Key").expect("a log");
