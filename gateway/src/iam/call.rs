@@ -12,7 +12,7 @@ use annulus_common::tags::Tags;
 use super::error::IamError;
 use super::params::{LONG_NAME_CHARS_MAX, NAME_CHARS_MAX, Params};
 use super::random::entity_id;
-use super::{IamApi, facts};
+use super::{IamApi, Service, facts};
 use crate::auth::{Caller, SessionOf};
 
 /// A call.
@@ -128,7 +128,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// There is no such action.
+/// There is no such action of IAM.
 pub(super) fn no_such_action(action: &str) -> IamError {
-    IamError::InvalidAction(format!("{action} for version 2010-05-08"))
+    Service::Iam.no_such_action(action)
 }

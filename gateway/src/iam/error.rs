@@ -37,6 +37,9 @@ pub(super) enum IamError {
         /// With what.
         resource: String,
     },
+    /// An account itself asks for a role.
+    #[error("Roles may not be assumed by root accounts.")]
+    RootAssumes,
     /// The signature does not hold.
     #[error(transparent)]
     Signature(#[from] SignatureError),
@@ -59,7 +62,7 @@ impl IamError {
             Self::InvalidInput(_) => "InvalidInput",
             Self::NotImplemented(_) => "NotImplemented",
             Self::MalformedPolicy(_) => "MalformedPolicyDocument",
-            Self::AccessDenied { .. } => "AccessDenied",
+            Self::AccessDenied { .. } | Self::RootAssumes => "AccessDenied",
             Self::Signature(error) => match error {
                 SignatureError::Missing => "MissingAuthenticationToken",
                 SignatureError::Malformed => "IncompleteSignature",

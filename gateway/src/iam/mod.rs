@@ -185,6 +185,11 @@ impl Service {
         }
     }
 
+    /// There is no such action of this API.
+    fn no_such_action(self, action: &str) -> IamError {
+        IamError::InvalidAction(format!("{action} for version {}", self.version()))
+    }
+
     fn namespace(self) -> &'static str {
         match self {
             Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",

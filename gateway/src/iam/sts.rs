@@ -8,7 +8,8 @@ use annulus_common::ids::AccountNumber;
 use annulus_common::object::UserId;
 use annulus_common::policy::{IdentityPolicy, Principal, Question, Verdict};
 
-use super::call::{Call, no_such_action};
+use super::Service;
+use super::call::Call;
 use super::document::identity_policy;
 use super::error::IamError;
 use super::facts;
@@ -20,7 +21,7 @@ use crate::auth::{Session, SessionOf, session_arn};
 const ROLE_SECONDS: RangeInclusive<u32> = 900..=43_200;
 const ROLE_SECONDS_DEFAULT: u32 = 3_600;
 
-/// How long a session may be that another one opened, or the account itself.
+/// How long a session of a role may be that another role's session opened ("role chaining"), and one of the account itself.
 const CHAINED_SECONDS_MAX: u32 = 3_600;
 
 /// The same of users' own.
@@ -46,7 +47,7 @@ impl Call<'_> {
             "GetCallerIdentity" => Ok(self.caller_identity()),
             "GetSessionToken" => self.session_token(),
             "AssumeRole" => self.assume_role(),
-            _ => Err(no_such_action(action)),
+            _ => Err(Service::Sts.no_such_action(action)),
         }
     }
 
@@ -92,11 +93,12 @@ impl Call<'_> {
         let seconds = self.role_seconds(role)?;
         let of =
             SessionOf::Role { name: role.profile.name.clone(), id: role.profile.id.clone(), session: name.to_owned() };
-        let session = Session {
-            policy: self.session_policy()?,
-            policy_arns: self.session_policy_arns(account)?,
-            ..self.session(account, of, seconds)
-        };
+        let (policy, policy_arns) = (self.session_policy()?, self.session_policy_arns(account)?);
+        // See "AssumeRole" in the STS API reference: "You cannot call AssumeRole by using AWS account root user credentials".
+        if matches!(self.caller.principal, Principal::Account { .. }) {
+            return Err(IamError::RootAssumes);
+        }
+        let session = Session { policy, policy_arns, ..self.session(account, of, seconds) };
         let assumed = Xml::new()
             .text("AssumedRoleId", format!("{}:{name}", role.profile.id))
             .text("Arn", session_arn(account, &role.profile.name, name));
@@ -135,10 +137,10 @@ impl Call<'_> {
     fn role_seconds(&self, role: &Role) -> Result<u32, IamError> {
         let asked = self.params.number("DurationSeconds", ROLE_SECONDS)?.unwrap_or(ROLE_SECONDS_DEFAULT);
         let message = match self.caller.session {
-            Some(_) if asked > CHAINED_SECONDS_MAX => {
+            Some(_) if !self.has_session_of_own() && asked > CHAINED_SECONDS_MAX => {
                 "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining"
             }
-            None if asked > role.session_seconds_max => {
+            _ if asked > role.session_seconds_max => {
                 "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
             }
             _ => return Ok(asked),

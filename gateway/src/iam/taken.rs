@@ -106,13 +106,10 @@ pub(super) fn taken(service: Service, action: &str) -> Option<&'static str> {
 
 /// Refuses an action that there is not, and a parameter that the action does not take.
 pub(super) fn check(service: Service, action: &str, params: &Params) -> Result<(), IamError> {
-    let version = service.version();
-    if params.get("Version").is_some_and(|asked| asked != version) {
-        let asked = params.get("Version").unwrap_or_default();
+    if let Some(asked) = params.get("Version").filter(|asked| *asked != service.version()) {
         return Err(IamError::InvalidAction(format!("{action} for version {asked}")));
     }
-    let no_such_action = || IamError::InvalidAction(format!("{action} for version {version}"));
-    let taken = taken(service, action).ok_or_else(no_such_action)?;
+    let taken = taken(service, action).ok_or_else(|| service.no_such_action(action))?;
     let is_taken = |name: &&str| OF_ALL.contains(name) || taken.split_ascii_whitespace().any(|taken| taken == *name);
     match params.names().find(|name| !is_taken(name)) {
         Some(name) => Err(IamError::NotImplemented(name.to_owned())),

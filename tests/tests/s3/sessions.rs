@@ -92,7 +92,8 @@ async fn a_session_may_nothing_beyond_its_policy() {
     let (_, role) = new_role(&account, &trust("*", "")).await;
     let assume = [("RoleArn", role.as_str()), ("RoleSessionName", "s1")];
     let bounded = [&assume[..], &[("Policy", READ_ONLY)]].concat();
-    let reply = account.action("sts", "AssumeRole", &bounded).ok().await;
+    let user = new_user(cluster, &account, 0).await.1;
+    let reply = user.action("sts", "AssumeRole", &bounded).ok().await;
     let session = session_of(cluster, 1, &reply);
     session.get(&format!("{bucket}/k")).ok().await;
     session.put(&format!("{bucket}/k")).body("y").refused(403, "AccessDenied").await;
@@ -106,7 +107,7 @@ async fn a_session_may_nothing_beyond_its_policy() {
     session.put(&format!("{bucket}/k")).body("y").ok().await;
     let managed =
         [&assume[..], &[("PolicyArns.member.1.arn", "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess")]].concat();
-    let reply = account.action("sts", "AssumeRole", &managed).ok().await;
+    let reply = user.action("sts", "AssumeRole", &managed).ok().await;
     let session = session_of(cluster, 0, &reply);
     session.get(&format!("{bucket}/k")).ok().await;
     session.delete(&format!("{bucket}/k")).refused(403, "AccessDenied").await;
@@ -129,10 +130,11 @@ async fn a_session_assumes_no_role_beyond_its_policy() {
     let account = cluster.s3(0);
     let (first, first_arn) = new_role(&account, &trust("*", "")).await;
     let session_arn = format!("arn:aws:sts::{}:assumed-role/{first}/s1", number_of(&account).await);
+    let user = new_user(cluster, &account, 0).await.1;
     let open = async |policy: Option<&str>| {
         let mut assume = vec![("RoleArn", first_arn.as_str()), ("RoleSessionName", "s1")];
         assume.extend(policy.map(|policy| ("Policy", policy)));
-        session_of(cluster, 0, &account.action("sts", "AssumeRole", &assume).ok().await)
+        session_of(cluster, 0, &user.action("sts", "AssumeRole", &assume).ok().await)
     };
     let may = r#"{"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}"#;
     let may_not = r#"{"Statement": [{"Effect": "Deny", "Action": "sts:AssumeRole", "Resource": "*"}]}"#;
@@ -181,6 +183,24 @@ async fn a_session_of_its_own_may_what_the_caller_may() {
 }
 
 #[tokio::test]
+async fn only_roles_are_chained() {
+    let cluster = shared().await;
+    let account = cluster.s3(0);
+    let (role, role_arn) = new_role(&account, &trust("*", "")).await;
+    iam(&account, "UpdateRole", &[("RoleName", &role), ("MaxSessionDuration", "7200")]).await;
+    let assume = [("RoleArn", role_arn.as_str()), ("RoleSessionName", "s1"), ("DurationSeconds", "7200")];
+    let user = new_user(cluster, &account, 0).await.1;
+    let own = session_of(cluster, 0, &user.action("sts", "GetSessionToken", &[]).ok().await);
+    let of_role = session_of(cluster, 0, &own.action("sts", "AssumeRole", &assume).ok().await);
+    let may = r#"{"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}"#;
+    iam(&account, "PutRolePolicy", &[("RoleName", &role), ("PolicyName", "q"), ("PolicyDocument", may)]).await;
+    of_role.action("sts", "AssumeRole", &assume).refused(400, "ValidationError").await;
+    of_role.action("sts", "AssumeRole", &assume[..2]).ok().await;
+    let longer = [&assume[..2], &[("DurationSeconds", "7201")]].concat();
+    own.action("sts", "AssumeRole", &longer).refused(400, "ValidationError").await;
+}
+
+#[tokio::test]
 async fn a_token_is_of_its_key_alone() {
     let cluster = shared().await;
     let account = cluster.s3(0);
@@ -207,7 +227,8 @@ async fn other_accounts_agree_where_a_role_trusts_everybody() {
     let (_, role) = new_role(&account, &trust("*", "")).await;
     let assume = [("RoleArn", role.as_str()), ("RoleSessionName", "s1")];
     new_user(cluster, &account, 0).await.1.action("sts", "AssumeRole", &assume).ok().await;
-    other.action("sts", "AssumeRole", &assume).ok().await;
+    let refused = other.action("sts", "AssumeRole", &assume).refused(403, "AccessDenied").await;
+    assert!(refused.text().contains("Roles may not be assumed by root accounts."), "{}", refused.text());
     let (user, client) = new_user(cluster, &other, 0).await;
     client.action("sts", "AssumeRole", &assume).refused(403, "AccessDenied").await;
     let may = r#"{"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}"#;
@@ -241,9 +262,10 @@ async fn a_role_trusts_those_who_had_the_names_when_it_was_told() {
     let (first, first_arn) = new_role(&account, &trust("*", "")).await;
     let session_arn = first_arn.replace("iam", "sts").replace(":role/", ":assumed-role/") + "/s2";
     let (_, second_arn) = new_role(&account, &trust(&session_arn, "")).await;
+    let user = new_user(cluster, &account, 0).await.1;
     let open = async || {
         let assume = [("RoleArn", first_arn.as_str()), ("RoleSessionName", "s2")];
-        session_of(cluster, 0, &account.action("sts", "AssumeRole", &assume).ok().await)
+        session_of(cluster, 0, &user.action("sts", "AssumeRole", &assume).ok().await)
     };
     let assume = [("RoleArn", second_arn.as_str()), ("RoleSessionName", "s3")];
     open().await.action("sts", "AssumeRole", &assume).ok().await;
