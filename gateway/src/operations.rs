@@ -1,5 +1,6 @@
 //! What an operator asks of a process under `/-/`: whether it lives, whether it serves, what it counts, and the admin API.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,20 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::admin::Admin;
 use crate::admin::model::BASE as ADMIN_BASE;
 use crate::http::{Handler, HandlerBody, whole};
+
+/// Connections that are served at once; further ones wait. Operators have few, and a probe that hangs must not take what clients need.
+const CONNECTIONS_MAX: usize = 256;
+
+/// A pause after a failed accept: it fails when file descriptors run out, and at once again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long answers that are under way may take to end: they are short.
 const DRAIN_WAIT: Duration = Duration::from_secs(2);
@@ -87,13 +96,13 @@ impl Operations {
 
 /// Serves the handler on a listener of its own, for operators who keep `/-/` away from clients.
 pub async fn serve(listener: &TcpListener, handler: Arc<dyn Handler>, stop: CancellationToken) {
-    let graceful = GracefulShutdown::new();
+    let (graceful, slots) = (GracefulShutdown::new(), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(listener, &slots) => accepted,
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let Some((stream, slot)) = accepted else { continue };
         let handler = Arc::clone(&handler);
         let service = service_fn(move |request| {
             let handler = Arc::clone(&handler);
@@ -102,10 +111,31 @@ pub async fn serve(listener: &TcpListener, handler: Arc<dyn Handler>, stop: Canc
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(graceful.watch(connection));
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _ = connection.await;
+            drop(slot);
+        });
     }
     // A silent connection does not hold up what comes next.
     let _ = tokio::time::timeout(DRAIN_WAIT, graceful.shutdown()).await;
+}
+
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    let (stream, _) = or_pause(listener.accept().await).await?;
+    Some((stream, slot))
+}
+
+async fn or_pause<T>(accepted: io::Result<T>) -> Option<T> {
+    match accepted {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            warn!(%error, "accept failed");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
 }
 
 fn text(status: StatusCode, words: &'static str) -> Response<HandlerBody> {
@@ -113,4 +143,53 @@ fn text(status: StatusCode, words: &'static str) -> Response<HandlerBody> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    use super::{ACCEPT_PAUSE, CONNECTIONS_MAX, Waiting, or_pause, serve};
+
+    #[tokio::test]
+    async fn a_failed_accept_is_followed_by_a_pause() {
+        let began = Instant::now();
+        let too_many_files = io::Error::from_raw_os_error(24);
+        assert_eq!(or_pause::<()>(Err(too_many_files)).await, None);
+        assert!(began.elapsed() >= ACCEPT_PAUSE);
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_wait() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn({
+            let stop = stop.clone();
+            async move { serve(&listener, Arc::new(Waiting), stop).await }
+        });
+        let mut clients = Vec::new();
+        for _ in 0..=CONNECTIONS_MAX {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(b"GET /-/health/live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            clients.push(client);
+        }
+        let mut last = clients.pop().unwrap();
+        for client in &mut clients {
+            assert!(client.read_u8().await.is_ok());
+        }
+        assert!(tokio::time::timeout(Duration::from_millis(50), last.read_u8()).await.is_err());
+        drop(clients.pop());
+        assert!(last.read_u8().await.is_ok());
+        stop.cancel();
+        serving.await.unwrap();
+    }
 }

@@ -16,8 +16,8 @@ use super::super::schema::records::{Head, Outbox, Record as _};
 use super::Step;
 use crate::kv::{KvError, Table};
 
-/// Events that wait for one webhook in one partition: some 10 MB. A bucket has 16 shards, so that 320,000 of its events
-/// wait while its webhook is down.
+/// Events that wait for one webhook in one partition: some 10 MB. A bucket has 16 shards, so that at most 320,000 of its events
+/// wait, shared by all buckets that name the webhook, and fewer where shards lie in one partition.
 const PENDING_MAX: u64 = 20_000;
 
 /// The oldest that are dropped at once when there are more: no step makes as many, so that it drops only once.
