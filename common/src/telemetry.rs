@@ -91,6 +91,10 @@ pub struct Metrics {
     pub chunk_corruptions: Counter,
     /// Chunks held for nodes that were down.
     pub hints_pending: Gauge,
+    /// Bytes that are free on the disk.
+    pub disk_free_bytes: Gauge,
+    /// One while the disk has no room for what grows.
+    pub disk_full: Gauge,
     /// What repair does and finds.
     pub repair: RepairMetrics,
 }
@@ -226,6 +230,8 @@ impl Metrics {
             chunk_read_bytes: Counter::default(),
             chunk_corruptions: Counter::default(),
             hints_pending: Gauge::default(),
+            disk_free_bytes: Gauge::default(),
+            disk_full: Gauge::default(),
             repair: RepairMetrics::default(),
         };
         metrics.register_http();
@@ -295,6 +301,14 @@ impl Metrics {
         chunk.register_with_unit("read", "Chunks read", Unit::Bytes, self.chunk_read_bytes.clone());
         chunk.register("corruptions", "Chunks that did not match their checksum", self.chunk_corruptions.clone());
         self.registry.register("hints_pending", "Chunks held for nodes that were down", self.hints_pending.clone());
+        let disk = self.registry.sub_registry_with_prefix("disk");
+        disk.register_with_unit(
+            "free",
+            "Free on the disk of the data directory",
+            Unit::Bytes,
+            self.disk_free_bytes.clone(),
+        );
+        disk.register("full", "One while the disk has no room for new objects", self.disk_full.clone());
     }
 
     fn register_repair(&mut self) {
@@ -347,6 +361,8 @@ mod tests {
             "annulus_raft_commit_seconds_count 0",
             "annulus_chunk_corruptions_total 0",
             "annulus_hints_pending 0",
+            "annulus_disk_free_bytes 0",
+            "annulus_disk_full 0",
             "annulus_events_pending 0",
             "annulus_events_dropped_total 0",
             "annulus_repair_moved_bytes_total 0",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::protocol::repair::RepairStatus;
+use annulus_common::protocol::room::RoomFor;
 use annulus_common::protocol::{NodeStatus, Refusal, Request};
 use annulus_common::telemetry::Metrics;
 use bytes::Bytes;
@@ -36,6 +37,8 @@ impl Counting {
         let led = status.groups.iter().filter(|group| group.leader == Some(status.node)).count();
         self.metrics.raft_leaders.set(led as i64);
         self.metrics.hints_pending.set(status.hints.iter().map(|(_, count)| *count as i64).sum());
+        self.metrics.disk_free_bytes.set(status.disk_free_bytes as i64);
+        self.metrics.disk_full.set((status.room < RoomFor::Growth).into());
         self.show_repair(&status.repair);
     }
 

@@ -202,7 +202,7 @@ impl Server {
             groups: carried_out.groups.into_iter().filter(asked).collect(),
             moves: partitions.iter().filter_map(progress).collect(),
             clock_ms: self.clock.now_ms(),
-            has_room: self.room.is_here(),
+            room: self.room.here(),
         }
     }
 

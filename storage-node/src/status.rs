@@ -33,6 +33,8 @@ pub(crate) async fn gather(server: &Arc<Server>, uptime: Duration, data_dir: &Pa
         chunk_bytes: usage.bytes,
         disk_bytes: disk.total_bytes,
         disk_free_bytes: disk.available_bytes,
+        room: server.room.here(),
+        stalled: server.raft.stalled(),
         hints: server.hints.pending(),
         corrupt_reads: usage.corrupt_reads,
         repair: repair_status(server),

@@ -45,6 +45,7 @@ use annulus_common::protocol::metadata::{
 };
 use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::protocol::repair::VerifiedChunks;
+use annulus_common::protocol::room::RoomFor;
 use annulus_common::protocol::{
     Answer, ListedChunk, MoveProgress, PartitionUsage, Progress, Purpose, Refusal, Request, Response, encode,
 };
@@ -708,7 +709,7 @@ fn requests_and_answers_as_they_travel() {
         groups: vec![GroupId(3)],
         moves: vec![MoveProgress { partition: PartitionId(2), epoch: Epoch(2), complete: true }],
         clock_ms: TIME_MS,
-        has_room: true,
+        room: RoomFor::Markers,
     };
     let answers: [Answer; 23] = [
         Ok(Response::Done),

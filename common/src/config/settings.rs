@@ -262,8 +262,8 @@ pub static SETTINGS: &[Setting] = &[
         "disk_reserve_bytes",
         Kind::Bytes,
         Default::Value("1GiB"),
-        "Objects' bytes are refused when less than this is free, small objects, parts and uploads when less than half of it is, so \
-         that a full disk can still be read and emptied.",
+        "Objects' bytes are refused when less than this is free, small objects, parts and uploads when less than half of it is, or \
+         64 MiB, so that a full disk can still be read and emptied.",
     ),
     setting(
         "dead_after_seconds",

@@ -7,6 +7,7 @@ pub mod metadata;
 pub mod outbox;
 mod quota;
 pub mod repair;
+pub mod room;
 
 use std::ops::RangeInclusive;
 
@@ -22,6 +23,7 @@ use crate::map::{ClusterMap, MapVersion, NodeProfile};
 use metadata::{Applied, Mutation, Query, QueryReply};
 use outbox::{Backlogs, WaitingOutbox};
 use repair::{RepairStatus, VerifiedChunks};
+use room::RoomFor;
 
 /// The version of every header.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -316,8 +318,8 @@ pub struct Progress {
     pub moves: Vec<MoveProgress>,
     /// The node's clock, Unix milliseconds: who is about to do something because of the date asks others for it.
     pub clock_ms: u64,
-    /// Whether its disk has room for what grows: who leads a group asks its members for it.
-    pub has_room: bool,
+    /// What its disk has room for: who leads a group asks its members for it.
+    pub room: RoomFor,
 }
 
 /// How far a node is with a partition that moves to it.
@@ -359,6 +361,10 @@ pub struct NodeStatus {
     pub disk_bytes: u64,
     /// Free bytes of it.
     pub disk_free_bytes: u64,
+    /// What it has room for.
+    pub room: RoomFor,
+    /// Why its log cannot be written, while that is so: its groups stand still, although it answers.
+    pub stalled: Option<String>,
     /// Hints it keeps for others, by node.
     pub hints: Vec<(NodeId, u64)>,
     /// Corrupt chunk reads since it started.

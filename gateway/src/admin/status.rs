@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use annulus_common::ids::{GroupId, NodeId, PartitionId};
 use annulus_common::map::{ClusterMap, NodeState};
+use annulus_common::protocol::room::RoomFor;
 use annulus_common::protocol::{GroupStatus, NodeStatus};
 use futures::future::join;
 
@@ -88,7 +89,8 @@ fn in_sync(leader: NodeId, status: &GroupStatus, answers: &Answers) -> Vec<NodeI
     let is_whole = |node: &NodeId| {
         let answer = answers.get(node).and_then(Option::as_ref);
         let groups = answer.into_iter().flat_map(|answer| &answer.groups);
-        groups.into_iter().any(|own| own.group == status.group && !own.installing)
+        answer.is_some_and(|answer| answer.stalled.is_none())
+            && groups.into_iter().any(|own| own.group == status.group && !own.installing)
     };
     // A leader that has heard nothing of a member yet has it at 0, however short the log is.
     let is_near = |matched: u64| matched > 0 && matched + IN_SYNC_LAG_ENTRIES >= status.committed;
@@ -152,6 +154,7 @@ fn problems(
         .filter(|(id, _)| answers.get(id).is_none_or(Option::is_none) && map.is_holding(**id))
         .map(|(id, node)| format!("node {id} ({}) does not answer at {}", node.profile.name, node.profile.addr))
         .collect();
+    problems.extend(answers.iter().filter_map(|(id, answer)| disk_problem(map, *id, answer.as_ref()?)));
     if map_group.leader.is_none() {
         problems.push("the cluster map has no leader: buckets, users and keys cannot be changed".to_owned());
     } else if !map_group.is_as_planned || map_group.in_sync.len() < map_group.replicas.len() {
@@ -169,6 +172,19 @@ fn problems(
     problems.extend(count(copies.chunks_missing, "copies of chunks missing"));
     problems.extend(count(copies.chunks_damaged, "copies of chunks damaged and not mended yet"));
     problems
+}
+
+/// A disk that takes nothing any more, or only what makes room on it.
+fn disk_problem(map: &ClusterMap, id: NodeId, status: &NodeStatus) -> Option<String> {
+    let name = &map.nodes.get(&id).filter(|_| map.is_holding(id))?.profile.name;
+    let free = status.disk_free_bytes;
+    match (&status.stalled, status.room) {
+        (Some(reason), _) => Some(format!("node {id} ({name}) cannot write its log: {reason}")),
+        (None, RoomFor::Growth) => None,
+        (None, RoomFor::Markers | RoomFor::Release) => {
+            Some(format!("node {id} ({name}) has no room for new objects: {free} bytes are free"))
+        }
+    }
 }
 
 /// What keeps the cluster from being called healthy although nothing is known to be wrong.
@@ -230,6 +246,7 @@ pub(super) mod tests {
     use annulus_common::map::{ClusterMap, Move, NodeState};
     use annulus_common::protocol::outbox::Backlogs;
     use annulus_common::protocol::repair::{PartitionCopy, RepairStatus};
+    use annulus_common::protocol::room::RoomFor;
     use annulus_common::protocol::{GroupStatus, NodeStatus};
 
     use super::super::model::{ClusterStatus, MovesReport, Risk};
@@ -267,12 +284,33 @@ pub(super) mod tests {
             chunk_bytes: 0,
             disk_bytes: 0,
             disk_free_bytes: 0,
+            room: RoomFor::Growth,
+            stalled: None,
             hints: Vec::new(),
             corrupt_reads: 0,
             repair: complete_copies(map, NodeId(node)),
             backlogs: Backlogs { webhooks: Vec::new(), is_all: true },
         };
         map.nodes.keys().map(|node| (*node, up.contains(&node.0).then(|| status(node.0)))).collect()
+    }
+
+    #[test]
+    fn a_disk_without_room_or_that_cannot_be_written_is_a_problem() {
+        let mut map = map_of(3, 3);
+        map.map_voters = [1, 2, 3].map(NodeId).to_vec();
+        let told = |change: fn(&mut NodeStatus)| {
+            let mut answers = answers(&map, &[1, 2, 3]);
+            change(answers.get_mut(&NodeId(2)).unwrap().as_mut().unwrap());
+            summarize(&map, &answers, MovesReport::default(), 0)
+        };
+        assert!(told(|_| ()).healthy);
+        let full = told(|status| status.room = RoomFor::Markers);
+        assert_eq!(full.problems, ["node 2 (n2) has no room for new objects: 0 bytes are free"]);
+        assert_eq!((full.healthy, full.redundancy.node_failures_tolerated), (false, 1));
+        // It follows nobody any more, whatever its leaders still believe.
+        let stalled = told(|status| status.stalled = Some("no space left".to_owned()));
+        assert_eq!(stalled.problems[0], "node 2 (n2) cannot write its log: no space left");
+        assert_eq!(stalled.redundancy.node_failures_tolerated, 0);
     }
 
     #[test]

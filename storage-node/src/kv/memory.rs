@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use annulus_common::protocol::room::RoomFor;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -100,8 +101,8 @@ impl Kv for MemoryKv {
         Box::new(self.moment())
     }
 
-    fn has_room(&self) -> bool {
-        true
+    fn room(&self) -> RoomFor {
+        RoomFor::Growth
     }
 
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {

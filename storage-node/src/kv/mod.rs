@@ -10,6 +10,7 @@ pub mod disk;
 pub mod identity;
 pub mod memory;
 
+use annulus_common::protocol::room::RoomFor;
 use bytes::Bytes;
 
 /// The tables (RocksDB column families) of a database.
@@ -27,6 +28,11 @@ pub enum Table {
     Extent,
     /// Chunks that other nodes are owed.
     Hint,
+}
+
+impl Table {
+    /// All of them, those of both databases.
+    pub const ALL: [Self; 6] = [Self::System, Self::Log, Self::Meta, Self::ChunkIndex, Self::Extent, Self::Hint];
 }
 
 /// When a write is on disk.
@@ -141,9 +147,9 @@ pub trait Kv: KvRead + 'static {
     /// The state of this moment, kept for as long as the snapshot is held.
     fn snapshot(&self) -> Box<dyn KvRead + '_>;
 
-    /// Whether the disk has room for what grows. It says no long before writes are refused, so that there is room for what makes
-    /// room again: whoever is about to begin something asks first.
-    fn has_room(&self) -> bool;
+    /// What the disk has room for. There is none long before writes are refused, so that what makes room again finds some:
+    /// whoever is about to begin something asks first.
+    fn room(&self) -> RoomFor;
 
     /// About how many bytes of files `from..to` takes: for people. What was just written need not be in it.
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64;

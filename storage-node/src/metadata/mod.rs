@@ -18,7 +18,7 @@ mod usage;
 
 pub use abandoned::abandoned_uploads;
 pub use apply::Partition;
-pub use growth::grows;
+pub use growth::room_needed;
 pub use outbox::{backlogs, waiting};
 pub use query::{answer, tags};
 

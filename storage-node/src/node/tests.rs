@@ -20,6 +20,7 @@ use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, NodeProfile};
 use annulus_common::object::{KeyPath, ObjectAttributes, ObjectHeaders, Part, Upload, UserId};
 use annulus_common::protocol::metadata::{Applied, Command, MetaReply, Mutation, Query, QueryReply};
+use annulus_common::protocol::room::RoomFor;
 use annulus_common::protocol::{Answer, JoinReply, Purpose, Refusal, Request, Response, decode, encode};
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::{Envelope, Lane, PeerIdentity, RpcError, SharedTransport, Transport};
@@ -50,7 +51,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 struct Handle {
     kv: Arc<MemoryKv>,
     full: Arc<AtomicU64>,
-    has_room: Arc<AtomicBool>,
+    room: Arc<Mutex<RoomFor>>,
 }
 
 /// A disk of which [`Handle`] refuses nothing.
@@ -80,8 +81,8 @@ impl Kv for Handle {
         self.kv.snapshot()
     }
 
-    fn has_room(&self) -> bool {
-        self.has_room.load(Ordering::Relaxed)
+    fn room(&self) -> RoomFor {
+        *self.room.lock()
     }
 
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
@@ -98,7 +99,7 @@ struct Disk {
     name: String,
     /// One and how often it refused, or [`NOT_FULL`].
     full: Arc<AtomicU64>,
-    has_room: Arc<AtomicBool>,
+    room: Arc<Mutex<RoomFor>>,
     meta: Arc<MemoryKv>,
     chunks: Arc<MemoryKv>,
     extents: Arc<MemoryFiles>,
@@ -113,7 +114,7 @@ impl Disk {
         Self {
             name: name.to_owned(),
             full: Arc::default(),
-            has_room: Arc::new(AtomicBool::new(true)),
+            room: Arc::default(),
             meta,
             chunks: Arc::new(MemoryKv::new()),
             extents: Arc::new(MemoryFiles::new()),
@@ -124,8 +125,8 @@ impl Disk {
     fn data(&self) -> NodeData {
         let identity = NodeIdentity::load(&*self.meta, "memory").unwrap().unwrap();
         let open = |kv: &Arc<MemoryKv>| {
-            let (kv, full, has_room) = (Arc::clone(kv), Arc::clone(&self.full), Arc::clone(&self.has_room));
-            Arc::new(Handle { kv, full, has_room })
+            let (kv, full, room) = (Arc::clone(kv), Arc::clone(&self.full), Arc::clone(&self.room));
+            Arc::new(Handle { kv, full, room })
         };
         NodeData::of(open(&self.meta), open(&self.chunks), self.extents.clone(), identity, Execution::Inline)
     }

@@ -85,7 +85,8 @@ impl Group {
         // that is here is kept; the leader offers it again.
         if !context.writer.has_room() {
             tracing::debug!(group = self.id.0, from = transfer.from.0, "no room for a raft snapshot");
-            return;
+            // It holds the snapshot, and few of them.
+            return self.tell_sender(&transfer, PieceStep::Abandoned, context);
         }
         let goes_on = |current: &Transfer| {
             current.offer.term > transfer.offer.term

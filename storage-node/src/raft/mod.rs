@@ -245,6 +245,11 @@ impl RaftNode {
         self.groups().into_iter().filter(leads).filter_map(GroupId::partition).collect()
     }
 
+    /// Why the log cannot be written, while that is so.
+    pub fn stalled(&self) -> Option<String> {
+        self.shared.queues.iter().find_map(|queue| queue.stalled())
+    }
+
     /// Takes a frame of a peer, whose id the transport has proven. Never blocks: what does not fit is dropped, as a
     /// network may.
     pub fn step(&self, from: NodeId, frame: Bytes) {

@@ -96,6 +96,11 @@ impl Queue {
         self.inner.lock().stalled = reason;
     }
 
+    /// Why storage takes no writes, while that is so.
+    pub(super) fn stalled(&self) -> Option<String> {
+        self.inner.lock().stalled.clone()
+    }
+
     /// Waits, but not beyond the queue's end. Whether the queue is still open.
     pub(super) fn pause(&self, time: Duration) -> bool {
         let mut inner = self.inner.lock();

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use annulus_common::ids::{GroupId, NodeId};
+use annulus_common::protocol::room::RoomFor;
 use bytes::Bytes;
 use raft::Ready;
 
@@ -68,7 +69,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Whether there is room for a group's state that comes from elsewhere.
     pub(super) fn has_room(&self) -> bool {
-        self.kv.has_room()
+        self.kv.room() == RoomFor::Growth
     }
 
     /// Returns when the batch is written. An error means that the worker must end: what is in memory may be ahead of

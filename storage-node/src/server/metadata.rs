@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use annulus_common::ids::{Epoch, PartitionId};
 use annulus_common::protocol::metadata::{Mutation, Query, QueryReply};
+use annulus_common::protocol::room::RoomFor;
 use annulus_common::protocol::{QUERIES_PER_REQUEST_MAX, Refusal, Response};
 use futures::future::join_all;
 
@@ -16,9 +17,7 @@ use crate::{metadata, refusal};
 impl Server {
     pub(super) async fn mutate(&self, partition: PartitionId, epoch: Epoch, mutation: &Mutation) -> Reply {
         self.agree_on_epoch(epoch).await?;
-        if metadata::grows(&mutation.command) {
-            self.check_room(partition)?;
-        }
+        self.check_room(partition, metadata::room_needed(&mutation.command))?;
         let command = metadata::encode_command(mutation);
         let reply = self.raft.propose(partition.into(), command).await.map_err(refusal::of_proposal)?;
         let applied = metadata::decode_reply(&reply).map_err(|error| Refusal::Storage(error.to_string()))?;
@@ -27,12 +26,12 @@ impl Server {
 
     /// Refuses what grows where it would fill the disks up to where nothing can be written any more, deletes included. Only the
     /// leader knows: who is none must send to it, however full it is itself.
-    fn check_room(&self, partition: PartitionId) -> Result<(), Refusal> {
-        if !self.room.is_scarce() {
+    fn check_room(&self, partition: PartitionId, needed: RoomFor) -> Result<(), Refusal> {
+        if needed == RoomFor::Release || !self.room.is_scarce() {
             return Ok(());
         }
         match self.raft.status(partition.into()) {
-            Some(status) if status.role == Role::Leader && !self.room.is_enough_for(&status.voters) => {
+            Some(status) if status.role == Role::Leader && !self.room.is_enough(needed, &status.voters) => {
                 Err(Refusal::Full)
             }
             _ => Ok(()),

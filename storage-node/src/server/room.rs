@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use annulus_common::ids::NodeId;
 use annulus_common::map::watch::MapWatch;
+use annulus_common::protocol::room::RoomFor;
 use futures::future::join_all;
 use parking_lot::RwLock;
 
@@ -30,13 +31,8 @@ pub(crate) struct Room {
     others: RwLock<BTreeMap<NodeId, Told>>,
 }
 
-/// What another node told when it was asked last.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Told {
-    Room,
-    NoRoom,
-    Nothing,
-}
+/// What another node told when it was asked last; it may have said nothing.
+type Told = Option<RoomFor>;
 
 impl Room {
     pub(crate) fn new(node: NodeId, kv: Arc<dyn Kv>) -> Self {
@@ -44,19 +40,20 @@ impl Room {
     }
 
     /// On this node.
-    pub(crate) fn is_here(&self) -> bool {
-        self.kv.has_room()
+    pub(crate) fn here(&self) -> RoomFor {
+        self.kv.room()
     }
 
-    /// Whether anybody is known to have none: as a rule nobody is, and nothing else needs to be looked at.
+    /// Whether anybody is known to be short of it: as a rule nobody is, and nothing else needs to be looked at.
     pub(crate) fn is_scarce(&self) -> bool {
-        !self.is_here() || self.others.read().values().any(|told| *told == Told::NoRoom)
+        let is_short = |room: RoomFor| room < RoomFor::Growth;
+        is_short(self.here()) || self.others.read().values().any(|told| told.is_some_and(is_short))
     }
 
     /// For a group that this node leads.
-    pub(crate) fn is_enough_for(&self, voters: &[NodeId]) -> bool {
+    pub(crate) fn is_enough(&self, needed: RoomFor, voters: &[NodeId]) -> bool {
         let others: Vec<NodeId> = voters.iter().copied().filter(|voter| *voter != self.node).collect();
-        self.is_here() && is_majority_left(&others, &self.others.read())
+        self.here() >= needed && is_majority_left(needed, &others, &self.others.read())
     }
 
     /// Keeps asking for as long as it is polled.
@@ -68,7 +65,7 @@ impl Room {
             let map = map.latest();
             let told = others.into_iter().map(|node| {
                 let map = &map;
-                async move { (node, told(asking.progress(map, node, Vec::new()).await.map(|it| it.has_room))) }
+                async move { (node, asking.progress(map, node, Vec::new()).await.map(|it| it.room)) }
             });
             let told = join_all(told).await.into_iter().collect();
             *self.others.write() = told;
@@ -77,20 +74,12 @@ impl Room {
     }
 }
 
-fn told(answer: Option<bool>) -> Told {
-    match answer {
-        Some(true) => Told::Room,
-        Some(false) => Told::NoRoom,
-        None => Told::Nothing,
-    }
-}
-
 /// Whether a leader and those of the others that have room are a majority. While nobody says that he has none, space is not what
 /// is missing, whoever is silent; who was not asked yet is taken to have some.
-fn is_majority_left(others: &[NodeId], told: &BTreeMap<NodeId, Told>) -> bool {
-    let said = |node: &NodeId| told.get(node).copied().unwrap_or(Told::Room);
-    let with_room = 1 + others.iter().filter(|node| said(node) == Told::Room).count();
-    let nobody_is_full = others.iter().all(|node| said(node) != Told::NoRoom);
+fn is_majority_left(needed: RoomFor, others: &[NodeId], told: &BTreeMap<NodeId, Told>) -> bool {
+    let has_room = |node: &NodeId| told.get(node).copied().unwrap_or(Some(RoomFor::Growth)).map(|room| room >= needed);
+    let with_room = 1 + others.iter().filter(|node| has_room(node) == Some(true)).count();
+    let nobody_is_full = others.iter().all(|node| has_room(node) != Some(false));
     nobody_is_full || with_room * 2 > others.len() + 1
 }
 
@@ -99,23 +88,40 @@ mod tests {
     use std::collections::BTreeMap;
 
     use annulus_common::ids::NodeId;
+    use annulus_common::protocol::room::RoomFor;
 
     use super::{Told, is_majority_left};
 
+    const ROOM: Told = Some(RoomFor::Growth);
+    const MARKERS: Told = Some(RoomFor::Markers);
+    const FULL: Told = Some(RoomFor::Release);
+    const SILENT: Told = None;
+
+    fn is_left(needed: RoomFor, told: &[Told]) -> bool {
+        let others: Vec<NodeId> = (2..).map(NodeId).take(told.len()).collect();
+        let told = others.iter().copied().zip(told.iter().copied()).collect();
+        is_majority_left(needed, &others, &told)
+    }
+
     #[test]
     fn one_full_follower_of_three_stops_nobody_and_two_do() {
-        let is_left = |told: &[Told]| {
-            let others: Vec<NodeId> = (2..).map(NodeId).take(told.len()).collect();
-            is_majority_left(&others, &others.iter().copied().zip(told.iter().copied()).collect::<BTreeMap<_, _>>())
-        };
+        let is_left = |told: &[Told]| is_left(RoomFor::Growth, told);
         assert!(is_left(&[]));
-        assert!(is_left(&[Told::Room, Told::NoRoom]));
-        assert!(!is_left(&[Told::NoRoom, Told::NoRoom]));
-        assert!(!is_left(&[Told::NoRoom]), "both of two must write");
-        assert!(!is_left(&[Told::NoRoom, Told::Nothing]), "the full one would be needed");
-        assert!(is_left(&[Told::Nothing, Told::Nothing]), "that is not a matter of space");
-        assert!(is_left(&[Told::Room, Told::Room, Told::NoRoom, Told::NoRoom]));
-        assert!(!is_left(&[Told::Room, Told::NoRoom, Told::NoRoom, Told::NoRoom]));
-        assert!(is_majority_left(&[NodeId(2), NodeId(3)], &BTreeMap::from([(NodeId(2), Told::NoRoom)])));
+        assert!(is_left(&[ROOM, FULL]));
+        assert!(!is_left(&[FULL, FULL]));
+        assert!(!is_left(&[FULL]), "both of two must write");
+        assert!(!is_left(&[FULL, SILENT]), "the full one would be needed");
+        assert!(is_left(&[SILENT, SILENT]), "that is not a matter of space");
+        assert!(is_left(&[ROOM, ROOM, FULL, FULL]));
+        assert!(!is_left(&[ROOM, FULL, FULL, FULL]));
+        let told = BTreeMap::from([(NodeId(2), FULL)]);
+        assert!(is_majority_left(RoomFor::Growth, &[NodeId(2), NodeId(3)], &told), "the other was not asked yet");
+    }
+
+    #[test]
+    fn markers_need_less_than_objects() {
+        assert!(!is_left(RoomFor::Growth, &[MARKERS, MARKERS]));
+        assert!(is_left(RoomFor::Markers, &[MARKERS, MARKERS]));
+        assert!(!is_left(RoomFor::Markers, &[FULL, FULL]));
     }
 }

@@ -50,7 +50,7 @@ impl DiskFiles {
             path: path.to_owned(),
             directory: File::open(path)?,
             direct,
-            space: SpaceGuard::new(path, reserve_bytes, 1)?,
+            space: SpaceGuard::new(path, reserve_bytes, Box::new(|| 0))?,
             readers: Mutex::new(Readers::default()),
             writer: Mutex::new(None),
         })
@@ -162,7 +162,7 @@ impl ExtentFiles for DiskFiles {
     }
 
     fn admits(&self, bytes: u64) -> io::Result<bool> {
-        self.space.admit(bytes)
+        self.space.admit(bytes, 1)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use annulus_common::chunk::{CHUNK_BYTES, piece_crcs};
 use annulus_common::ids::ChunkId;
+use annulus_common::protocol::room::RoomFor;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proptest::prelude::{Just, Strategy, any};
@@ -69,8 +70,8 @@ impl Kv for FaultyKv {
         self.kv.snapshot()
     }
 
-    fn has_room(&self) -> bool {
-        self.kv.has_room()
+    fn room(&self) -> RoomFor {
+        self.kv.room()
     }
 
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {

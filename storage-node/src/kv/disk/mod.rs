@@ -19,10 +19,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use annulus_common::protocol::room::RoomFor;
 use bytes::Bytes;
 use rocksdb::{
     Cache, ColumnFamily, DB, DBRawIteratorWithThreadMode, Env, ErrorKind, ReadOptions, SnapshotWithThreadMode,
-    WriteBatch, WriteOptions,
+    WriteBatch, WriteOptions, properties,
 };
 
 use self::checkpoint::Checkpoints;
@@ -71,14 +72,10 @@ pub struct DiskOptions {
     pub background_jobs_max: i32,
     /// Bytes of the file system that chunks leave free; without it 1 GiB or 2 % of the disk, whichever is smaller.
     pub reserve_bytes: Option<u64>,
-    /// Writes leave the reserve free, divided by this.
-    pub reserve_share: u64,
 }
 
 impl DiskOptions {
-    /// For Raft logs and metadata. It keeps a sixteenth of the reserve only. When the disk is too full for chunks, and then for
-    /// new objects ([`Kv::has_room`]), deletes must still go through the log, and do so on replicas that are fuller than
-    /// their leader: a log that cannot be written can never be emptied.
+    /// For Raft logs and metadata.
     pub fn metadata(cache: BlockCache) -> Self {
         Self {
             tables: &[Table::System, Table::Log, Table::Meta, Table::Hint],
@@ -86,7 +83,6 @@ impl DiskOptions {
             open_files_max: 256,
             background_jobs_max: 4,
             reserve_bytes: None,
-            reserve_share: 16,
         }
     }
 
@@ -98,14 +94,19 @@ impl DiskOptions {
             open_files_max: 256,
             background_jobs_max: 2,
             reserve_bytes: None,
-            reserve_share: 1,
         }
     }
 }
 
-/// There is room for what grows as long as more than this part of the reserve is free. Between it and what writes leave lies what
-/// deletes take until they give something back: their entries in the log, memtables, compactions.
-const ROOM_SHARE: u64 = 2;
+/// There is room for something as long as more than this part of the reserve is free, and more than so many bytes. Between it and
+/// what writes leave lies what deletes take until they give something back: their entries in the log, memtables, compactions.
+/// However small the reserve: once a flush has found a disk full, the engine writes nothing before 32 MiB are free again.
+const ROOM: [(RoomFor, u64, u64); 2] = [(RoomFor::Growth, 2, 64 << 20), (RoomFor::Markers, 4, 48 << 20)];
+
+/// Writes leave this part of the reserve free, which chunks leave whole. When the disk is too full for chunks, and then for new
+/// objects ([`Kv::room`]), deletes must still go through the log, and do so on replicas that are fuller than their leader: a log
+/// that cannot be written can never be emptied. The index follows chunks that were let in.
+const WRITE_SHARE: u64 = 16;
 
 /// Threads of the process for compactions: what both databases may run at once.
 const COMPACTION_THREADS: i32 = 4;
@@ -119,7 +120,6 @@ pub struct DiskKv {
     sweeper: Sweeper,
     db: Arc<DB>,
     space: SpaceGuard,
-    room: SpaceGuard,
     // Holds the lock of the directory, so it goes last.
     checkpoints: Checkpoints,
 }
@@ -139,15 +139,19 @@ impl DiskKv {
         db_options.set_env(&background_threads().map_err(|error| open_error(path, OPENING, error))?);
         let families = options.tables.iter().map(|&table| tuning::column_family(table, Some(&options.cache.0)));
         let db = DB::open_cf_descriptors(&db_options, path, families);
-        let db = db.map_err(|error| open_error(path, OPENING, error))?;
-        let guard = |share| {
-            let guard = SpaceGuard::new(path, options.reserve_bytes, share);
-            guard.map_err(|error| io_error(MEASURING, path, &error))
-        };
-        let (space, room) = (guard(options.reserve_share)?, guard(ROOM_SHARE)?);
+        let db = db.map_err(|error| match open_error(path, OPENING, error) {
+            KvError::Full { during } => {
+                let reason = format!("no space left on device for {}: make some, and start again", path.display());
+                KvError::Failed { during, reason }
+            }
+            error => error,
+        })?;
         let db = Arc::new(db);
+        let owing = Arc::clone(&db);
+        let space = SpaceGuard::new(path, options.reserve_bytes, Box::new(move || unflushed_bytes(&owing)));
+        let space = space.map_err(|error| io_error(MEASURING, path, &error))?;
         let sweeper = Sweeper::start(&db).map_err(|error| io_error(OPENING, path, &error))?;
-        Ok(Self { sweeper, db, space, room, checkpoints })
+        Ok(Self { sweeper, db, space, checkpoints })
     }
 
     /// Whether `path` holds a database.
@@ -165,7 +169,8 @@ impl DiskKv {
         if !grows(batch) {
             return Ok(());
         }
-        match self.space.admit(put_bytes(batch)) {
+        // They go to the log of writes now, and to a table when memory is flushed.
+        match self.space.admit(2 * put_bytes(batch), WRITE_SHARE) {
             Ok(true) => Ok(()),
             Ok(false) => Err(KvError::Full { during: WRITING }),
             Err(error) => Err(io_error(MEASURING, self.db.path(), &error)),
@@ -209,14 +214,16 @@ impl Kv for DiskKv {
         Box::new(DiskSnapshot { kv: self, snapshot: self.db.snapshot() })
     }
 
-    /// Where there is none, what was deleted is brought to where compactions find it. A file system that does not say how full it
+    /// Where it is short, what was deleted is brought to where compactions find it. A file system that does not say how full it
     /// is refuses writes by itself.
-    fn has_room(&self) -> bool {
-        let has_room = self.room.has_room().unwrap_or(true);
-        if !has_room {
+    fn room(&self) -> RoomFor {
+        let is_left =
+            |(_, share, bytes_min): &(RoomFor, u64, u64)| self.space.has_room(*share, *bytes_min).unwrap_or(true);
+        let room = ROOM.into_iter().find(is_left).map_or(RoomFor::Release, |(room, ..)| room);
+        if room < RoomFor::Growth {
             self.sweeper.make_room();
         }
-        has_room
+        room
     }
 
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
@@ -361,6 +368,13 @@ fn put_bytes(batch: &Batch) -> u64 {
         Op::Delete(..) | Op::DeleteRange(..) => 0,
     };
     batch.ops.iter().map(size).sum()
+}
+
+/// What a flush will write. A node that is started again flushes all of it before it does anything else.
+fn unflushed_bytes(db: &DB) -> u64 {
+    let tables = Table::ALL.into_iter().filter_map(|table| db.cf_handle(tuning::name(table)));
+    let bytes = tables.map(|family| db.property_int_value_cf(family, properties::CUR_SIZE_ALL_MEM_TABLES));
+    bytes.filter_map(|bytes| bytes.ok().flatten()).sum()
 }
 
 /// The engine's thread pools, which all databases of the process share. By itself it would give them the larger of both

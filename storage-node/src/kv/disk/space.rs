@@ -31,58 +31,56 @@ fn default_reserve_bytes(space: DiskSpace) -> u64 {
     RESERVE_BYTES_MAX.min(space.total_bytes / RESERVE_PARTS_OF_DISK)
 }
 
-/// Admits writes until only the reserve is left.
+/// Bytes that are not written yet, and will be whatever is refused from now on.
+type Owed = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Admits writes until only the reserve is left, or a part of it.
 pub(crate) struct SpaceGuard {
     path: PathBuf,
     reserve_bytes: u64,
+    owed: Owed,
     budget: Mutex<Budget>,
 }
 
-/// What may be written before the file system is asked again.
+/// What is free, less what is owed, until the file system is asked again.
 struct Budget {
     measured: Instant,
-    left_bytes: u64,
+    free_bytes: u64,
 }
 
 impl SpaceGuard {
-    /// Guards the file system of `path`: `reserve_bytes` divided by `share` stay free, by default [`default_reserve_bytes`].
-    pub(crate) fn new(path: &Path, reserve_bytes: Option<u64>, share: u64) -> io::Result<Self> {
+    /// Guards the file system of `path`. The reserve is [`default_reserve_bytes`] where nothing else is said.
+    pub(crate) fn new(path: &Path, reserve_bytes: Option<u64>, owed: Owed) -> io::Result<Self> {
         let space = disk_space(path)?;
-        let reserve_bytes = reserve_bytes.unwrap_or_else(|| default_reserve_bytes(space)) / share.max(1);
-        let left_bytes = space.available_bytes.saturating_sub(reserve_bytes);
-        Ok(Self {
-            path: path.to_owned(),
-            reserve_bytes,
-            budget: Mutex::new(Budget { measured: Instant::now(), left_bytes }),
-        })
+        let reserve_bytes = reserve_bytes.unwrap_or_else(|| default_reserve_bytes(space));
+        let free_bytes = space.available_bytes.saturating_sub(owed());
+        let budget = Mutex::new(Budget { measured: Instant::now(), free_bytes });
+        Ok(Self { path: path.to_owned(), reserve_bytes, owed, budget })
     }
 
-    /// Whether `bytes` more may be written. Between two measurements it counts along, so that a burst cannot eat the
-    /// reserve.
-    pub(crate) fn admit(&self, bytes: u64) -> io::Result<bool> {
+    /// Whether `bytes` more may be written, which leave this part of the reserve free. Between two measurements it counts
+    /// along, so that a burst cannot eat the reserve.
+    pub(crate) fn admit(&self, bytes: u64, share: u64) -> io::Result<bool> {
         let mut budget = self.budget()?;
-        match budget.left_bytes.checked_sub(bytes) {
-            Some(left_bytes) => {
-                budget.left_bytes = left_bytes;
+        match budget.free_bytes.checked_sub(bytes) {
+            Some(free_bytes) if free_bytes >= self.reserve_bytes / share => {
+                budget.free_bytes = free_bytes;
                 Ok(true)
             }
-            None => Ok(false),
+            _ => Ok(false),
         }
     }
 
-    /// Whether anything may be written at all.
-    pub(crate) fn has_room(&self) -> io::Result<bool> {
-        Ok(self.budget()?.left_bytes > 0)
+    /// Whether more than this part of the reserve is free, and more than `bytes_min`.
+    pub(crate) fn has_room(&self, share: u64, bytes_min: u64) -> io::Result<bool> {
+        Ok(self.budget()?.free_bytes > bytes_min.max(self.reserve_bytes / share))
     }
 
     fn budget(&self) -> io::Result<MutexGuard<'_, Budget>> {
         let mut budget = self.budget.lock();
         if budget.measured.elapsed() >= MEASURE_EVERY {
-            let space = disk_space(&self.path)?;
-            *budget = Budget {
-                measured: Instant::now(),
-                left_bytes: space.available_bytes.saturating_sub(self.reserve_bytes),
-            };
+            let free_bytes = disk_space(&self.path)?.available_bytes.saturating_sub((self.owed)());
+            *budget = Budget { measured: Instant::now(), free_bytes };
         }
         Ok(budget)
     }
@@ -111,27 +109,37 @@ mod tests {
         assert_eq!(reserve(50 << 20), 1 << 20);
     }
 
-    #[test]
-    fn writes_end_where_the_reserve_begins() {
-        let path = Path::new("/");
-        let open = SpaceGuard::new(path, Some(0), 1).unwrap();
-        let shut = SpaceGuard::new(path, Some(u64::MAX), 1).unwrap();
-        assert!(open.admit(1).unwrap());
-        assert!(!open.admit(u64::MAX).unwrap());
-        assert!(!shut.admit(1).unwrap());
-        assert!(open.has_room().unwrap() && !shut.has_room().unwrap());
+    fn guard(reserve_bytes: u64, owed_bytes: u64) -> SpaceGuard {
+        SpaceGuard::new(Path::new("/"), Some(reserve_bytes), Box::new(move || owed_bytes)).unwrap()
     }
 
     #[test]
-    fn a_share_of_the_reserve_is_kept_whoever_said_how_much_it_is() {
-        let path = Path::new("/");
-        let reserve_bytes = disk_space(path).unwrap().available_bytes.saturating_mul(4);
-        assert!(!SpaceGuard::new(path, Some(reserve_bytes), 1).unwrap().has_room().unwrap());
-        assert!(SpaceGuard::new(path, Some(reserve_bytes), 16).unwrap().has_room().unwrap());
+    fn writes_end_where_the_reserve_begins() {
+        let (open, shut) = (guard(0, 0), guard(u64::MAX, 0));
+        assert!(open.admit(1, 1).unwrap() && !open.admit(u64::MAX, 1).unwrap());
+        assert!(!shut.admit(1, 1).unwrap());
+        assert!(open.has_room(1, 0).unwrap() && !shut.has_room(1, 0).unwrap());
+    }
+
+    #[test]
+    fn a_part_of_the_reserve_is_kept_for_what_may_use_the_rest() {
+        let available_bytes = disk_space(Path::new("/")).unwrap().available_bytes;
+        let guard = guard(available_bytes.saturating_mul(4), 0);
+        assert!(!guard.has_room(1, 0).unwrap() && !guard.admit(1, 1).unwrap());
+        assert!(guard.has_room(16, 0).unwrap() && guard.admit(1, 16).unwrap());
+        assert!(!guard.has_room(16, available_bytes.saturating_mul(2)).unwrap());
+    }
+
+    #[test]
+    fn what_is_owed_is_not_free() {
+        let available_bytes = disk_space(Path::new("/")).unwrap().available_bytes;
+        assert!(guard(available_bytes / 4, available_bytes / 4).has_room(1, 0).unwrap());
+        let guard = guard(available_bytes / 4, available_bytes - available_bytes / 8);
+        assert!(!guard.has_room(1, 0).unwrap() && !guard.admit(1, 1).unwrap());
     }
 
     #[test]
     fn a_path_that_does_not_exist_is_an_error() {
-        assert!(SpaceGuard::new(Path::new("/no/such/place"), None, 1).is_err());
+        assert!(SpaceGuard::new(Path::new("/no/such/place"), None, Box::new(|| 0)).is_err());
     }
 }

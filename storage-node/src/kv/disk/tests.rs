@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use annulus_common::protocol::room::RoomFor;
 use bytes::Bytes;
 
 use super::tombstones::Met;
-use super::{BlockCache, DiskKv, DiskOptions, OpenMode, disk_space};
+use super::{BlockCache, DiskKv, DiskOptions, OpenMode, disk_space, unflushed_bytes};
 use crate::kv::{Batch, Durability, Kv, KvError, KvRead, Table};
 
 fn options() -> DiskOptions {
@@ -349,14 +350,28 @@ fn there_is_no_room_for_what_grows_long_before_writes_are_refused() {
         let reserve_bytes = Some(available_bytes.saturating_mul(times));
         DiskKv::open(directory.path(), OpenMode::Create, &DiskOptions { reserve_bytes, ..options() }).unwrap()
     };
-    let kv = with_reserve(4);
-    assert!(!kv.has_room());
+    let kv = with_reserve(5);
+    assert_eq!(kv.room(), RoomFor::Release);
     put(&kv, "a", b"1", Durability::Synced).unwrap();
     drop(kv);
+    assert_eq!(with_reserve(3).room(), RoomFor::Markers);
     let kv = with_reserve(64);
     assert!(matches!(put(&kv, "b", b"1", Durability::Synced), Err(KvError::Full { .. })));
     drop(kv);
-    assert!(with_reserve(0).has_room());
+    assert_eq!(with_reserve(0).room(), RoomFor::Growth);
+}
+
+/// A node that is started again flushes what its log of writes holds: that space is spoken for.
+#[test]
+fn what_memory_holds_counts_until_it_is_flushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = open(directory.path());
+    for number in 0..500 {
+        put(&kv, &format!("key-{number}"), &[7; 10_000], Durability::Buffered).unwrap();
+    }
+    assert!(unflushed_bytes(&kv.db) >= 5_000_000);
+    kv.db.flush_cf(kv.family(Table::Meta).unwrap()).unwrap();
+    assert!(unflushed_bytes(&kv.db) < 1_000_000);
 }
 
 /// Tombstones in memory free nothing: whoever asks for room has them brought to where compactions meet them.
@@ -364,7 +379,7 @@ fn there_is_no_room_for_what_grows_long_before_writes_are_refused() {
 fn what_was_deleted_leaves_a_disk_without_room() {
     const OBJECTS: usize = 6_000;
     let directory = tempfile::tempdir().unwrap();
-    let reserve_bytes = Some(disk_space(directory.path()).unwrap().available_bytes.saturating_mul(4));
+    let reserve_bytes = Some(disk_space(directory.path()).unwrap().available_bytes.saturating_mul(5));
     let kv = DiskKv::open(directory.path(), OpenMode::Create, &DiskOptions { reserve_bytes, ..options() }).unwrap();
     let key = |number: usize| format!("key-{number:05}");
     for number in 0..OBJECTS {
@@ -379,7 +394,7 @@ fn what_was_deleted_leaves_a_disk_without_room() {
     let deadline = Instant::now() + Duration::from_secs(60);
     while held() > 0 {
         assert!(Instant::now() < deadline, "{} bytes are held", held());
-        assert!(!kv.has_room());
+        assert_eq!(kv.room(), RoomFor::Release);
         thread::sleep(Duration::from_millis(50));
     }
 }

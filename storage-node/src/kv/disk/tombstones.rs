@@ -138,8 +138,7 @@ fn sweep(db: &DB, work: &Receiver<Work>) {
 
 /// All tables: the log of writes goes when the last of them has left it.
 fn flush(db: &DB) {
-    let tables = [Table::System, Table::Log, Table::Meta, Table::ChunkIndex, Table::Extent, Table::Hint];
-    for family in tables.into_iter().filter_map(|table| db.cf_handle(tuning::name(table))) {
+    for family in Table::ALL.into_iter().filter_map(|table| db.cf_handle(tuning::name(table))) {
         if let Err(error) = db.flush_cf(family) {
             tracing::debug!(%error, "memory is not flushed to make room");
         }

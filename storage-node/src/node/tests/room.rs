@@ -24,11 +24,11 @@ pub(super) fn put(bucket: BucketId, shard: ShardId, key: &str) -> Command {
     Command::Put { path, versioning: Versioning::Unversioned, conditions, quota, object }
 }
 
-fn delete(key: &str, shard: ShardId) -> Command {
-    let (key, conditions) = (key.to_owned(), Conditions::default());
+fn delete(bucket: BucketId, shard: ShardId, versioning: Versioning) -> Command {
+    let (key, conditions) = ("k".to_owned(), Conditions::default());
     let deletion = Deletion { key, version: None, conditions, bypass_governance: false, sequence: None };
-    let (versioning, owner, deletions) = (Versioning::Unversioned, UserId([0; 32]), vec![deletion]);
-    Command::Delete { bucket: BUCKET, shard, versioning, owner, deletions }
+    let (owner, deletions) = (UserId([0; 32]), vec![deletion]);
+    Command::Delete { bucket, shard, versioning, owner, deletions }
 }
 
 /// Carries a command out at whoever leads; every node is asked until one does.
@@ -77,7 +77,7 @@ async fn a_leader_without_room_takes_what_makes_room_and_nothing_else() {
     let shard = ShardId(0);
     let written = at_leader(&site, &nodes[0], &put(BUCKET, shard, "k"), (BUCKET, shard)).await;
     assert!(matches!(written, Ok(MetaReply::Written { .. })), "{written:?}");
-    disks[0].has_room.store(false, Ordering::Relaxed);
+    *disks[0].room.lock() = RoomFor::Markers;
     let path = KeyPath { bucket: BUCKET, shard, key: "k".to_owned() };
     let part = Part { id: PartId([1; 16]), number: 1, length: 9, stored: 9, md5: [1; 16], checksum: None };
     let upload = UploadId([1; 16]);
@@ -86,9 +86,20 @@ async fn a_leader_without_room_takes_what_makes_room_and_nothing_else() {
     }
     let aborted = at_leader(&site, &nodes[0], &Command::AbortUpload { path, upload }, (BUCKET, shard)).await;
     assert_eq!(aborted, Ok(MetaReply::NoSuchUpload));
-    let deleted = at_leader(&site, &nodes[0], &delete("k", shard), (BUCKET, shard)).await;
+    let deleted = at_leader(&site, &nodes[0], &delete(BUCKET, shard, Versioning::Unversioned), (BUCKET, shard)).await;
     assert_eq!(deleted, Ok(MetaReply::Deleted(vec![DeleteOutcome::Deleted])));
-    disks[0].has_room.store(true, Ordering::Relaxed);
+    // Markers are of any number: they end before what makes room does.
+    let kept = BucketId(2);
+    let marked = at_leader(&site, &nodes[0], &delete(kept, shard, Versioning::Enabled), (kept, shard)).await;
+    assert!(matches!(&marked, Ok(MetaReply::Deleted(outcomes)) if matches!(outcomes[..], [DeleteOutcome::Marked(_)])));
+    *disks[0].room.lock() = RoomFor::Release;
+    for versioning in [Versioning::Enabled, Versioning::Suspended] {
+        let refused = at_leader(&site, &nodes[0], &delete(kept, shard, versioning), (kept, shard)).await;
+        assert_eq!(refused, Err(Refusal::Full));
+    }
+    let deleted = at_leader(&site, &nodes[0], &delete(BUCKET, shard, Versioning::Unversioned), (BUCKET, shard)).await;
+    assert_eq!(deleted, Ok(MetaReply::Deleted(vec![DeleteOutcome::Deleted])));
+    *disks[0].room.lock() = RoomFor::Growth;
     let written = at_leader(&site, &nodes[0], &put(BUCKET, shard, "l"), (BUCKET, shard)).await;
     assert!(matches!(written, Ok(MetaReply::Written { .. })), "{written:?}");
 }
@@ -111,11 +122,11 @@ async fn followers_without_room_stop_growth_where_no_majority_is_left() {
     drop(raft);
     let written = at_leader(&site, &nodes[0], &put(BUCKET, shard, "k"), (BUCKET, shard)).await;
     assert!(matches!(written, Ok(MetaReply::Written { .. })), "{written:?}");
-    disks[..2].iter().for_each(|disk| disk.has_room.store(false, Ordering::Relaxed));
+    disks[..2].iter().for_each(|disk| *disk.room.lock() = RoomFor::Release);
     until_full(&site, &nodes[0], shard, true).await;
-    let deleted = at_leader(&site, &nodes[0], &delete("k", shard), (BUCKET, shard)).await;
+    let deleted = at_leader(&site, &nodes[0], &delete(BUCKET, shard, Versioning::Unversioned), (BUCKET, shard)).await;
     assert_eq!(deleted, Ok(MetaReply::Deleted(vec![DeleteOutcome::Deleted])));
     // Two of three have room again.
-    disks[1].has_room.store(true, Ordering::Relaxed);
+    *disks[1].room.lock() = RoomFor::Growth;
     until_full(&site, &nodes[0], shard, false).await;
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use annulus_common::ids::NodeId;
+use annulus_common::protocol::room::RoomFor;
 
 use super::{GROUP, Net, answered};
 use crate::kv::{Batch, Checkpoint, Cursor, Durability, Kv, KvError, KvRead, Table};
@@ -35,8 +36,8 @@ impl Kv for FailingKv {
         self.inner.snapshot()
     }
 
-    fn has_room(&self) -> bool {
-        self.inner.has_room()
+    fn room(&self) -> RoomFor {
+        self.inner.room()
     }
 
     fn disk_bytes(&self, table: Table, from: &[u8], to: &[u8]) -> u64 {
