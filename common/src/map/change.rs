@@ -13,13 +13,26 @@ use super::{
 use crate::iam::{Holder, IamChange, IamRefusal, Kind, USER_KEYS_MAX};
 use crate::ids::{BucketId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
 use crate::object::UserId;
+use crate::policy::POLICY_TEXT_BYTES_MAX;
 use crate::usage::Quota;
+use crate::{cors, website};
 
 /// Buckets that one account may own (AWS: 100 by default, 10,000 at most).
 pub const BUCKETS_PER_USER_MAX: usize = 10_000;
 
 /// Access keys of one account's own.
 pub const KEYS_PER_USER_MAX: usize = 100;
+
+/// The largest document of a bucket as it is kept, of those that S3 does not bound itself: every copy of the map has it, and it goes
+/// through one entry of a log with what names it (256 KiB). S3's 1,000 lifecycle rules may have some 245 bytes each.
+pub const DOCUMENT_BYTES_MAX: usize = 240 << 10;
+
+// What S3 bounds in its own way is bounded by less, as it is written.
+const _: () = assert!(
+    POLICY_TEXT_BYTES_MAX <= DOCUMENT_BYTES_MAX
+        && cors::DOCUMENT_BYTES_MAX <= DOCUMENT_BYTES_MAX as u64
+        && website::DOCUMENT_BYTES_MAX <= DOCUMENT_BYTES_MAX as u64
+);
 
 /// A change with what makes it deterministic.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

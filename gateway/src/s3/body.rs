@@ -54,7 +54,8 @@ pub(super) fn check_document(headers: &HeaderMap, bytes_max: u64) -> S3Result {
     }
 }
 
-fn too_long(bytes_max: u64) -> S3Error {
+/// A document is longer than may be.
+pub(super) fn too_long(bytes_max: u64) -> S3Error {
     detailed(s3_error!(MaxMessageLengthExceeded), &[("MaxMessageLengthBytes", &bytes_max.to_string())])
 }
 

@@ -9,6 +9,7 @@ use annulus_common::lifecycle::{
     Rule,
 };
 use annulus_common::map::BucketChange;
+use annulus_common::map::change::DOCUMENT_BYTES_MAX;
 use http::StatusCode;
 use s3s::dto::{
     AbortIncompleteMultipartUpload, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput, ExpirationStatus,
@@ -20,15 +21,13 @@ use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::body::too_long;
 use super::error::{invalid_value, s3_error, with_status};
 use super::headers::timestamp;
 use super::{Gateway, dto_size};
 
 /// The longest prefix: as long as a key.
 const PREFIX_BYTES_MAX: usize = 1_024;
-
-/// The longest document as it is kept: every copy of the cluster map has it, and it goes through one entry of a log.
-const STORED_BYTES_MAX: usize = 128 << 10;
 
 /// Nothing below 128 KiB is moved to another class, as nothing is moved at all.
 const LEAST_SIZE: &str = TransitionDefaultMinimumObjectSize::ALL_STORAGE_CLASSES_128K;
@@ -102,8 +101,8 @@ fn lifecycle_of(rules: Vec<LifecycleRule>) -> S3Result<Lifecycle> {
     }
     let lifecycle = Lifecycle { rules };
     let stored = postcard::to_allocvec(&lifecycle).map_err(|error| s3_error!(error, InternalError))?;
-    if stored.len() > STORED_BYTES_MAX {
-        return Err(s3_error!(InvalidRequest, "The lifecycle configuration is larger than {STORED_BYTES_MAX} bytes"));
+    if stored.len() > DOCUMENT_BYTES_MAX {
+        return Err(too_long(DOCUMENT_BYTES_MAX as u64));
     }
     Ok(lifecycle)
 }

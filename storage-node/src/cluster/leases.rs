@@ -26,8 +26,8 @@ pub struct TooMany;
 pub struct Leases {
     reign: Option<Reign>,
     watchers: HashMap<InstanceId, Watcher>,
-    /// When watchers were last forgotten for want of room.
-    forgot_at: Option<Duration>,
+    /// Silence before this is not held against anybody: it is not known, or it was not theirs.
+    silence_counts_from: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ impl Leases {
     pub fn renew(&mut self, watcher: InstanceId, had: Option<MapVersion>, now: Duration) -> Result<(), TooMany> {
         if !self.watchers.contains_key(&watcher) && self.watchers.len() >= WATCHERS_MAX {
             self.watchers.retain(|_, watcher| watcher.until > now);
-            self.forgot_at = Some(now);
+            self.silence_counts_from = Some(now);
             if self.watchers.len() >= WATCHERS_MAX {
                 return Err(TooMany);
             }
@@ -90,10 +90,15 @@ impl Leases {
         until.checked_sub(now).filter(|left| !left.is_zero())
     }
 
+    /// Counts everybody's silence from now on.
+    pub fn count_silence_from(&mut self, now: Duration) {
+        self.silence_counts_from = Some(now);
+    }
+
     /// For how long a watcher has not asked, as far as this reign knows.
     pub fn silence(&self, watcher: InstanceId, now: Duration) -> Duration {
         let asked_at = self.watchers.get(&watcher).map(|watcher| watcher.until.saturating_sub(LEASE));
-        let known_since = self.reign.map(|reign| reign.since).max(self.forgot_at);
+        let known_since = self.reign.map(|reign| reign.since).max(self.silence_counts_from);
         asked_at.max(known_since).map_or(Duration::ZERO, |at| now.saturating_sub(at))
     }
 }
@@ -191,6 +196,11 @@ mod tests {
         assert_eq!(leases.silence(watcher(2), now + STEP), LEASE + STEP, "since the reign began");
         leases.lead(4, now + STEP);
         assert_eq!(leases.silence(watcher(1), now + STEP), Duration::ZERO);
+        leases.renew(watcher(1), Some(MapVersion(7)), now + STEP).unwrap();
+        leases.count_silence_from(now + 3 * STEP);
+        assert_eq!(leases.silence(watcher(1), now + 4 * STEP), STEP, "what was before is not counted");
+        leases.renew(watcher(1), Some(MapVersion(7)), now + 5 * STEP).unwrap();
+        assert_eq!(leases.silence(watcher(1), now + 7 * STEP), 2 * STEP);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! others take over what they held. A node that comes back finds itself taken for dead, registers again and is a spare.
 //!
 //! Silent is who does not ask for the map: every node does three times in two seconds. A new leader counts from when it began
-//! to lead. Who has lost sight of half of the nodes is more likely cut off itself, and gives up nobody. Nobody is given up
-//! while moves are paused: whoever works on the machines can say so.
+//! to lead, and so does one that was stopped itself for a while (a virtual machine that was paused, all of them as a rule):
+//! it would count its own absence against whoever goes on a little later. Who has lost sight of half of the nodes is more
+//! likely cut off itself, and gives up nobody. Nobody is given up while moves are paused: whoever works on the machines can
+//! say so.
 
 use std::time::Duration;
 
@@ -29,15 +31,26 @@ pub async fn run(
     clock: &SharedClock,
     dead_after: Duration,
 ) {
+    let look_every = LOOK_EVERY.min(dead_after);
     let mut refused: Option<(NodeId, MapRefusal)> = None;
+    let (mut looked_at, mut next_look_in) = (clock.monotonic(), look_every);
     loop {
-        tokio::time::sleep(LOOK_EVERY.min(dead_after)).await;
-        let (Some(service), Some(map_now)) = (service(), map.current()) else { continue };
+        tokio::time::sleep(look_every).await;
+        let since_last_look = clock.monotonic().saturating_sub(looked_at);
+        let was_stopped = was_stopped(since_last_look, next_look_in);
+        (looked_at, next_look_in) = (clock.monotonic(), look_every);
+        let Some(service) = service() else { continue };
+        if was_stopped {
+            warn!("this node was stopped for a while: the silence of others counts from now on");
+            service.forgive_silence();
+        }
+        let Some(map_now) = map.current() else { continue };
         let silence = |instance| service.silence(instance).unwrap_or_default();
         let Some(node) = find_dead(&map_now, silence, dead_after) else { continue };
         match map_now.plan(&LayoutStep::Dead(node)) {
             Ok(change) => {
                 warn!(node = node.0, silent_for = ?dead_after, "node is given up: others take over what it held");
+                next_look_in += CHANGE_DEADLINE;
                 let now_ms = clock.now_ms();
                 let change = MapChange::ChangeLayout(change);
                 let entry = MapEntry { request: RequestId::generate(now_ms), time_ms: now_ms, change };
@@ -54,6 +67,12 @@ pub async fn run(
             Err(_) => {}
         }
     }
+}
+
+/// Whether this node stood still between two looks: the second one came far too late. A machine that is merely busy is not harmed
+/// by counting anew.
+fn was_stopped(since_last_look: Duration, expected: Duration) -> bool {
+    since_last_look > 2 * expected
 }
 
 /// A node with a share, or with one that it has not handed over yet, that has been silent for so long, if it is to be given up: the
@@ -81,10 +100,11 @@ mod tests {
     use std::time::Duration;
 
     use annulus_common::ids::{InstanceId, NodeId};
-    use annulus_common::map::{Node, NodeState};
+    use annulus_common::map::{MapVersion, Node, NodeState};
 
+    use super::super::leases::Leases;
     use super::super::testing::map_of;
-    use super::find_dead;
+    use super::{LOOK_EVERY, find_dead, was_stopped};
 
     const AFTER: Duration = Duration::from_secs(600);
 
@@ -101,6 +121,26 @@ mod tests {
         assert_eq!(find_dead(&map, silent(&[3, 4, 5]), AFTER), None);
         map.moves.paused = true;
         assert_eq!(find_dead(&map, silent(&[3]), AFTER), None);
+    }
+
+    #[test]
+    fn a_pause_of_all_machines_is_held_against_nobody() {
+        let map = map_of(vec![(1..=3).map(NodeId).collect()]);
+        let instance = |number: u8| InstanceId([number; 16]);
+        let mut leases = Leases::default();
+        let began = Duration::from_secs(100);
+        leases.lead(1, began);
+        (1..=3).for_each(|number| leases.renew(instance(number), Some(MapVersion(1)), began).unwrap());
+        // All stand still for longer than a node may be silent. Two ask as soon as they go on, the third a little later.
+        let resumed = began + LOOK_EVERY + 2 * AFTER;
+        (1..=2).for_each(|number| leases.renew(instance(number), Some(MapVersion(1)), resumed).unwrap());
+        let dead = |leases: &Leases, now| find_dead(&map, |instance| leases.silence(instance, now), AFTER);
+        assert_eq!(dead(&leases, resumed), Some(NodeId(3)), "its silence counts the pause");
+        assert!(was_stopped(resumed - began, LOOK_EVERY) && !was_stopped(2 * LOOK_EVERY, LOOK_EVERY));
+        leases.count_silence_from(resumed);
+        assert_eq!(dead(&leases, resumed + LOOK_EVERY), None);
+        (1..=2).for_each(|number| leases.renew(instance(number), Some(MapVersion(1)), resumed + AFTER).unwrap());
+        assert_eq!(dead(&leases, resumed + AFTER), Some(NodeId(3)), "it never came back");
     }
 
     #[test]

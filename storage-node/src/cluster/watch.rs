@@ -7,7 +7,7 @@ use std::time::Duration;
 use annulus_common::clock::SharedClock;
 use annulus_common::iam::IamChange;
 use annulus_common::ids::{GroupId, InstanceId};
-use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
+use annulus_common::map::change::{DOCUMENT_BYTES_MAX, MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::POLL_HOLD;
 use annulus_common::map::{ClusterMap, MapVersion};
 use annulus_common::protocol::{self, MapUpdate, Refusal};
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::leases::Leases;
 use super::state::{self, MapState};
-use crate::raft::{RaftError, RaftNode, Role};
+use crate::raft::{COMMAND_BYTES_MAX, RaftError, RaftNode, Role};
 use crate::refusal;
 
 /// How often waiting for leases looks at the clock without being told of anything.
@@ -28,8 +28,10 @@ const CHANGE_BYTES_MAX: usize = 4 << 10;
 /// The largest change of the layout: all replicas of 4,096 partitions are 70 KiB.
 const LAYOUT_BYTES_MAX: usize = 128 << 10;
 
-/// The largest change of a document: a bucket's policy with its white space, S3's largest, is 80 KiB.
-const DOCUMENT_BYTES_MAX: usize = 96 << 10;
+/// The largest change of a document.
+const DOCUMENT_CHANGE_BYTES_MAX: usize = DOCUMENT_BYTES_MAX + CHANGE_BYTES_MAX;
+
+const _: () = assert!(DOCUMENT_CHANGE_BYTES_MAX <= COMMAND_BYTES_MAX && LAYOUT_BYTES_MAX <= COMMAND_BYTES_MAX);
 
 /// Users, groups, roles and policies of all accounts, encoded: half of what a payload takes.
 const IDENTITIES_BYTES_MAX: usize = 4 << 20;
@@ -94,11 +96,16 @@ impl MapService {
         Some(self.registry.silence(term, watcher))
     }
 
+    /// Counts everybody's silence from now on: this node was away itself, and did not hear who asked.
+    pub fn forgive_silence(&self) {
+        self.registry.forgive_silence();
+    }
+
     /// Watchers must be able to take what is told to them: each change in a message with others, the map in one payload.
     fn check_bounds(&self, entry: &MapEntry, command: &[u8]) -> Result<(), Refusal> {
         let bytes_max = match entry.change {
             MapChange::ChangeLayout(_) | MapChange::Moved(_) => LAYOUT_BYTES_MAX,
-            MapChange::ConfigureBucket { .. } | MapChange::Iam { .. } => DOCUMENT_BYTES_MAX,
+            MapChange::ConfigureBucket { .. } | MapChange::Iam { .. } => DOCUMENT_CHANGE_BYTES_MAX,
             _ => CHANGE_BYTES_MAX,
         };
         if command.len() > bytes_max {
@@ -152,6 +159,10 @@ impl Registry {
         let (mut leases, now) = (self.leases.lock(), self.clock.monotonic());
         leases.lead(term, now);
         leases.silence(watcher, now)
+    }
+
+    fn forgive_silence(&self) {
+        self.leases.lock().count_silence_from(self.clock.monotonic());
     }
 
     fn confirm(&self, watcher: InstanceId, has: Option<MapVersion>) {

@@ -94,6 +94,22 @@ async fn documents_with_mistakes_are_refused_and_the_old_one_stays() {
 }
 
 #[tokio::test]
+async fn as_many_rules_as_s3_takes_fit_and_what_does_not_is_refused_as_too_long() {
+    let s3 = shared().await.s3(0);
+    let target = format!("{}?lifecycle", new_bucket(&s3).await);
+    let rules = |prefix_bytes: usize| -> String {
+        (0..1_000).map(|number| rule(&format!("rule-{number}"), &"p".repeat(prefix_bytes), ONE_DAY)).collect()
+    };
+    // 96, 128 and 240 KiB are bounds, or were.
+    for prefix_bytes in [90, 110, 200] {
+        s3.put(&target).body(document(&rules(prefix_bytes))).ok().await;
+    }
+    assert_eq!(s3.get(&target).ok().await.elements("ID").len(), 1_000);
+    s3.put(&target).body(document(&rules(300))).refused(400, "MaxMessageLengthExceeded").await;
+    assert_eq!(s3.get(&target).ok().await.elements("Prefix")[0].len(), 200, "the old one stays");
+}
+
+#[tokio::test]
 async fn headers_tell_when_something_expires() {
     let s3 = shared().await.s3(0);
     let bucket = new_bucket(&s3).await;
