@@ -25,6 +25,10 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NamedByHost;
 
+/// Put into the extensions of a request that does not say how long its body is, nor that it comes in HTTP chunks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoLength;
+
 /// A status that the reply gets instead of the one that s3s gives it: HeadObject of a range is 206.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct StatusOverride(pub(crate) StatusCode);

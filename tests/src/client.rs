@@ -12,8 +12,8 @@ use aws_sigv4::sign::v4;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -234,6 +234,15 @@ impl Call<'_> {
         request
     }
 
+    /// The request with the length of its body, which hyper leaves out where that is empty, and clients of S3 do not.
+    fn sized(self) -> Request<Full<Bytes>> {
+        let mut request = self.prepare();
+        if request.body().is_empty() && [Method::PUT, Method::POST].contains(request.method()) {
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        request.map(Full::new)
+    }
+
     /// Sends the request. An endpoint that does not answer is an error, and so is an answer that breaks off.
     pub async fn try_send(self) -> Result<Reply, Unanswered> {
         self.try_send_within(ANSWER_WAIT).await
@@ -243,7 +252,7 @@ impl Call<'_> {
     pub async fn try_send_within(self, wait: Duration) -> Result<Reply, Unanswered> {
         let http = &self.s3.http;
         let exchange = async {
-            let response = http.request(self.prepare().map(Full::new)).await.map_err(|error| format!("{error:?}"))?;
+            let response = http.request(self.sized()).await.map_err(|error| format!("{error:?}"))?;
             let (head, body) = response.into_parts();
             let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
             Ok(Reply { status: head.status, headers: head.headers, body })

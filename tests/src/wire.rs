@@ -21,6 +21,15 @@ pub struct Wire {
 impl Wire {
     /// Sends the head of a request that says that its body has `content_length` bytes.
     pub async fn open(addr: SocketAddr, request: &Request<Bytes>, content_length: usize) -> Self {
+        Self::open_saying(addr, request, &format!("content-length: {content_length}\r\n")).await
+    }
+
+    /// Sends the head of a request that does not say how long its body is.
+    pub async fn open_unsized(addr: SocketAddr, request: &Request<Bytes>) -> Self {
+        Self::open_saying(addr, request, "").await
+    }
+
+    async fn open_saying(addr: SocketAddr, request: &Request<Bytes>, length: &str) -> Self {
         let mut stream = TcpStream::connect(addr).await.expect("the gateway accepts");
         let target = request.uri().path_and_query().expect("a target has a path");
         let mut head = format!("{} {target} HTTP/1.1\r\n", request.method()).into_bytes();
@@ -30,7 +39,7 @@ impl Wire {
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
-        head.extend_from_slice(format!("content-length: {content_length}\r\nconnection: close\r\n\r\n").as_bytes());
+        head.extend_from_slice(format!("{length}connection: close\r\n\r\n").as_bytes());
         stream.write_all(&head).await.expect("the head is taken");
         Self { stream }
     }

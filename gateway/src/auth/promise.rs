@@ -54,18 +54,15 @@ const KEPT: &[Kept] = &[
             "CopyObject",
             "CreateMultipartUpload",
             "PutObject",
-            // Some clients repeat in each part what they said of the upload; it is compared.
-            "UploadPart",
-            "UploadPartCopy",
             // S3 has a code of its own for who asks for encryption where something is read.
             "GetObject",
             "HeadObject",
         ],
     },
     Kept {
-        // Repeated like that in the end, too; nobody repeats the rest.
+        // Some clients repeat in each part and in the end what they said of the upload, which is compared; nobody repeats the rest.
         headers: &["x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id"],
-        operations: &["CompleteMultipartUpload"],
+        operations: &["CompleteMultipartUpload", "UploadPart", "UploadPartCopy"],
     },
     Kept {
         headers: &[

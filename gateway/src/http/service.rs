@@ -26,7 +26,7 @@ use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers, presigned};
 use crate::access_log::AccessLog;
 use crate::auth::{Accounts, Operation, subresource};
-use crate::request::{HostId, NamedByHost, Peer, RequestId};
+use crate::request::{HostId, NamedByHost, NoLength, Peer, RequestId};
 use crate::routes::{UPLOAD_PATH, is_control_call, is_iam_call};
 
 /// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
@@ -245,6 +245,9 @@ impl Shared {
             false => s3_request(request),
         };
         let mut request = request;
+        if has_no_length(request.headers()) {
+            request.extensions_mut().insert(NoLength);
+        }
         if target.by_host {
             request.extensions_mut().insert(NamedByHost);
         }
@@ -362,6 +365,11 @@ fn is_unsized(method: &Method, headers: &HeaderMap) -> bool {
     matches!(*method, Method::PUT | Method::POST)
         && headers.contains_key(http::header::TRANSFER_ENCODING)
         && !headers.contains_key("x-amz-decoded-content-length")
+}
+
+/// Whether nothing is said of a body.
+fn has_no_length(headers: &HeaderMap) -> bool {
+    !headers.contains_key(http::header::CONTENT_LENGTH) && !headers.contains_key(http::header::TRANSFER_ENCODING)
 }
 
 async fn take_unsized(request: Request<Incoming>) -> Result<Request<s3s::Body>, Response<Content>> {

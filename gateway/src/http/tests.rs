@@ -18,7 +18,9 @@ use aws_sigv4::http_request::{
 };
 use aws_sigv4::sign::v4::SigningParams;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
@@ -145,7 +147,11 @@ fn settings() -> SigningSettings {
     settings
 }
 
-async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Reply {
+async fn send(address: SocketAddr, mut request: Request<Full<Bytes>>) -> Reply {
+    // hyper leaves it out where the body is empty, and clients of S3 do not.
+    if request.method() == Method::PUT && request.body().size_hint().exact() == Some(0) {
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     let stream = TcpStream::connect(address).await.expect("the gateway listens");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("the gateway speaks HTTP");

@@ -108,9 +108,8 @@ impl Objects {
     ) -> Result<(Part, ChecksumValue), ObjectError> {
         let expected = growing.found.object.checksum.map(|checksum| checksum.algorithm());
         let algorithm = expected.unwrap_or(DEFAULT_ALGORITHM);
-        if let (Some(_), Some(actual)) = (expected, digest.checksum.algorithm())
-            && actual != algorithm
-        {
+        let actual = digest.checksum.algorithm();
+        if expected.is_some() && actual.is_some_and(|actual| actual != algorithm) {
             return Err(ObjectError::ChecksumAlgorithmMismatch { expected, actual });
         }
         let (id, sealing) = (PartId::generate(self.clock.now_ms()), growing.sealing.as_ref());

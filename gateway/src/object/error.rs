@@ -110,13 +110,13 @@ pub enum ObjectError {
         /// The checksum's algorithm.
         algorithm: ChecksumAlgorithm,
     },
-    /// A checksum came in another algorithm than the upload was begun with.
+    /// A checksum came in another algorithm than the upload was begun with, or none where each part must have one.
     #[error("the upload's checksum is {expected:?}, not {actual:?}")]
     ChecksumAlgorithmMismatch {
         /// The upload's.
         expected: Option<ChecksumAlgorithm>,
-        /// The client's.
-        actual: ChecksumAlgorithm,
+        /// The client's; none where it sent none.
+        actual: Option<ChecksumAlgorithm>,
     },
     /// An object's checksum is asked for in another type than the upload was begun with.
     #[error("the upload's checksum type is {expected:?}, not {actual:?}")]
@@ -221,6 +221,12 @@ pub enum BodyError {
     /// The bytes do not have the SHA-256 that was signed.
     #[error("the body does not match its signed SHA-256")]
     Sha256Mismatch,
+    /// It came in chunks of which one is larger than is held in memory until its signature is verified.
+    #[error("a chunk of the body has more than {maximum} bytes")]
+    ChunkTooLarge {
+        /// The largest it may be.
+        maximum: usize,
+    },
     /// It came too slowly.
     #[error("the body came too slowly")]
     TimedOut,

@@ -326,8 +326,17 @@ pub struct PutPart<'a> {
 pub struct PartEncryption<'a> {
     /// The key of an upload with SSE-C: the one that it was begun with.
     pub customer: Option<&'a CustomerKey>,
-    /// The client takes it that the service encrypts: refused where it does not.
-    pub by_service: bool,
+    /// The client takes it that the service encrypts like this: refused where it does not.
+    pub by_service: Option<ServiceMethod>,
+}
+
+/// How the service encrypts by keys of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServiceMethod {
+    /// By keys that nobody names.
+    S3,
+    /// By a key of the key service.
+    Kms,
 }
 
 /// A part to make out of an object.
@@ -381,6 +390,15 @@ pub struct CompletePart {
     pub checksum: Option<ChecksumValue>,
 }
 
+/// What a client says that the checksum of an object out of parts will be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PromisedChecksum {
+    /// Its value.
+    pub value: ChecksumValue,
+    /// Of how many parts: the `-N` behind a composite one.
+    pub parts: Option<u16>,
+}
+
 /// An upload to complete.
 pub struct CompleteUpload<'a> {
     /// The upload.
@@ -389,8 +407,8 @@ pub struct CompleteUpload<'a> {
     pub parts: Vec<CompletePart>,
     /// What must hold of the object that is there.
     pub conditions: Conditions,
-    /// The object's checksum, where the client gives it (`x-amz-checksum-*`; a composite one without its `-N`).
-    pub checksum: Option<ChecksumValue>,
+    /// The object's checksum, where the client gives it (`x-amz-checksum-*`).
+    pub checksum: Option<PromisedChecksum>,
     /// `x-amz-checksum-type`: must be the upload's.
     pub checksum_type: Option<ChecksumType>,
     /// `x-amz-mp-object-size`: must be the object's size.

@@ -14,15 +14,15 @@ use super::put::{key_path, refused};
 use super::{CopyObject, DeleteObjects, Encrypt, ObjectError, Objects};
 
 /// What to give another key.
-pub struct RenameObject<'a> {
+pub struct RenameObject {
     /// Its bucket.
-    pub bucket: &'a Bucket,
+    pub bucket: Bucket,
     /// Its key.
-    pub from: &'a str,
+    pub from: String,
     /// The object, as [`Objects::get`] found it.
-    pub found: &'a ObjectVersion,
+    pub found: ObjectVersion,
     /// Its new key, which is another one.
-    pub to: &'a str,
+    pub to: String,
     /// What must hold of the object that is there.
     pub conditions: Conditions,
     /// Who renames.
@@ -46,15 +46,22 @@ impl Objects {
         }
     }
 
-    /// Renames an object. Over shards one of at most 5 GiB, and none with SSE-C, whose key nobody sends with a rename.
-    pub async fn rename(&self, rename: RenameObject<'_>) -> Result<(), ObjectError> {
-        let (from, to) = (key_path(rename.bucket, rename.from)?, key_path(rename.bucket, rename.to)?);
+    /// Renames an object. Over shards one of at most 5 GiB, and none with SSE-C, whose key nobody sends with a rename. Once begun
+    /// it goes on without its caller, so that a client that leaves does not leave the object at both keys.
+    pub async fn rename(&self, rename: RenameObject) -> Result<(), ObjectError> {
+        let objects = self.clone();
+        let renaming = tokio::spawn(async move { objects.rename_to_the_end(rename).await });
+        renaming.await.unwrap_or_else(|error| Err(ObjectError::Internal(format!("the rename ended: {error}"))))
+    }
+
+    async fn rename_to_the_end(&self, rename: RenameObject) -> Result<(), ObjectError> {
+        let (from, to) = (key_path(&rename.bucket, &rename.from)?, key_path(&rename.bucket, &rename.to)?);
         if from.shard != to.shard || rename.bucket.config.versioning != Versioning::Unversioned {
             return self.move_over(rename).await;
         }
         let (shard, sequence) = (from.shard, rename.found.sequence);
         let command = Command::Rename { path: from, sequence, to: to.key, conditions: rename.conditions };
-        match self.mutate_as(rename.request, rename.bucket, shard, command).await? {
+        match self.mutate_as(rename.request, &rename.bucket, shard, command).await? {
             MetaReply::Written { .. } => Ok(()),
             reply => Err(refused(reply)),
         }
@@ -69,8 +76,9 @@ impl Objects {
         }
     }
 
-    async fn move_over(&self, rename: RenameObject<'_>) -> Result<(), ObjectError> {
+    async fn move_over(&self, rename: RenameObject) -> Result<(), ObjectError> {
         let RenameObject { bucket, from, found, to, conditions, caller, request } = rename;
+        let (bucket, found, to) = (&bucket, &found, to.as_str());
         let request = match request {
             None => None,
             Some(request) => {
@@ -100,7 +108,7 @@ impl Objects {
             request,
         };
         self.copy(copy).await?;
-        let (key, sequence, conditions) = (from.to_owned(), Some(found.sequence), Conditions::default());
+        let (key, sequence, conditions) = (from, Some(found.sequence), Conditions::default());
         let deletion = Deletion { key, version: None, conditions, bypass_governance: false, sequence };
         match self.delete(DeleteObjects { bucket, owner: caller, deletions: vec![deletion] }).await {
             Err(ObjectError::PreconditionFailed) => Err(ObjectError::Conflict),

@@ -4,6 +4,7 @@ mod bucket;
 mod encryption;
 mod list;
 mod multipart;
+mod renames;
 mod versions;
 mod whole;
 

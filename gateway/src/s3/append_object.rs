@@ -121,7 +121,9 @@ fn check_mode(asked: Option<&Encrypt>, found: &ObjectVersion) -> S3Result {
         (None, _)
         | (Some(Encrypt::Customer(_)), Some(EncryptionMode::Customer))
         | (Some(Encrypt::S3), Some(EncryptionMode::S3)) => true,
-        (Some(Encrypt::Kms(asked)), Some(EncryptionMode::Kms(used))) => asked.key == used.key,
+        (Some(Encrypt::Kms(asked)), Some(EncryptionMode::Kms(used))) => {
+            asked.key == used.key && (asked.context.is_none() || asked.context == used.context)
+        }
         (Some(_), _) => false,
     };
     if fits {

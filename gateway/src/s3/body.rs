@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use md5::{Digest, Md5};
 use s3s::dto::StreamingBlob;
 use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
@@ -17,6 +17,7 @@ use s3s::{Body, BodySizeLimitExceeded, S3Error, S3Result, StdError, s3_error};
 
 use super::error::{bad_digest, body_error, detailed};
 use crate::object::{BodyError, BodyStream};
+use crate::request::NoLength;
 use crate::steady::Steady;
 
 /// The body of an object or a part.
@@ -52,6 +53,11 @@ pub(super) fn check_document(headers: &HeaderMap, bytes_max: u64) -> S3Result {
         Some(_) => Err(too_long(bytes_max)),
         None => Err(s3_error!(MissingContentLength)),
     }
+}
+
+/// Refuses a body whose length nobody said. HTTP takes it for an empty one, and an object would be replaced by nothing.
+pub(super) fn check_length(request: &Extensions) -> S3Result {
+    if request.get::<NoLength>().is_some() { Err(s3_error!(MissingContentLength)) } else { Ok(()) }
 }
 
 /// A document is longer than may be.
@@ -116,6 +122,8 @@ fn classify(error: &(dyn Error + 'static)) -> BodyError {
             AwsChunkedStreamError::TrailersTooLarge(..) | AwsChunkedStreamError::TooManyTrailerHeaders(..) => {
                 BodyError::Malformed
             }
+            AwsChunkedStreamError::ChunkDataTooLarge(_, maximum)
+            | AwsChunkedStreamError::ChunkMetaTooLarge(_, maximum) => BodyError::ChunkTooLarge { maximum: *maximum },
             _ => BodyError::Truncated,
         };
     }
@@ -159,6 +167,8 @@ mod tests {
         let nested = AwsChunkedStreamError::Underlying(Box::new(AwsChunkedStreamError::SignatureMismatch));
         assert_eq!(classify(&nested), BodyError::SignatureMismatch);
         assert_eq!(classify(&AwsChunkedStreamError::Incomplete), BodyError::Truncated);
+        let too_large = AwsChunkedStreamError::ChunkDataTooLarge(9, 8);
+        assert_eq!(classify(&too_large), BodyError::ChunkTooLarge { maximum: 8 });
         assert_eq!(classify(&std::io::Error::other("gone")), BodyError::Disconnected);
     }
 }

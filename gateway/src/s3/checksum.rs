@@ -5,10 +5,10 @@ use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::HeaderMap;
-use s3s::{S3Result, TrailingHeaders, dto, s3_error};
+use s3s::{S3Error, S3Result, TrailingHeaders, dto, s3_error};
 
 use super::body::content_md5;
-use crate::object::{BodyError, ChecksumRequest, ChecksumValue, Expected};
+use crate::object::{BodyError, ChecksumRequest, ChecksumValue, Expected, PromisedChecksum};
 
 /// What the client promised about the body of an object or a part.
 pub(super) fn expected(headers: &HeaderMap, trailers: Option<TrailingHeaders>) -> S3Result<Expected> {
@@ -50,25 +50,41 @@ pub(crate) fn check_named(head: &HeaderMap, trailers: Option<&HeaderMap>) -> S3R
     if comes { Ok(()) } else { Err(named_alone()) }
 }
 
-/// The one checksum in a request's head. One of a multipart object may end with the number of its parts.
-pub(super) fn given(headers: &HeaderMap) -> S3Result<Option<ChecksumValue>> {
-    let mut found = None;
-    for algorithm in ChecksumAlgorithm::ALL {
-        for value in headers.get_all(algorithm.header_name()) {
-            if found.is_some() {
-                return Err(more_than_one());
-            }
-            found = Some(value_of(algorithm, value.to_str().unwrap_or_default())?);
-        }
+/// The one checksum in a request's head.
+fn given(headers: &HeaderMap) -> S3Result<Option<ChecksumValue>> {
+    only(headers)?.map(|(algorithm, text)| value_of(algorithm, text)).transpose()
+}
+
+/// The one checksum of an object that is made of parts. A composite one ends with their number.
+pub(super) fn given_of_parts(headers: &HeaderMap) -> S3Result<Option<PromisedChecksum>> {
+    let Some((algorithm, text)) = only(headers)? else { return Ok(None) };
+    let Some((value, parts)) = text.split_once('-') else {
+        return Ok(Some(PromisedChecksum { value: value_of(algorithm, text)?, parts: None }));
+    };
+    let is_number = !parts.is_empty() && parts.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = is_number.then(|| parts.parse().ok()).flatten().ok_or_else(|| invalid(algorithm))?;
+    Ok(Some(PromisedChecksum { value: value_of(algorithm, value)?, parts: Some(parts) }))
+}
+
+/// The one checksum in a request's head, as it is written there.
+fn only(headers: &HeaderMap) -> S3Result<Option<(ChecksumAlgorithm, &str)>> {
+    let of = |algorithm: ChecksumAlgorithm| {
+        headers.get_all(algorithm.header_name()).iter().map(move |value| (algorithm, value))
+    };
+    let mut found = ChecksumAlgorithm::ALL.into_iter().flat_map(of);
+    match (found.next(), found.next()) {
+        (Some(_), Some(_)) => Err(more_than_one()),
+        (found, _) => Ok(found.map(|(algorithm, value)| (algorithm, value.to_str().unwrap_or_default()))),
     }
-    Ok(found)
 }
 
 /// A checksum's value out of its text.
 pub(super) fn value_of(algorithm: ChecksumAlgorithm, text: &str) -> S3Result<ChecksumValue> {
-    let bare = text.split_once('-').map_or(text, |(bare, _)| bare);
-    ChecksumValue::parse(algorithm, bare)
-        .map_err(|error| s3_error!(error, BadDigest, "Value for {} header is invalid.", algorithm.header_name()))
+    ChecksumValue::parse(algorithm, text).map_err(|_| invalid(algorithm))
+}
+
+fn invalid(algorithm: ChecksumAlgorithm) -> S3Error {
+    s3_error!(BadDigest, "Value for {} header is invalid.", algorithm.header_name())
 }
 
 /// An algorithm by its name.
@@ -162,8 +178,8 @@ mod tests {
     use annulus_common::checksum::ChecksumAlgorithm;
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{announced, check_named, given, request};
-    use crate::object::{ChecksumRequest, ChecksumValue};
+    use super::{announced, check_named, given, given_of_parts, request};
+    use crate::object::{ChecksumRequest, ChecksumValue, PromisedChecksum};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pairs = pairs.iter();
@@ -192,9 +208,23 @@ mod tests {
 
     #[test]
     fn one_checksum_is_taken() {
-        let found = given(&headers(&[("x-amz-checksum-crc32", "y/Q5Jg==-3")])).expect("valid").expect("given");
+        let found = given(&headers(&[("x-amz-checksum-crc32", "y/Q5Jg==")])).expect("valid").expect("given");
         assert_eq!(found, ChecksumValue::Crc32([0xcb, 0xf4, 0x39, 0x26]));
         assert!(matches!(request(&headers(&[]), None), Ok(ChecksumRequest::Default)));
+    }
+
+    #[test]
+    fn a_number_of_parts_is_of_what_has_parts() {
+        let of = |text| headers(&[("x-amz-checksum-crc32", text)]);
+        assert_eq!(given(&of("y/Q5Jg==-3")).expect_err("a body has no parts").code().as_str(), "BadDigest");
+        let value = ChecksumValue::Crc32([0xcb, 0xf4, 0x39, 0x26]);
+        for (text, parts) in [("y/Q5Jg==-3", Some(3)), ("y/Q5Jg==", None)] {
+            let found = given_of_parts(&of(text)).expect("valid");
+            assert_eq!(found, Some(PromisedChecksum { value, parts }), "{text}");
+        }
+        for text in ["y/Q5Jg==-", "y/Q5Jg==-x", "y/Q5Jg==-+3", "y/Q5Jg==-3-3", "y/Q5Jg==-70000", "bad-3"] {
+            assert_eq!(given_of_parts(&of(text)).expect_err(text).code().as_str(), "BadDigest", "{text}");
+        }
     }
 
     #[test]

@@ -15,14 +15,16 @@ use http::{Extensions, HeaderMap};
 use s3s::dto::{CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedMultipartUpload, CompletedPart};
 use s3s::{S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
-use super::checksum::{checksum_type, dto_type, given, set_checksum, value_of};
+use super::checksum::{checksum_type, dto_type, given_of_parts, set_checksum, value_of};
 use super::error::s3_error;
 use super::find_object::{Place, check_compares, check_upload};
 use super::listing::xml_text;
 use super::upload_part::{part_number, upload_id};
 use super::{Gateway, access, condition, dto_etag, encryption, expiry, version, with_headers};
 use crate::kms::CustomerKey;
-use crate::object::{ChecksumValue, CompletePart, CompleteUpload, ObjectError, Objects, UploadPath, Written};
+use crate::object::{
+    ChecksumValue, CompletePart, CompleteUpload, ObjectError, Objects, PromisedChecksum, UploadPath, Written,
+};
 use crate::request::NamedByHost;
 
 /// How long the client waits for a status. Idle connections are cut by proxies after 30 s and more.
@@ -51,7 +53,7 @@ pub(super) async fn complete_multipart_upload(
         upload,
         parts: parts(input.multipart_upload)?,
         conditions,
-        checksum: given(&req.headers)?,
+        checksum: given_of_parts(&req.headers)?,
         checksum_type: input.checksum_type.as_ref().map(|kind| checksum_type(kind.as_str())).transpose()?,
         size: input.mpu_object_size.map(size).transpose()?,
         location: location(&req.headers, &req.extensions, (&input.bucket, &input.key)),
@@ -101,7 +103,7 @@ struct Completion {
     upload: UploadId,
     parts: Vec<CompletePart>,
     conditions: Conditions,
-    checksum: Option<ChecksumValue>,
+    checksum: Option<PromisedChecksum>,
     checksum_type: Option<ChecksumType>,
     size: Option<u64>,
     location: String,

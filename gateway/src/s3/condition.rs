@@ -23,9 +23,10 @@ pub(super) fn of_read(
     headers: &HeaderMap,
     modified_since: Option<&Timestamp>,
     unmodified_since: Option<&Timestamp>,
+    now_ms: u64,
 ) -> S3Result<Conditions> {
     Ok(Conditions {
-        if_modified_since: modified_since.map(unix_seconds),
+        if_modified_since: of_the_past(modified_since, now_ms),
         if_unmodified_since: unmodified_since.map(unix_seconds),
         ..of_write(headers)?
     })
@@ -36,11 +37,12 @@ pub(super) fn of_source(
     headers: &HeaderMap,
     modified_since: Option<&Timestamp>,
     unmodified_since: Option<&Timestamp>,
+    now_ms: u64,
 ) -> S3Result<Conditions> {
     Ok(Conditions {
         if_match: tags(headers, "x-amz-copy-source-if-match")?,
         if_none_match: tags(headers, "x-amz-copy-source-if-none-match")?,
-        if_modified_since: modified_since.map(unix_seconds),
+        if_modified_since: of_the_past(modified_since, now_ms),
         if_unmodified_since: unmodified_since.map(unix_seconds),
         ..Conditions::default()
     })
@@ -51,11 +53,12 @@ pub(super) fn of_rename_source(
     headers: &HeaderMap,
     modified_since: Option<&Timestamp>,
     unmodified_since: Option<&Timestamp>,
+    now_ms: u64,
 ) -> S3Result<Conditions> {
     Ok(Conditions {
         if_match: tags(headers, "x-amz-rename-source-if-match")?,
         if_none_match: tags(headers, "x-amz-rename-source-if-none-match")?,
-        if_modified_since: modified_since.map(unix_seconds),
+        if_modified_since: of_the_past(modified_since, now_ms),
         if_unmodified_since: unmodified_since.map(unix_seconds),
         ..Conditions::default()
     })
@@ -89,6 +92,13 @@ pub(crate) fn range_applies(headers: &HeaderMap, version: &ObjectVersion) -> boo
     let known = [format!("\"{}\"", version.object.etag), headers::http_date(version.modified_ms)];
     let is_known = |value: &HeaderValue| known.iter().any(|known| known.as_bytes() == value.as_bytes().trim_ascii());
     headers.get_all(http::header::IF_RANGE).iter().all(is_known)
+}
+
+/// `If-Modified-Since`, if it is one: a date that is still to come is invalid, and ignored as S3 does. Else a client whose clock is
+/// ahead would be told for as long that nothing has changed. See RFC 2616 section 14.25.
+fn of_the_past(modified_since: Option<&Timestamp>, now_ms: u64) -> Option<i64> {
+    let is_past = |since: &i64| u64::try_from(*since).map_or(true, |since| since <= now_ms / 1000);
+    modified_since.map(unix_seconds).filter(is_past)
 }
 
 /// Seconds since the Unix epoch.

@@ -44,6 +44,7 @@ pub(super) async fn copy_object(
         &req.headers,
         input.copy_source_if_modified_since.as_ref(),
         input.copy_source_if_unmodified_since.as_ref(),
+        gateway.objects.now_ms(),
     )?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;

@@ -77,7 +77,7 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
         }
         ObjectError::ChecksumAlgorithmMismatch { expected, actual } => {
             let lower = |algorithm: ChecksumAlgorithm| algorithm.name().to_ascii_lowercase();
-            let (expected, actual) = (expected.map_or_else(|| "null".to_owned(), lower), lower(actual));
+            let [expected, actual] = [expected, actual].map(|named| named.map_or_else(|| "null".to_owned(), lower));
             s3_error!(
                 InvalidRequest,
                 "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum Type: {actual}"
@@ -196,6 +196,9 @@ pub(crate) fn body_error(error: BodyError) -> S3Error {
             StatusCode::BAD_REQUEST,
             "The provided 'x-amz-content-sha256' header does not match what was computed.",
         ),
+        BodyError::ChunkTooLarge { maximum } => {
+            s3_error!(EntityTooLarge, "A chunk of the body, or what is said of one, is larger than {maximum} bytes.")
+        }
         BodyError::TimedOut => s3_error!(RequestTimeout),
         BodyError::TooLarge { maximum, .. } => {
             detailed(s3_error!(EntityTooLarge), &[("MaxSizeAllowed", &maximum.to_string())])

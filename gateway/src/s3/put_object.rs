@@ -17,6 +17,7 @@ pub(super) async fn put_object(
     gateway: &Gateway,
     req: S3Request<PutObjectInput>,
 ) -> S3Result<S3Response<PutObjectOutput>> {
+    body::check_length(&req.extensions)?;
     match req.input.write_offset_bytes {
         Some(offset) => append_object::append_object(gateway, req, offset).await,
         None => put_whole(gateway, req).await,

@@ -113,7 +113,8 @@ fn select_part(version: &ObjectVersion, number: i32) -> S3Result<Selection> {
             let part = parts.get(place).ok_or_else(|| s3_error!(InvalidPart))?;
             let start = parts[..place].iter().map(|part| part.length).sum::<u64>();
             let range = start..start + part.length;
-            Ok(Selection { partial: size > 0, range, part: Some(part.clone()), parts_count: Some(count) })
+            // No range names no bytes: a last part of none is told without one.
+            Ok(Selection { partial: part.length > 0, range, part: Some(part.clone()), parts_count: Some(count) })
         }
         // An object that was put whole is its own first part.
         (parts_count, _) if number == 1 => Ok(Selection { range: 0..size, partial: size > 0, part: None, parts_count }),

@@ -64,7 +64,8 @@ impl Found {
 pub(super) async fn find(gateway: &Gateway, read: Read<'_>) -> S3Result<Found> {
     encryption::refuse_on_read(read.headers)?;
     let customer = encryption::customer_key(gateway, read.headers, &encryption::OBJECT)?;
-    let conditions = condition::of_read(read.headers, read.modified_since, read.unmodified_since)?;
+    let now_ms = gateway.objects.now_ms();
+    let conditions = condition::of_read(read.headers, read.modified_since, read.unmodified_since, now_ms)?;
     let place = read.place;
     let (bucket, mut version) = find_object(gateway, read.access, place, GET_OBJECT).await?;
     let object = Resource::object(place.bucket, &bucket, place.key, &version).of_version(place.version_id.is_some());

@@ -54,22 +54,25 @@ pub(super) async fn rename_object(
         found => found?,
     };
     access.check(DELETE_OBJECT, &Resource::key(place.bucket, &bucket, place.key))?;
+    let now_ms = gateway.objects.now_ms();
     let source = condition::of_rename_source(
         &req.headers,
         input.source_if_modified_since.as_ref(),
         input.source_if_unmodified_since.as_ref(),
+        now_ms,
     )?;
     condition::judge_source(&source, &found, SOURCE)?;
     let conditions = condition::of_read(
         &req.headers,
         input.destination_if_modified_since.as_ref(),
         input.destination_if_unmodified_since.as_ref(),
+        now_ms,
     )?;
     check_compares(gateway, access, Place::current(&input.bucket, &input.key), &conditions).await?;
-    let (from, to, caller) = (place.key, input.key.as_str(), access.user());
-    let rename = RenameObject { bucket: &bucket, from, found: &found, to, conditions, caller, request };
+    let (from, to, caller) = (place.key.to_owned(), input.key.clone(), access.user());
     let objects = gateway.telling(&req.extensions, &bucket, Means::Copy);
-    objects.rename(rename).await.map_err(|error| error_at(to, error))?;
+    let rename = RenameObject { bucket, from, found, to, conditions, caller, request };
+    objects.rename(rename).await.map_err(|error| error_at(&input.key, error))?;
     done()
 }
 

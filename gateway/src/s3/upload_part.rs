@@ -15,6 +15,7 @@ pub(super) async fn upload_part(
     req: S3Request<UploadPartInput>,
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let caller = caller(&req.extensions)?;
+    body::check_length(&req.extensions)?;
     let digest = expected(&req.headers, req.trailing_headers)?;
     let input = req.input;
     let number = part_number(input.part_number)?;
@@ -23,7 +24,7 @@ pub(super) async fn upload_part(
     check_upload(gateway, caller, path).await?;
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
     let customer = encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?;
-    let said = encryption::of_part(&req.headers, customer.as_ref());
+    let said = encryption::of_part(&req.headers, customer.as_ref())?;
     let put = PutPart { path, number, content_length, digest, encryption: said };
     let written = gateway.objects.put_part(put, body::stream(input.body)).await.map_err(part_error)?;
     let mut output = UploadPartOutput { e_tag: Some(dto_etag(&written.etag)), ..Default::default() };

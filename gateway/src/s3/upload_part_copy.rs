@@ -25,6 +25,7 @@ pub(super) async fn upload_part_copy(
         &req.headers,
         input.copy_source_if_modified_since.as_ref(),
         input.copy_source_if_unmodified_since.as_ref(),
+        gateway.objects.now_ms(),
     )?;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
     let path = UploadPath { bucket: &bucket, key: &input.key, upload: upload_id(&input.upload_id)? };
@@ -36,7 +37,7 @@ pub(super) async fn upload_part_copy(
     let range =
         input.copy_source_range.as_deref().map(|range| of_copy_source(range, source.object.size)).transpose()?;
     let source_key = gateway.objects.unlock(&held_by, &source, source_customer.as_ref()).await.map_err(s3_error)?;
-    let said = encryption::of_part(&req.headers, customer.as_ref());
+    let said = encryption::of_part(&req.headers, customer.as_ref())?;
     let copy = CopyPart { path, number, source: &source, source_key: &source_key, range, encryption: said };
     let written = gateway.objects.copy_part(copy).await.map_err(s3_error)?;
     let mut result = CopyPartResult {

@@ -181,3 +181,20 @@ async fn what_cannot_be_added_changes_nothing() {
     s3.put(&format!("{bucket}?versioning")).body(enable).ok().await;
     append(&s3, &target, 5, b"x").refused(400, "InvalidRequest").await;
 }
+
+#[tokio::test]
+async fn half_a_word_about_encryption_is_refused() {
+    let s3 = shared().await.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    s3.put(&target).body("x").ok().await;
+    for name in [
+        "x-amz-server-side-encryption-context",
+        "x-amz-server-side-encryption-aws-kms-key-id",
+        "x-amz-server-side-encryption-customer-key",
+        "x-amz-server-side-encryption-customer-key-md5",
+    ] {
+        let reply = append(&s3, &target, 1, b"y").header(name, "e30=").send().await;
+        assert_eq!(reply.status, 400, "{name}: {}", reply.text());
+    }
+    assert_eq!(s3.get(&target).ok().await.text(), "x");
+}

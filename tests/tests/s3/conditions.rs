@@ -41,6 +41,8 @@ async fn reads() {
         (&[("if-modified-since", LONG_AGO)], 200),
         (&[("if-modified-since", modified)], 304),
         (&[("if-modified-since", "yesterday")], 200),
+        // A date that is still to come is none.
+        (&[("if-modified-since", IN_A_LONG_TIME)], 200),
         (&[("if-unmodified-since", modified)], 200),
         (&[("if-unmodified-since", IN_A_LONG_TIME)], 200),
         (&[("if-unmodified-since", LONG_AGO)], 412),
@@ -119,6 +121,7 @@ async fn copies() {
         (&[("x-amz-copy-source-if-none-match", &other)], StatusCode::OK),
         (&[("x-amz-copy-source-if-none-match", &tag)], StatusCode::PRECONDITION_FAILED),
         (&[("x-amz-copy-source-if-modified-since", LONG_AGO)], StatusCode::OK),
+        (&[("x-amz-copy-source-if-modified-since", IN_A_LONG_TIME)], StatusCode::OK),
         (&[("x-amz-copy-source-if-unmodified-since", LONG_AGO)], StatusCode::PRECONDITION_FAILED),
         (&[("if-none-match", "*")], StatusCode::OK),
         (&[("if-match", &tag)], StatusCode::NOT_FOUND),

@@ -371,3 +371,36 @@ async fn parts_are_listed_without_a_key_and_with_no_other_than_the_uploads() {
     let open = begin(Way::Plain).await;
     Way::Customer(1).read(s3.get(&open)).refused(400, "InvalidRequest").await;
 }
+
+#[tokio::test]
+async fn what_a_part_says_of_its_upload_is_compared() {
+    let s3 = shared().await.s3(0);
+    let bucket = new_bucket(&s3).await;
+    let (target, source) = (format!("{bucket}/k"), format!("{bucket}/source"));
+    s3.put(&source).body("x").ok().await;
+    let kms = Way::Kms(new_kms_key(&s3).await);
+    for (way, said) in [(Way::Plain, None), (Way::S3, Some("AES256")), (kms, Some("aws:kms"))] {
+        let begun = way.asked(s3.post(&format!("{target}?uploads"))).ok().await;
+        let upload = begun.element("UploadId").expect("an upload has an id");
+        let part = || s3.put(&format!("{target}?partNumber=1&uploadId={upload}"));
+        for (headers, is_said) in [
+            (&[(METHOD, "AES256")][..], said == Some("AES256")),
+            (&[(METHOD, "aws:kms")], said == Some("aws:kms")),
+            (&[(METHOD, "aws:kms"), (KMS_KEY, "another")], said == Some("aws:kms")),
+            (&[(KMS_KEY, "another")], said == Some("aws:kms")),
+            (&[(METHOD, "AES256"), (KMS_KEY, "another")], false),
+            (&[(METHOD, "foo")], false),
+            (&[(CONTEXT, "e30=")], false),
+            (&[(BUCKET_KEY, "true")], false),
+        ] {
+            for call in [part().body("x"), part().header("x-amz-copy-source", &source)] {
+                let call = headers.iter().fold(call, |call, (name, value)| call.header(name, value));
+                let reply = call.send().await;
+                assert_eq!(reply.status.is_success(), is_said, "{said:?} {headers:?}: {}", reply.text());
+                assert!(is_said || reply.code().is_some(), "{said:?} {headers:?}: {}", reply.text());
+            }
+        }
+        let listed = s3.get(&format!("{target}?uploadId={upload}")).ok().await.elements("PartNumber");
+        assert_eq!(listed.is_empty(), said.is_none(), "nothing is stored plain that was to be encrypted");
+    }
+}

@@ -299,3 +299,57 @@ async fn a_wrong_checksum_refuses_the_part() {
     put("x-amz-checksum-crc32", "y/Q5Jg==").refused(400, "BadDigest").await;
     assert!(s3.get(&upload.query()).ok().await.elements("PartNumber").is_empty());
 }
+
+#[tokio::test]
+async fn a_last_part_of_nothing_is_no_range() {
+    let s3 = shared().await.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    let upload = Upload::begin(&s3, &target).await;
+    let parts = [upload.put(1, content(PART_BYTES_MIN, 1)).await, upload.put(2, Bytes::new()).await];
+    assert_eq!(upload.complete(&parts).await.status, 200);
+    for (number, status, range) in
+        [(1, 206, Some(format!("bytes 0-{0}/{1}", PART_BYTES_MIN - 1, PART_BYTES_MIN))), (2, 200, None)]
+    {
+        for call in
+            [s3.get(&format!("{target}?partNumber={number}")), s3.head(&format!("{target}?partNumber={number}"))]
+        {
+            let got = call.send().await;
+            assert_eq!((got.status.as_u16(), got.header("content-range")), (status, range.as_deref()), "part {number}");
+            assert_eq!(got.header("x-amz-mp-parts-count"), Some("2"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_completion_is_of_the_object_that_it_made() {
+    let cluster = shared().await;
+    let s3 = [cluster.s3(0), cluster.s3(1)];
+    let bucket = new_bucket(&s3[0]).await;
+    for number in 0..8 {
+        let target = format!("{bucket}/{number}");
+        let upload = Upload::begin(&s3[0], &target).await;
+        let there = Upload { s3: &s3[1], target: target.clone(), id: upload.id.clone() };
+        let parts = [upload.put(1, content(PART_BYTES_MIN, 1)).await, upload.put(2, content(9, 2)).await];
+        let (all, first) = tokio::join!(upload.complete(&parts), there.complete(&parts[..1]));
+        let statuses = [all.status.as_u16(), first.status.as_u16()];
+        assert!([[200, 404], [404, 200]].contains(&statuses), "{statuses:?}: {} {}", all.text(), first.text());
+        let size = s3[0].get(&target).ok().await.body.len();
+        assert_eq!(size, if statuses[0] == 200 { PART_BYTES_MIN + 9 } else { PART_BYTES_MIN });
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_an_object_again_must_be_true_of_it() {
+    let s3 = shared().await.s3(0);
+    let target = format!("{}/k", new_bucket(&s3).await);
+    let upload = Upload::begin(&s3, &target).await;
+    let parts = [upload.put(1, content(100, 1)).await];
+    let complete = |size: &str| s3.post(&upload.query()).body(manifest(&parts)).header("x-amz-mp-object-size", size);
+    complete("99").refused(400, "InvalidRequest").await;
+    complete("100").ok().await;
+    complete("100").ok().await;
+    complete("99").refused(400, "InvalidRequest").await;
+    let composite =
+        s3.post(&upload.query()).body(manifest(&parts)).header("x-amz-checksum-crc64nvme", "rosUhgp5mIg=-1");
+    composite.refused(400, "BadDigest").await;
+}

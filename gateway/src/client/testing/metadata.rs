@@ -230,7 +230,13 @@ impl Metadata {
     /// Removes a version.
     fn remove(&mut self, place: (Shelf, String), version: VersionId, deletion: &Deletion, now: u64) -> DeleteOutcome {
         let held = self.versions.entry(place).or_default();
-        let Some(at) = held.iter().position(|held| id(held) == version) else { return DeleteOutcome::Deleted };
+        let Some(at) = held.iter().position(|held| id(held) == version) else {
+            return match deletion.conditions.judge(None) {
+                Verdict::Holds => DeleteOutcome::Deleted,
+                Verdict::NoObject => DeleteOutcome::NoSuchKey,
+                _ => DeleteOutcome::PreconditionFailed,
+            };
+        };
         let found = object(&held[at]);
         if deletion.conditions.judge(found) != Verdict::Holds {
             return DeleteOutcome::PreconditionFailed;

@@ -7,7 +7,7 @@ use annulus_common::object::{ETag, ObjectChecksum, Part, Upload, UploadedPart};
 use annulus_common::protocol::metadata::{PARTS_MAX, parts_fingerprint};
 
 use super::super::digest::DEFAULT_ALGORITHM;
-use super::super::{CompletePart, CompleteUpload, OBJECT_BYTES_MAX, ObjectError, PART_BYTES_MIN};
+use super::super::{CompletePart, CompleteUpload, OBJECT_BYTES_MAX, ObjectError, PART_BYTES_MIN, PromisedChecksum};
 
 /// An object out of parts.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub(super) fn assemble(
     complete: &CompleteUpload<'_>,
 ) -> Result<Assembled, ObjectError> {
     let (algorithm, kind) = upload.checksum.unwrap_or((DEFAULT_ALGORITHM, ChecksumType::FullObject));
+    check_numbers(&complete.parts, kind)?;
     let parts = complete.parts.iter().map(|listed| find(upload, uploaded, listed, algorithm));
     let parts: Vec<&Part> = parts.collect::<Result<_, _>>()?;
     check_sizes(&parts)?;
@@ -44,12 +45,8 @@ pub(super) fn assemble(
     if size > OBJECT_BYTES_MAX {
         return Err(ObjectError::EntityTooLarge { size, maximum: OBJECT_BYTES_MAX });
     }
-    match complete.size {
-        Some(expected) if expected != size => return Err(ObjectError::SizeMismatch { expected, actual: size }),
-        _ => {}
-    }
     let checksum = combine(&parts, algorithm, kind)?;
-    check_checksum(complete, algorithm, kind, checksum.as_ref())?;
+    check_promises(complete, size, (algorithm, kind), checksum.as_ref())?;
     Ok(Assembled {
         parts: parts.iter().map(|part| part.number).collect(),
         fingerprint: parts_fingerprint(parts.iter().copied()),
@@ -57,6 +54,12 @@ pub(super) fn assemble(
         checksum,
         size,
     })
+}
+
+/// Parts with a composite checksum leave no number out. See `PartNumber` of "CompletedPart" in the S3 API reference.
+fn check_numbers(parts: &[CompletePart], kind: ChecksumType) -> Result<(), ObjectError> {
+    let leaves_out = (1..).zip(parts).any(|(number, part)| part.number != number);
+    if kind == ChecksumType::Composite && leaves_out { Err(ObjectError::InvalidPartOrder) } else { Ok(()) }
 }
 
 fn find<'a>(
@@ -114,22 +117,37 @@ fn combine(
     combined.map(Some).map_err(|_| ObjectError::ChecksumTypeUnsupported { algorithm, kind })
 }
 
-fn check_checksum(
+/// What the client promised of the object as a whole must hold of the one that is made.
+pub(super) fn check_promises(
     complete: &CompleteUpload<'_>,
-    algorithm: ChecksumAlgorithm,
-    kind: ChecksumType,
+    size: u64,
+    (algorithm, kind): (ChecksumAlgorithm, ChecksumType),
     computed: Option<&ObjectChecksum>,
 ) -> Result<(), ObjectError> {
+    match complete.size {
+        Some(expected) if expected != size => return Err(ObjectError::SizeMismatch { expected, actual: size }),
+        _ => {}
+    }
     match complete.checksum_type {
         Some(actual) if actual != kind => return Err(ObjectError::ChecksumTypeMismatch { expected: kind, actual }),
         _ => {}
     }
     match complete.checksum {
         None => Ok(()),
-        Some(given) if given.algorithm() != algorithm => {
-            Err(ObjectError::ChecksumAlgorithmMismatch { expected: Some(algorithm), actual: given.algorithm() })
+        Some(given) if given.value.algorithm() != algorithm => {
+            let actual = Some(given.value.algorithm());
+            Err(ObjectError::ChecksumAlgorithmMismatch { expected: Some(algorithm), actual })
         }
-        Some(given) if computed.is_some_and(|computed| computed.value() == given) => Ok(()),
+        Some(given) if computed.is_some_and(|computed| is_kept(given, computed)) => Ok(()),
         Some(_) => Err(ObjectError::ChecksumMismatch { algorithm }),
     }
+}
+
+fn is_kept(promised: PromisedChecksum, computed: &ObjectChecksum) -> bool {
+    let of_as_many = match (promised.parts, computed) {
+        (None, _) => true,
+        (Some(said), ObjectChecksum::Composite { parts, .. }) => said == *parts,
+        (Some(_), ObjectChecksum::FullObject(_)) => false,
+    };
+    of_as_many && computed.value() == promised.value
 }

@@ -1,14 +1,16 @@
 //! Completing an upload: checked against the parts as they are, committed only if they still are those.
 
+use annulus_common::checksum::ChecksumType;
 use annulus_common::encryption::EncryptionMode;
 use annulus_common::map::Bucket;
 use annulus_common::object::{ETag, Upload};
 use annulus_common::protocol::metadata::{Command, MetaReply, QuotaTerms};
 
 use super::super::attributes::default_retention;
+use super::super::digest::DEFAULT_ALGORITHM;
 use super::super::put::{key_path, written};
 use super::super::{CompletePart, CompleteUpload, ObjectError, ObjectKey, Objects, Written};
-use super::assemble::{assemble, check_order};
+use super::assemble::{assemble, check_order, check_promises};
 use crate::kms::CustomerKey;
 
 /// Attempts while parts are still being replaced under a client that completes: it should not do that.
@@ -70,14 +72,20 @@ impl Objects {
         let path = complete.path;
         let is_same = |etag| is_made_of(etag, &complete.parts);
         match self.get(path.bucket, path.key, None).await {
-            Ok(version) if version.upload == Some(path.upload) && is_same(version.object.etag) => Ok(Written {
-                version: version.version,
-                etag: version.object.etag,
-                checksum: version.object.checksum,
-                modified_ms: version.modified_ms,
-                size: version.object.size,
-                encryption: version.object.encryption.map(|encryption| encryption.mode),
-            }),
+            Ok(version) if version.upload == Some(path.upload) && is_same(version.object.etag) => {
+                let (size, checksum) = (version.object.size, version.object.checksum);
+                let algorithm = checksum.map_or(DEFAULT_ALGORITHM, |checksum| checksum.algorithm());
+                let kind = checksum.map_or(ChecksumType::FullObject, |checksum| checksum.checksum_type());
+                check_promises(complete, size, (algorithm, kind), checksum.as_ref())?;
+                Ok(Written {
+                    version: version.version,
+                    etag: version.object.etag,
+                    checksum,
+                    modified_ms: version.modified_ms,
+                    size,
+                    encryption: version.object.encryption.map(|encryption| encryption.mode),
+                })
+            }
             Ok(_) | Err(ObjectError::NoSuchKey | ObjectError::Deleted(_)) => Err(ObjectError::NoSuchUpload),
             Err(error) => Err(error),
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use annulus_common::encryption::Encryption;
+use annulus_common::checksum::ChecksumType;
+use annulus_common::encryption::{Encryption, EncryptionMode};
 use annulus_common::ids::PartId;
 use annulus_common::map::Bucket;
 use annulus_common::object::{ETag, Upload};
@@ -16,14 +17,14 @@ use super::super::digest::DEFAULT_ALGORITHM;
 use super::super::put::{key_path, new_part, owner_of, refused};
 use super::super::{
     BODY_BYTES_MAX, BodyStream, CopyPart, Expected, ObjectError, Objects, PartEncryption, PartWritten, PutPart,
-    UploadPath,
+    ServiceMethod, UploadPath,
 };
 
 impl Objects {
     /// Adds or replaces a part.
     pub async fn put_part(&self, put: PutPart<'_>, body: BodyStream) -> Result<PartWritten, ObjectError> {
         let PutPart { path, number, content_length, digest, encryption } = put;
-        self.put_part_stream((path, number), content_length, digest, encryption, body).await
+        self.put_part_stream((path, number), content_length, Some(digest), encryption, body).await
     }
 
     /// Adds or replaces a part by the bytes of an object, at most 5 GiB of them.
@@ -35,14 +36,15 @@ impl Objects {
         }
         let body = self.read(copy.source, range, copy.source_key).await?;
         let place = (copy.path, copy.number);
-        self.put_part_stream(place, Some(size), Expected::default(), copy.encryption, body).await
+        self.put_part_stream(place, Some(size), None, copy.encryption, body).await
     }
 
+    /// What is copied comes without a digest, and was verified as it was read.
     async fn put_part_stream<E: Into<ObjectError>>(
         &self,
         (path, number): (UploadPath<'_>, u16),
         content_length: Option<u64>,
-        digest: Expected,
+        digest: Option<Expected>,
         encryption: PartEncryption<'_>,
         body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
     ) -> Result<PartWritten, ObjectError> {
@@ -51,7 +53,8 @@ impl Objects {
         }
         let key_path = key_path(path.bucket, path.key)?;
         let upload = self.find_upload(&key_path, path.upload).await?;
-        check_algorithm(&upload, &digest)?;
+        check_algorithm(&upload, digest.as_ref())?;
+        let digest = digest.unwrap_or_default();
         let algorithm = upload.checksum.map_or(DEFAULT_ALGORITHM, |(algorithm, _)| algorithm);
         let id = PartId::generate(self.clock.now_ms());
         let length = BodyLength { announced: content_length, bytes_max: BODY_BYTES_MAX };
@@ -88,8 +91,15 @@ impl Objects {
         encryption: Option<Encryption>,
         said: PartEncryption<'_>,
     ) -> Result<Option<Sealing>, ObjectError> {
+        let mode = encryption.as_ref().map(|encryption| &encryption.mode);
+        let is_believed = match said.by_service {
+            None => true,
+            Some(ServiceMethod::S3) => matches!(mode, Some(EncryptionMode::S3)),
+            Some(ServiceMethod::Kms) => matches!(mode, Some(EncryptionMode::Kms(_))),
+        };
         match (encryption, said.customer) {
-            (None, None) if said.by_service => Err(ObjectError::UploadNotEncrypted),
+            (None, None) if !is_believed => Err(ObjectError::UploadNotEncrypted),
+            (Some(_), _) if !is_believed => Err(ObjectError::KeyMismatch),
             (None, None) => Ok(None),
             (None, Some(_)) => Err(ObjectError::KeyNotApplicable),
             (Some(encryption), customer) => match Sealing::resume(&*self.keys, bucket.id, encryption, customer).await {
@@ -100,13 +110,14 @@ impl Objects {
     }
 }
 
-/// A part's checksum must be in the algorithm that the upload was begun with. When it was begun with none, any will do: it
-/// is checked, and the default one is stored.
-fn check_algorithm(upload: &Upload, digest: &Expected) -> Result<(), ObjectError> {
-    match (upload.checksum, digest.checksum.algorithm()) {
-        (Some((expected, _)), Some(actual)) if expected != actual => {
-            Err(ObjectError::ChecksumAlgorithmMismatch { expected: Some(expected), actual })
-        }
-        _ => Ok(()),
+/// A part's checksum must be in the algorithm that the upload was begun with; where the object's is made of the parts', each must
+/// have one. When the upload was begun with none, any will do: it is checked, and the default one is stored.
+fn check_algorithm(upload: &Upload, digest: Option<&Expected>) -> Result<(), ObjectError> {
+    let (Some((expected, kind)), Some(digest)) = (upload.checksum, digest) else { return Ok(()) };
+    let actual = digest.checksum.algorithm();
+    match actual {
+        None if kind == ChecksumType::FullObject => Ok(()),
+        Some(actual) if actual == expected => Ok(()),
+        _ => Err(ObjectError::ChecksumAlgorithmMismatch { expected: Some(expected), actual }),
     }
 }

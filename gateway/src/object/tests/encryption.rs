@@ -1,7 +1,7 @@
 //! Encrypted objects: what is stored is not what was sent, and what is read is.
 
 use annulus_common::checksum::md5;
-use annulus_common::encryption::KmsUse;
+use annulus_common::encryption::{EncryptionMode, KmsUse};
 use annulus_common::object::{Data, ObjectHeaders, ObjectVersion};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -12,7 +12,7 @@ use crate::kms::{CustomerKey, KeyError, SecretKey};
 use crate::object::crypt::{SEALED_CHUNK_BYTES, SEGMENT_BYTES};
 use crate::object::{
     CompletePart, CompleteUpload, CopyPart, CreateUpload, Encrypt, Expected, ObjectError, ObjectKey, PartEncryption,
-    PutObject, PutPart, ReadError, UploadPath, Written,
+    PutObject, PutPart, ReadError, ServiceMethod, UploadPath, Written,
 };
 
 const MIN: usize = 5 << 20;
@@ -164,7 +164,7 @@ async fn an_upload_has_one_key_and_its_parts_one_each() {
         number,
         content_length: None,
         digest: Expected::default(),
-        encryption: PartEncryption { customer, by_service: false },
+        encryption: PartEncryption { customer, by_service: None },
     };
     let bytes = bytes_of(2 * MIN + 10);
     let refused = bench.objects.put_part(put(1, None), body_of(&bytes[..MIN])).await;
@@ -184,7 +184,7 @@ async fn an_upload_has_one_key_and_its_parts_one_each() {
         source: &source,
         source_key: &source_key,
         range: Some(MIN as u64..bytes.len() as u64),
-        encryption: PartEncryption { customer: Some(&key), by_service: false },
+        encryption: PartEncryption { customer: Some(&key), by_service: None },
     };
     let second = bench.objects.copy_part(copy).await.unwrap();
     let listed = |(number, etag): (u16, &annulus_common::object::ETag)| CompletePart {
@@ -217,7 +217,7 @@ async fn an_upload_has_one_key_and_its_parts_one_each() {
 #[tokio::test]
 async fn a_part_that_is_believed_encrypted_is_not_stored_plain() {
     let bench = Bench::new().await;
-    let create = CreateUpload {
+    let create = || CreateUpload {
         bucket: &bench.bucket,
         key: "k",
         initiator: OWNER,
@@ -227,13 +227,21 @@ async fn a_part_that_is_believed_encrypted_is_not_stored_plain() {
         checksum: None,
         encrypt: None,
     };
-    let upload = bench.objects.create_upload(create).await.unwrap().id;
-    let put = PutPart {
-        path: UploadPath { bucket: &bench.bucket, key: "k", upload },
-        number: 1,
-        content_length: None,
-        digest: Expected::default(),
-        encryption: PartEncryption { customer: None, by_service: true },
+    let plain = bench.objects.create_upload(CreateUpload { encrypt: None, ..create() }).await.unwrap().id;
+    let sealed = bench.objects.create_upload(CreateUpload { encrypt: Some(Encrypt::S3), ..create() }).await.unwrap().id;
+    let put = async |upload, by_service| {
+        let put = PutPart {
+            path: UploadPath { bucket: &bench.bucket, key: "k", upload },
+            number: 1,
+            content_length: None,
+            digest: Expected::default(),
+            encryption: PartEncryption { customer: None, by_service: Some(by_service) },
+        };
+        bench.objects.put_part(put, body_of(b"x")).await
     };
-    assert!(matches!(bench.objects.put_part(put, body_of(b"x")).await, Err(ObjectError::UploadNotEncrypted)));
+    for method in [ServiceMethod::S3, ServiceMethod::Kms] {
+        assert!(matches!(put(plain, method).await, Err(ObjectError::UploadNotEncrypted)));
+    }
+    assert!(matches!(put(sealed, ServiceMethod::Kms).await, Err(ObjectError::KeyMismatch)));
+    assert_eq!(put(sealed, ServiceMethod::S3).await.unwrap().encryption, Some(EncryptionMode::S3));
 }

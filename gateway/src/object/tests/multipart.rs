@@ -12,7 +12,7 @@ use super::{Bench, body_of, bytes_of, checksum_of, expecting};
 use crate::client::testing::{Mishap, OWNER};
 use crate::object::{
     ChecksumRequest, CompletePart, CompleteUpload, CopyPart, CreateUpload, Expected, ObjectError, ObjectKey,
-    PartEncryption, PutPart, UploadPath, Written,
+    PartEncryption, PromisedChecksum, PutPart, UploadPath, Written,
 };
 use annulus_common::protocol::Refusal;
 
@@ -40,11 +40,21 @@ impl Bench {
     }
 
     async fn put_part(&self, upload: UploadId, number: u16, bytes: &[u8]) -> CompletePart {
+        self.put_part_with(upload, number, bytes, ChecksumRequest::Default).await
+    }
+
+    async fn put_part_with(
+        &self,
+        upload: UploadId,
+        number: u16,
+        bytes: &[u8],
+        checksum: ChecksumRequest,
+    ) -> CompletePart {
         let put = PutPart {
             path: self.path(upload),
             number,
             content_length: None,
-            digest: Expected::default(),
+            digest: expecting(checksum),
             encryption: PartEncryption::default(),
         };
         let written = self.objects.put_part(put, body_of(bytes)).await.unwrap();
@@ -123,8 +133,9 @@ async fn checksums_of_parts_make_those_of_objects() {
     ];
     for (algorithm, kind) in kinds {
         let upload = bench.begin(Some((algorithm, kind))).await;
-        let parts = [bench.put_part(upload, 1, &first).await, bench.put_part(upload, 2, &last).await];
         let values = [checksum_of(algorithm, &first), checksum_of(algorithm, &last)];
+        let put = |number, bytes, value| bench.put_part_with(upload, number, bytes, ChecksumRequest::Value(value));
+        let parts = [put(1, &first, values[0]).await, put(2, &last, values[1]).await];
         assert_eq!(parts.iter().map(|part| part.checksum).collect::<Vec<_>>(), values.map(Some));
         let expected = match kind {
             ChecksumType::Composite => combine_composite(&values).unwrap(),
@@ -132,19 +143,54 @@ async fn checksums_of_parts_make_those_of_objects() {
                 combine_full_object(&[(values[0], first.len() as u64), (values[1], last.len() as u64)]).unwrap()
             }
         };
-        let complete = |checksum, checksum_type| {
+        let complete = |promised: Option<(ChecksumValue, Option<u16>)>, checksum_type| {
+            let checksum = promised.map(|(value, parts)| PromisedChecksum { value, parts });
             let completion = bench.completion(upload, &parts);
             bench.objects.complete_upload(CompleteUpload { checksum, checksum_type, ..completion })
         };
         let other = if kind == ChecksumType::Composite { ChecksumType::FullObject } else { ChecksumType::Composite };
         assert!(matches!(complete(None, Some(other)).await, Err(ObjectError::ChecksumTypeMismatch { .. })));
-        let wrong = complete(Some(values[0]), None).await;
-        assert!(matches!(wrong, Err(ObjectError::ChecksumMismatch { .. })));
-        let written = complete(Some(expected.value()), Some(kind)).await.unwrap();
+        let said = (kind == ChecksumType::Composite).then_some(2);
+        for wrong in [(values[0], said), (expected.value(), Some(3))] {
+            assert!(matches!(complete(Some(wrong), None).await, Err(ObjectError::ChecksumMismatch { .. })));
+        }
+        let written = complete(Some((expected.value(), said)), Some(kind)).await.unwrap();
         let checksum = written.checksum.unwrap();
         assert_eq!((checksum.algorithm(), checksum.checksum_type()), (algorithm, kind));
         assert_eq!(checksum, expected);
+        // Asked again, it answers to who says the same of it.
+        assert_eq!(complete(Some((expected.value(), None)), None).await.unwrap(), written);
+        let wrong = complete(Some((values[0], said)), None).await;
+        assert!(matches!(wrong, Err(ObjectError::ChecksumMismatch { .. })));
     }
+}
+
+#[tokio::test]
+async fn a_composite_checksum_is_of_parts_without_gaps_that_have_one() {
+    let bench = Bench::new().await;
+    let upload = bench.begin(Some((ChecksumAlgorithm::Crc32, ChecksumType::Composite))).await;
+    let (first, last) = (bytes_of(MIN), bytes_of(7));
+    let value = |bytes| ChecksumRequest::Value(checksum_of(ChecksumAlgorithm::Crc32, bytes));
+    let put = PutPart {
+        path: bench.path(upload),
+        number: 1,
+        content_length: None,
+        digest: Expected::default(),
+        encryption: PartEncryption::default(),
+    };
+    let refused = bench.objects.put_part(put, body_of(&first)).await;
+    assert!(matches!(refused, Err(ObjectError::ChecksumAlgorithmMismatch { actual: None, .. })), "{refused:?}");
+    let one = bench.put_part_with(upload, 1, &first, value(&first)).await;
+    let two = bench.put_part_with(upload, 2, &last, value(&last)).await;
+    let three = bench.put_part_with(upload, 3, &last, value(&last)).await;
+    for parts in [vec![two.clone()], vec![one.clone(), three]] {
+        assert!(matches!(bench.complete(upload, &parts).await, Err(ObjectError::InvalidPartOrder)), "{parts:?}");
+    }
+    bench.complete(upload, &[one, two]).await.unwrap();
+    // Of all bytes, it needs neither.
+    let upload = bench.begin(Some((ChecksumAlgorithm::Crc32, ChecksumType::FullObject))).await;
+    let parts = [bench.put_part(upload, 3, &first).await, bench.put_part(upload, 7, &last).await];
+    bench.complete(upload, &parts).await.unwrap();
 }
 
 #[tokio::test]

@@ -65,10 +65,8 @@ impl Step<'_> {
         conditions: &Conditions,
     ) -> Result<DeleteOutcome, KvError> {
         let current = self.head(path)?;
-        match judge(conditions, current.as_ref()) {
-            Verdict::NoObject => return Ok(DeleteOutcome::NoSuchKey),
-            Verdict::Failed | Verdict::NotModified => return Ok(DeleteOutcome::PreconditionFailed),
-            Verdict::Holds => {}
+        if let Some(refusal) = refusal_of(judge(conditions, current.as_ref())) {
+            return Ok(refusal);
         }
         let id = self.new_id(deleter.versioning, &path.key);
         if self.replaces_locked(path, id)? {
@@ -94,7 +92,7 @@ impl Step<'_> {
         self.add_marker(path, marker)
     }
 
-    /// A version that is not there is as good as removed.
+    /// A version that is not there is as good as removed, but to who asks for a certain one.
     fn delete_version(
         &mut self,
         path: &KeyPath,
@@ -103,7 +101,7 @@ impl Step<'_> {
         bypass_governance: bool,
     ) -> Result<DeleteOutcome, KvError> {
         let outcome = match self.version(path, version)? {
-            None => return Ok(DeleteOutcome::Deleted),
+            None => return Ok(refusal_of(judge(conditions, None)).unwrap_or(DeleteOutcome::Deleted)),
             Some(Found::Current(head)) => match self.objection(path, &head, conditions, bypass_governance)? {
                 Some(objection) => return Ok(objection),
                 None => {
@@ -145,5 +143,14 @@ impl Step<'_> {
             return Ok(Some(DeleteOutcome::PreconditionFailed));
         }
         Ok(self.is_locked(path, head, bypass_governance)?.then_some(DeleteOutcome::Locked))
+    }
+}
+
+/// Why a judgement keeps an object from being deleted, if it does.
+fn refusal_of(verdict: Verdict) -> Option<DeleteOutcome> {
+    match verdict {
+        Verdict::NoObject => Some(DeleteOutcome::NoSuchKey),
+        Verdict::Failed | Verdict::NotModified => Some(DeleteOutcome::PreconditionFailed),
+        Verdict::Holds => None,
     }
 }

@@ -11,7 +11,7 @@ use annulus_common::object::{
 };
 use annulus_common::protocol::metadata::{MetaReply, PARTS_MAX, QuotaTerms, parts_fingerprint};
 
-use super::super::schema::records::Record;
+use super::super::schema::records::{Head, Record};
 use super::Step;
 use crate::kv::{KvError, Table};
 
@@ -68,7 +68,9 @@ impl Step<'_> {
 
     pub(super) fn complete_upload(&mut self, path: &KeyPath, completion: Completion) -> Result<MetaReply, KvError> {
         let Some(upload) = self.upload(path, completion.upload)? else {
-            let completed = self.head(path)?.filter(|head| head.upload == Some(completion.upload));
+            // Of the same parts, which the entity tag tells: what else was promised of others was judged of no object that is.
+            let is_same = |head: &Head| head.upload == Some(completion.upload) && head.etag == completion.to_be.etag;
+            let completed = self.head(path)?.filter(is_same);
             return Ok(completed.map_or(MetaReply::NoSuchUpload, |head| head.written()));
         };
         if let Some(token) = self.shard(path.bucket, path.shard)?.fence {

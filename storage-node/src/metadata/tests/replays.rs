@@ -254,3 +254,16 @@ fn a_completion_that_comes_again_finds_it_done() {
     assert_eq!(bench.complete("k", upload, &[part(2, 1)]), first);
     assert_eq!(bench.state(), before);
 }
+
+#[test]
+fn a_completion_of_other_parts_than_the_objects_is_of_no_upload() {
+    let mut bench = Bench::new();
+    let upload = bench.begin_upload("k", 1);
+    for number in [1, 2] {
+        bench.run(Command::PutPart { path: path("k"), upload, part: part(number as u8, number) });
+    }
+    assert!(matches!(bench.complete("k", upload, &[part(1, 1), part(2, 2)]), MetaReply::Written { .. }));
+    let before = bench.state();
+    assert_eq!(bench.complete("k", upload, &[part(1, 1)]), MetaReply::NoSuchUpload);
+    assert_eq!(bench.state(), before);
+}

@@ -407,3 +407,21 @@ fn an_upload_without_a_retention_gets_the_buckets() {
     assert!(matches!(reply, MetaReply::Written { version: VersionId::Id(_), .. }), "{reply:?}");
     assert_eq!(bench.object("k").and_then(|object| object.object.attributes.retention), Some(retention));
 }
+
+#[test]
+fn a_version_that_is_not_there_is_no_match() {
+    let mut bench = Bench::new();
+    bench.run(put_in(Versioning::Enabled, "k", Conditions::default(), inline(1)));
+    let version = bench.object("k").expect("it was put").version;
+    let matching = Conditions { if_match: Some(ETagCondition::Any), ..Conditions::default() };
+    for (conditions, outcome) in [
+        (Conditions::default(), DeleteOutcome::Deleted),
+        (matching, DeleteOutcome::NoSuchKey),
+        (if_absent(), DeleteOutcome::Deleted),
+        (Conditions::default(), DeleteOutcome::Deleted),
+    ] {
+        let deletion = deletion("k", Some(version), conditions.clone());
+        let reply = bench.run(delete_in(Versioning::Enabled, vec![deletion]));
+        assert_eq!(reply, MetaReply::Deleted(vec![outcome]), "{conditions:?}");
+    }
+}
