@@ -22,6 +22,7 @@ pub mod policy;
 pub mod protocol;
 pub mod ring;
 pub mod rpc;
+pub mod stop;
 pub mod tags;
 pub mod task;
 pub mod telemetry;

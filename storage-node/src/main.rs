@@ -11,13 +11,13 @@ use annulus_common::config::{LoadInput, Origin, ServerConfig, flags};
 use annulus_common::rpc::counted::Counted;
 use annulus_common::rpc::handshake::ClusterSecret;
 use annulus_common::rpc::tcp::{TcpServer, TcpTransport};
+use annulus_common::stop;
 use annulus_common::telemetry::{Metrics, init_logs};
 use annulus_storage_node::node::{NodeConfig, NodeData, StorageNode};
 use clap::Command;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -61,7 +61,8 @@ async fn serve(config: &ServerConfig) -> Result<(), String> {
             .to_owned());
     };
     let secret = ClusterSecret::parse(secret.expose()).map_err(|error| error.to_string())?;
-    let stop = stop_on_signal().map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let stop =
+        stop::on_signal("handing over and closing").map_err(|error| format!("signals cannot be handled: {error}"))?;
     let clock = SystemClock::shared();
     let (listener, node_config) = listen(config).await?;
     let operations_listener = listen_for_operations(config).await?;
@@ -116,27 +117,4 @@ async fn listen_for_operations(config: &ServerConfig) -> Result<Option<TcpListen
         TcpListener::bind(addr).await.map_err(|error| format!("cannot listen for operators at {addr}: {error}"))?;
     info!(%addr, "serving health and metrics");
     Ok(Some(bound))
-}
-
-/// SIGTERM and SIGINT ask for a clean end; a second one ends the process at once.
-fn stop_on_signal() -> std::io::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if told.is_cancelled() {
-                error!("told to stop twice: ending at once");
-                std::process::exit(1);
-            }
-            info!("told to stop: handing over and closing");
-            told.cancel();
-        }
-    });
-    Ok(stop)
 }

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::client::S3;
 use crate::cluster::Credentials;
+use crate::history::History;
 use crate::wait;
 
 /// Lines of each log that a failed test shows.
@@ -210,6 +211,18 @@ impl Processes {
     /// What a server says of the cluster, unless it cannot.
     pub async fn status(&self, number: usize) -> Option<ClusterStatus> {
         tokio::time::timeout(STATUS_WAIT, self.admin(number).get("/status")).await.ok()?.ok()
+    }
+
+    /// Waits until a server says that the cluster is healthy.
+    pub async fn until_healthy(&self, asked: usize) {
+        wait::until("the cluster is healthy", async || self.status(asked).await?.healthy.then_some(())).await;
+    }
+
+    /// Reads a history again, through every server.
+    pub async fn verify(&self, history: &History) {
+        for server in 0..self.servers.len() {
+            history.verify(&self.s3(server)).await;
+        }
     }
 
     /// An `annulus` command that asks a server, ready to be run.

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use annulus_tests::client::S3;
-use annulus_tests::history::History;
 use annulus_tests::load::Load;
 use annulus_tests::processes::Processes;
 use annulus_tests::wait;
@@ -17,10 +16,6 @@ use tokio::task::JoinHandle;
 
 const NODES: usize = 3;
 
-async fn healthy(processes: &Processes, asked: usize) {
-    wait::until("the cluster is healthy", async || processes.status(asked).await?.healthy.then_some(())).await;
-}
-
 /// Puts as SDKs do: again while the leaders of a killed node are elected anew.
 async fn put_soon(s3: &S3, target: &str) {
     wait::until("a put succeeds with two of three", async || {
@@ -28,12 +23,6 @@ async fn put_soon(s3: &S3, target: &str) {
         reply.status.is_success().then_some(())
     })
     .await;
-}
-
-async fn verify_everywhere(history: &History, processes: &Processes) {
-    for server in 0..NODES {
-        history.verify(&processes.s3(server)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,10 +39,10 @@ async fn one_of_three_killed_under_load_loses_nothing_and_catches_up() {
         processes.server(victim).until_ready().await;
         load.progress(50).await;
         // Everything that it missed is brought to it: the next victim would otherwise take the second copy away.
-        healthy(&processes, victim).await;
+        processes.until_healthy(victim).await;
     }
     let history = load.stop().await;
-    verify_everywhere(&history, &processes).await;
+    processes.verify(&history).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,7 +65,7 @@ async fn all_killed_at_once_and_started_again_have_everything() {
     load.progress(50).await;
     histories.push(load.stop().await);
     for history in &histories {
-        verify_everywhere(history, &processes).await;
+        processes.verify(history).await;
     }
 }
 
@@ -100,7 +89,7 @@ async fn hints_are_delivered_when_a_node_returns() {
     assert!(!status.problems.is_empty() && status.redundancy.chunk_copies_owed > 0, "{status:?}");
     processes.server(2).start();
     processes.server(2).until_ready().await;
-    healthy(&processes, 0).await;
+    processes.until_healthy(0).await;
     let status = wait::until("the status is told", async || processes.status(0).await).await;
     assert_eq!(status.redundancy.chunk_copies_owed, 0);
     // Now either of the others may go.
@@ -181,7 +170,7 @@ async fn a_rolling_restart_under_load_is_hardly_felt() {
         processes.server(number).until_ready().await;
         load.progress(50).await;
         felt.push(writers.stop().await);
-        healthy(&processes, number).await;
+        processes.until_healthy(number).await;
     }
     eprintln!("the longest a put took in each restart: {felt:?}, and without one {calm:?}");
     felt.sort_unstable();
@@ -189,7 +178,7 @@ async fn a_rolling_restart_under_load_is_hardly_felt() {
     let felt_max = ELECTION_MIN.max(2 * calm);
     assert!(felt[NODES - 2] < felt_max, "{felt:?} beside {calm:?}: that is as long as an election takes");
     let history = load.stop().await;
-    verify_everywhere(&history, &processes).await;
+    processes.verify(&history).await;
 }
 
 /// No election begins before its time-out, which is that long at least.

@@ -97,14 +97,10 @@ async fn take(processes: &Processes, asked: usize, step: StepRequest) {
     .await;
 }
 
-fn is_settled(status: &ClusterStatus) -> bool {
-    status.moves.partitions == 0 && !status.moves.map_group && status.map_group.is_as_planned
-}
-
 async fn until_healthy(processes: &Processes, asked: usize) -> ClusterStatus {
     wait::until_within(MOVE_PATIENCE, "the cluster is healthy", async || {
         let status = processes.status(asked).await?;
-        (status.healthy && is_settled(&status)).then_some(status)
+        (status.healthy && status.is_settled()).then_some(status)
     })
     .await
 }
@@ -266,7 +262,7 @@ async fn deaths_amid(what: &str, processes: &mut Processes, random: &mut StdRng)
         tokio::time::sleep(Duration::from_millis(random.random_range(0..1_500))).await;
         let asked = random.random_range(0..processes.count());
         let status = wait::until("the status is told", async || processes.status(asked).await).await;
-        assert!(!is_settled(&status), "{what} was over after {death} deaths: give it more to move");
+        assert!(!status.is_settled(), "{what} was over after {death} deaths: give it more to move");
         let leader = status.map_group.leader.and_then(|leader| {
             let name = &status.nodes.iter().find(|node| node.id == leader)?.name;
             (0..processes.count()).find(|number| processes.server(*number).name() == name)
@@ -308,7 +304,7 @@ async fn for_minutes_whoever_dies_in_a_join_or_a_drain_it_goes_on() {
     let drained = wait::until_within(MOVE_PATIENCE, "node1 holds nothing", async || {
         let status = processes.status(1).await?;
         let empty = status.nodes.iter().all(|node| node.name != "node1" || !node.holds_data);
-        (is_settled(&status) && empty).then_some(status)
+        (status.is_settled() && empty).then_some(status)
     });
     drained.await;
     eprintln!("the drain was over {} s after the last death", begun.elapsed().as_secs());

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use annulus_tests::client::S3;
-use annulus_tests::history::History;
 use annulus_tests::load::Load;
 use annulus_tests::processes::Processes;
 use annulus_tests::wait;
@@ -34,16 +33,6 @@ fn seeded() -> StdRng {
     let seed = std::env::var("ANNULUS_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     eprintln!("ANNULUS_TEST_SEED={seed}");
     StdRng::seed_from_u64(seed)
-}
-
-async fn healthy(processes: &Processes, asked: usize) {
-    wait::until("the cluster is healthy", async || processes.status(asked).await?.healthy.then_some(())).await;
-}
-
-async fn verify_everywhere(history: &History, processes: &Processes) {
-    for server in 0..NODES {
-        history.verify(&processes.s3(server)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,8 +61,8 @@ async fn nodes_that_are_killed_at_random_lose_nothing() {
     processes.start_all();
     processes.until_all_ready().await;
     history.settle(&processes.s3(0)).await;
-    verify_everywhere(&history, &processes).await;
-    healthy(&processes, 0).await;
+    processes.verify(&history).await;
+    processes.until_healthy(0).await;
     let (written, acknowledged) = (history.written(), history.acknowledged());
     eprintln!(
         "{written} writes and {} reads, {deaths} deaths and one of all: none lost, none wrong",
@@ -106,13 +95,13 @@ async fn writes_succeed_again_within_seconds_of_a_death() {
         took.push(longest);
         processes.server(victim).start();
         processes.server(victim).until_ready().await;
-        healthy(&processes, victim).await;
+        processes.until_healthy(victim).await;
     }
     // An election in which two candidates tie takes another turn.
     took.sort_unstable();
     assert!(took[NODES / 2] < WRITES_BACK_MAX, "{took:?} until all keys could be written");
     let history = load.stop().await;
-    verify_everywhere(&history, &processes).await;
+    processes.verify(&history).await;
 }
 
 /// Puts as SDKs do: again while the leaders of a dead node are elected anew.
@@ -133,7 +122,7 @@ async fn reads_do_not_wait_for_a_frozen_node() {
     for key in 0..READ_KEYS {
         s3.put(&format!("/hedged/{key}")).body(vec![key as u8; 100_000]).ok().await;
     }
-    healthy(&processes, 0).await;
+    processes.until_healthy(0).await;
     let mut p99s = Vec::new();
     for victim in 0..NODES {
         let survivors: Vec<S3> = (1..NODES).map(|other| processes.s3((victim + other) % NODES)).collect();
@@ -146,7 +135,7 @@ async fn reads_do_not_wait_for_a_frozen_node() {
         eprintln!("{} reads beside a frozen node: p99 {p99:?}, longest {:?}", took.len(), took[took.len() - 1]);
         p99s.push(p99);
         processes.server(victim).thaw();
-        healthy(&processes, (victim + 1) % NODES).await;
+        processes.until_healthy((victim + 1) % NODES).await;
     }
     p99s.sort_unstable();
     assert!(p99s[NODES / 2] < READ_P99_MAX, "{p99s:?} for one in a hundred reads");
@@ -182,10 +171,10 @@ async fn a_frozen_node_holds_nobody_up_for_long() {
         processes.server(victim).freeze();
         load.progress(60).await;
         processes.server(victim).thaw();
-        healthy(&processes, (victim + 1) % NODES).await;
+        processes.until_healthy((victim + 1) % NODES).await;
     }
     let history = load.stop().await;
-    verify_everywhere(&history, &processes).await;
+    processes.verify(&history).await;
 }
 
 /// What became of a node one of whose files was damaged.
@@ -229,8 +218,8 @@ async fn a_flipped_byte_in_any_file_of_a_node_is_never_served_and_is_repaired() 
         load.progress(20).await;
     }
     let history = load.stop().await;
-    verify_everywhere(&history, &processes).await;
-    healthy(&processes, 0).await;
+    processes.verify(&history).await;
+    processes.until_healthy(0).await;
     // Leaders that are handed back meanwhile are missed for a moment.
     wait::until("the audit finds nothing", async || processes.audit(0).1.then_some(())).await;
 }
@@ -343,7 +332,7 @@ async fn a_flipped_byte_of_a_chunk_is_never_served_and_is_mended() {
     for number in 0..64 {
         s3.put(&format!("/rot/{number}")).body(body(number)).ok().await;
     }
-    healthy(&processes, 0).await;
+    processes.until_healthy(0).await;
     let report = wait::until("the audit finds nothing", async || {
         let (report, sound) = processes.audit(0);
         sound.then_some(report)
@@ -371,11 +360,11 @@ async fn a_flipped_byte_of_a_chunk_is_never_served_and_is_mended() {
     }
     load.progress(50).await;
     let history = load.stop().await;
-    verify_everywhere(&history, &processes).await;
+    processes.verify(&history).await;
     // Who reads everything finds it, wherever it is, and then it is mended.
     eprintln!("the audit found {:?}", processes.audit(0).0.problems);
     wait::until("the damage is mended", async || processes.audit(0).1.then_some(())).await;
-    healthy(&processes, 0).await;
+    processes.until_healthy(0).await;
 }
 
 /// The largest file that holds chunks.

@@ -59,7 +59,7 @@ async fn told(cluster: &Cluster) -> ClusterStatus {
 async fn until_settled(cluster: &Cluster) -> ClusterStatus {
     wait::until_within(3 * wait::PATIENCE, "everything is where it should be", async || {
         let status = status(cluster).await?;
-        (status.moves.partitions == 0 && !status.moves.map_group && status.map_group.is_as_planned).then_some(status)
+        status.is_settled().then_some(status)
     })
     .await
 }

@@ -23,6 +23,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 /// The modules of the gateway, the lowest first: each imports those before it alone.
 const GATEWAY_MODULES: &[&str] = &[
     "query",
+    "cause",
     "gate",
     "request",
     "routes",

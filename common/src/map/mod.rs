@@ -124,6 +124,33 @@ impl fmt::Debug for AccessKey {
 }
 
 impl ClusterMap {
+    /// The map of a cluster that has just been formed: nobody has anything yet.
+    pub fn formed(
+        cluster: ClusterId,
+        replication_factor: u8,
+        map_voters: Vec<NodeId>,
+        placement: Vec<Vec<NodeId>>,
+        nodes: BTreeMap<NodeId, Node>,
+    ) -> Self {
+        Self {
+            cluster,
+            version: MapVersion(1),
+            epoch: Epoch(1),
+            replication_factor,
+            map_voters,
+            placement,
+            moves: Moves::default(),
+            next_node: NodeId(nodes.keys().next_back().map_or(0, |last| last.0) + 1),
+            nodes,
+            buckets: BTreeMap::new(),
+            next_bucket: BucketId(1),
+            users: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            kms_keys: KmsKeys::default(),
+            iam: Iam::default(),
+        }
+    }
+
     /// How many partitions the ring has.
     pub fn partitions(&self) -> u32 {
         self.placement.len() as u32

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::model::{BASE, Problem};
+use crate::cause::root_cause;
 use crate::sign::{SignError, Signer};
 
 /// How long a call may take: longer than a leader's election and a bucket's deletion.
@@ -128,13 +129,4 @@ impl AdminClient {
     fn unreachable(&self, reason: String) -> AdminError {
         AdminError::Unreachable { endpoint: self.endpoint.clone(), reason }
     }
-}
-
-/// hyper's own words hide what the operating system said.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

@@ -49,7 +49,7 @@ pub(super) async fn wait(client: &AdminClient, goal: Goal, tell: bool) -> Result
 impl Goal {
     fn is_reached(&self, status: &ClusterStatus) -> bool {
         match self {
-            Self::Settled => status.moves.partitions == 0 && !status.moves.map_group && status.map_group.is_as_planned,
+            Self::Settled => status.is_settled(),
             Self::Empty(name) => find(status, name).is_none_or(|node| !node.holds_data),
         }
     }

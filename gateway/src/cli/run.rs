@@ -12,12 +12,12 @@ use annulus_common::rpc::counted::Counted;
 use annulus_common::rpc::handshake::ClusterSecret;
 use annulus_common::rpc::tcp::TcpTransport;
 use annulus_common::rpc::{PeerIdentity, SharedTransport};
+use annulus_common::stop;
 use annulus_common::telemetry::{Metrics, init_logs};
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 
 use super::CliError;
 use crate::embedded::Embedded;
@@ -25,6 +25,9 @@ use crate::events::WebhookTls;
 use crate::gateway::{Gateway, GatewaySeams, GatewaySettings};
 use crate::http;
 use crate::operations::{self, Waiting};
+
+/// What a process does that is told to stop.
+const HOW_IT_ENDS: &str = "finishing what is under way";
 
 /// `--config` and a flag for every setting.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ async fn serve_with_node(config: ServerConfig) -> Result<(), CliError> {
     let webhook_tls = webhook_tls_of(&config)?;
     let clock = SystemClock::shared();
     let listeners = Listeners::bind(&config).await?;
-    let stop = stop_on_signal()?;
+    let stop = stop::on_signal(HOW_IT_ENDS)?;
     let metrics = Metrics::new();
     let embedded = Embedded::start(&config, clock.clone(), metrics.clone()).await;
     let embedded = embedded.map_err(|error| CliError::Run(error.to_string()))?;
@@ -122,7 +125,7 @@ async fn serve_alone(config: ServerConfig) -> Result<(), CliError> {
     let webhook_tls = webhook_tls_of(&config)?;
     let clock = SystemClock::shared();
     let listeners = Listeners::bind(&config).await?;
-    let stop = stop_on_signal()?;
+    let stop = stop::on_signal(HOW_IT_ENDS)?;
     let metrics = Metrics::new();
     let transport = Counted::over(transport_to(&config, &clock)?, metrics.clone(), clock.clone());
     let seeds: Vec<String> = config.seeds.iter().map(ToString::to_string).collect();
@@ -221,27 +224,4 @@ impl Listeners {
         let (logs, events) = (gateway.log_delivery, gateway.event_delivery);
         tokio::join!(clients, operations, logs.run(served.cancelled()), events.run(stop.cancelled()));
     }
-}
-
-/// SIGTERM and SIGINT ask for a clean end; a second one ends the process at once.
-fn stop_on_signal() -> Result<CancellationToken, CliError> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    tokio::spawn(async move {
-        for times in 1.. {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if times > 1 {
-                error!("told to stop twice: ending at once");
-                std::process::exit(1);
-            }
-            info!("told to stop: finishing what is under way");
-            told.cancel();
-        }
-    });
-    Ok(stop)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use annulus_common::chunk::{ChunkOwner, piece_bytes, piece_crcs, piece_range, verify_pieces};
 use annulus_common::clock::{Clock, SharedClock, SystemClock};
-use annulus_common::ids::{BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartitionId, ShardId};
+use annulus_common::ids::{BucketId, ChunkId, ClusterId, InstanceId, NodeId, PartitionId, ShardId};
 use annulus_common::map::change::MapEntry;
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeState};
@@ -334,23 +334,9 @@ pub(crate) fn map_of(nodes: u64, replication_factor: u8) -> ClusterMap {
     };
     let set =
         |partition: u64| (0..u64::from(replication_factor)).map(|r| NodeId((partition + r) % nodes + 1)).collect();
-    ClusterMap {
-        cluster: ClusterId([1; 16]),
-        version: MapVersion(1),
-        epoch: Epoch(1),
-        replication_factor,
-        map_voters: vec![NodeId(1)],
-        placement: (0..PARTITIONS as u64).map(set).collect(),
-        moves: Default::default(),
-        nodes: (1..=nodes).map(|id| (NodeId(id), Node::new(profile(id), NodeState::Active))).collect(),
-        next_node: NodeId(nodes + 1),
-        buckets: BTreeMap::new(),
-        next_bucket: BucketId(1),
-        users: BTreeMap::new(),
-        keys: BTreeMap::new(),
-        kms_keys: Default::default(),
-        iam: Default::default(),
-    }
+    let placement = (0..PARTITIONS as u64).map(set).collect();
+    let nodes = (1..=nodes).map(|id| (NodeId(id), Node::new(profile(id), NodeState::Active))).collect();
+    ClusterMap::formed(ClusterId([1; 16]), replication_factor, vec![NodeId(1)], placement, nodes)
 }
 
 fn mutated(index: u64, reply: MetaReply) -> Answer {

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 
 use super::tls::WebhookTls;
+use crate::cause::root_cause;
 
 /// How long a webhook may take to answer: far less than an outbox is held.
 pub(super) const POST_DEADLINE: Duration = Duration::from_secs(10);
@@ -193,15 +194,6 @@ impl Rest {
         let length = self.length.map_or(REST_MIN, |length| (length * 2).min(REST_MAX));
         Self { until: now + length.mul_f64(share), length: Some(length), ..self }
     }
-}
-
-/// hyper's own words hide what the operating system said, and neither says the URL.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

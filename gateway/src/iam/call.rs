@@ -1,8 +1,9 @@
 //! A call whose signature holds: who asks, for what, and whether they may.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use annulus_common::iam::{Holder, Iam, IamChange, Kind, Profile, arn};
+use annulus_common::iam::{EntityKey, Holder, Iam, IamChange, Kind, Profile, arn, of_account};
 use annulus_common::map::ClusterMap;
 use annulus_common::map::change::MapChange;
 use annulus_common::object::UserId;
@@ -10,8 +11,9 @@ use annulus_common::policy::Context;
 use annulus_common::tags::Tags;
 
 use super::error::IamError;
-use super::params::{LONG_NAME_CHARS_MAX, NAME_CHARS_MAX, Params};
+use super::params::{LONG_NAME_CHARS_MAX, NAME_CHARS_MAX, Page, Params};
 use super::random::entity_id;
+use super::xml::Xml;
 use super::{IamApi, Service, facts};
 use crate::auth::{Caller, SessionOf};
 
@@ -64,13 +66,7 @@ impl<'a> Call<'a> {
 
     /// The same, about a user or a group that is to have another name or path: as what it is, and as what it will be. See
     /// "UpdateUser" in the IAM API reference.
-    pub(super) fn permit_rename(
-        &self,
-        action: &str,
-        of: &Holder,
-        name: Option<&str>,
-        path: Option<&str>,
-    ) -> Result<(), IamError> {
+    fn permit_rename(&self, action: &str, of: &Holder, name: Option<&str>, path: Option<&str>) -> Result<(), IamError> {
         self.permit_of(action, of)?;
         let there = self.profile_of(of);
         let path = path.or(there.map(|profile| profile.path.as_str())).unwrap_or("/");
@@ -120,6 +116,32 @@ impl<'a> Call<'a> {
     /// Changes what the account has. It is in force everywhere when this returns.
     pub(super) async fn change(&self, change: IamChange) -> Result<(), IamError> {
         self.change_map(MapChange::Iam { account: self.account, change }).await
+    }
+
+    /// Gives a user or a group another name, or another path.
+    pub(super) async fn rename(
+        &self,
+        action: &str,
+        kind: Kind,
+        new_name: &str,
+        chars_max: usize,
+    ) -> Result<Xml, IamError> {
+        let of = self.holder(kind)?;
+        let name = self.params.name_if(new_name, chars_max)?.map(str::to_owned);
+        let path = self.params.path_if("NewPath")?.map(str::to_owned);
+        self.permit_rename(action, &of, name.as_deref(), path.as_deref())?;
+        self.change(IamChange::Rename { of, name, path }).await.map(|()| Xml::new())
+    }
+
+    /// What is asked for of all that the account has of a kind: a page of those under a path.
+    pub(super) fn page_of<'m, T>(
+        &self,
+        all: &'m BTreeMap<EntityKey, Arc<T>>,
+        profile_of: impl Fn(&T) -> &Profile,
+    ) -> Result<Page<&'m Arc<T>>, IamError> {
+        let prefix = self.params.path_prefix()?;
+        let under = of_account(all, self.account).filter(|(_, found)| profile_of(found).path.starts_with(prefix));
+        self.params.page(under.map(|(name, found)| (name.as_str().to_owned(), found)))
     }
 
     pub(super) async fn change_map(&self, change: MapChange) -> Result<(), IamError> {

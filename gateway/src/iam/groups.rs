@@ -1,6 +1,6 @@
 //! Groups, and who is in them.
 
-use annulus_common::iam::{FoldedName, Group, IamChange, Kind, Policies, of_account};
+use annulus_common::iam::{FoldedName, Group, IamChange, Kind, Policies};
 
 use super::call::{Call, no_such_action};
 use super::error::IamError;
@@ -15,7 +15,7 @@ impl Call<'_> {
             "GetGroup" => self.get_group(),
             "ListGroups" => self.list_groups(),
             "ListGroupsForUser" => self.list_groups_for_user(),
-            "UpdateGroup" => self.update_group().await,
+            "UpdateGroup" => self.rename(action, Kind::Group, "NewGroupName", LONG_NAME_CHARS_MAX).await,
             "DeleteGroup" => {
                 let group = self.holder(Kind::Group)?;
                 self.permit_of(action, &group)?;
@@ -48,10 +48,7 @@ impl Call<'_> {
 
     fn list_groups(&self) -> Result<Xml, IamError> {
         self.permit("ListGroups", &self.everything(Kind::Group))?;
-        let prefix = self.params.path_prefix()?;
-        let groups = of_account(&self.known().groups, self.account);
-        let groups = groups.filter(|(_, group)| group.profile.path.starts_with(prefix));
-        let page = self.params.page(groups.map(|(name, group)| (name.as_str().to_owned(), group)))?;
+        let page = self.page_of(&self.known().groups, |group| &group.profile)?;
         let groups = page.items.iter().map(|group| self.group_xml(group));
         Ok(Xml::new().list("Groups", groups).more(page.marker))
     }
@@ -64,14 +61,6 @@ impl Call<'_> {
         let page = self.params.page(groups.map(|group| (group.profile.name.to_ascii_lowercase(), group)))?;
         let groups = page.items.iter().map(|group| self.group_xml(group));
         Ok(Xml::new().list("Groups", groups).more(page.marker))
-    }
-
-    async fn update_group(&self) -> Result<Xml, IamError> {
-        let of = self.holder(Kind::Group)?;
-        let name = self.params.name_if("NewGroupName", LONG_NAME_CHARS_MAX)?.map(str::to_owned);
-        let path = self.params.path_if("NewPath")?.map(str::to_owned);
-        self.permit_rename("UpdateGroup", &of, name.as_deref(), path.as_deref())?;
-        self.change(IamChange::Rename { of, name, path }).await.map(|()| Xml::new())
     }
 
     async fn join(&self, action: &str, member: bool) -> Result<Xml, IamError> {

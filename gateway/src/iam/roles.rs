@@ -1,6 +1,6 @@
 //! Roles, and who may assume them.
 
-use annulus_common::iam::{IamChange, Kind, Policies, Role, TAGS_MAX, of_account};
+use annulus_common::iam::{IamChange, Kind, Policies, Role, TAGS_MAX};
 
 use super::call::{Call, no_such_action};
 use super::document::encoded;
@@ -70,10 +70,7 @@ impl Call<'_> {
 
     fn list_roles(&self) -> Result<Xml, IamError> {
         self.permit("ListRoles", &self.everything(Kind::Role))?;
-        let prefix = self.params.path_prefix()?;
-        let roles = of_account(&self.known().roles, self.account);
-        let roles = roles.filter(|(_, role)| role.profile.path.starts_with(prefix));
-        let page = self.params.page(roles.map(|(name, role)| (name.as_str().to_owned(), role)))?;
+        let page = self.page_of(&self.known().roles, |role| &role.profile)?;
         let roles = page.items.iter().map(|role| self.role_xml(role));
         Ok(Xml::new().list("Roles", roles).more(page.marker))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use annulus_common::iam::{Holder, IamChange, Kind, Policies, TAGS_MAX, User, of_account};
+use annulus_common::iam::{Holder, IamChange, Kind, Policies, TAGS_MAX, User};
 use annulus_common::object::UserId;
 use annulus_common::policy::Principal;
 
@@ -17,7 +17,7 @@ impl Call<'_> {
             "CreateUser" => self.create_user().await,
             "GetUser" => self.get_user(),
             "ListUsers" => self.list_users(),
-            "UpdateUser" => self.update_user().await,
+            "UpdateUser" => self.rename(action, Kind::User, "NewUserName", NAME_CHARS_MAX).await,
             "DeleteUser" => {
                 let user = self.holder(Kind::User)?;
                 self.permit_of(action, &user)?;
@@ -62,20 +62,9 @@ impl Call<'_> {
 
     fn list_users(&self) -> Result<Xml, IamError> {
         self.permit("ListUsers", &self.everything(Kind::User))?;
-        let prefix = self.params.path_prefix()?;
-        let users = of_account(&self.known().users, self.account);
-        let users = users.filter(|(_, user)| user.profile.path.starts_with(prefix));
-        let page = self.params.page(users.map(|(name, user)| (name.as_str().to_owned(), user)))?;
+        let page = self.page_of(&self.known().users, |user| &user.profile)?;
         let users = page.items.iter().map(|user| user_xml(self.account, user));
         Ok(Xml::new().list("Users", users).more(page.marker))
-    }
-
-    async fn update_user(&self) -> Result<Xml, IamError> {
-        let of = self.holder(Kind::User)?;
-        let name = self.params.name_if("NewUserName", NAME_CHARS_MAX)?.map(str::to_owned);
-        let path = self.params.path_if("NewPath")?.map(str::to_owned);
-        self.permit_rename("UpdateUser", &of, name.as_deref(), path.as_deref())?;
-        self.change(IamChange::Rename { of, name, path }).await.map(|()| Xml::new())
     }
 
     /// The ARN of all of a kind.

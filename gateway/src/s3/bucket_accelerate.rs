@@ -35,8 +35,6 @@ pub(super) async fn put_bucket_accelerate_configuration(
         }
         _ => return Err(s3_error!(MalformedXML)),
     }
-    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::SuspendAcceleration;
-    gateway.objects.configure_bucket(&input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&input.bucket, BucketChange::SuspendAcceleration).await?;
     Ok(S3Response::new(PutBucketAccelerateConfigurationOutput::default()))
 }

@@ -40,9 +40,7 @@ pub(super) async fn put_bucket_encryption(
 ) -> S3Result<S3Response<PutBucketEncryptionOutput>> {
     let input = req.input;
     let config = config_of(&input.server_side_encryption_configuration)?;
-    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::Encryption(Some(Arc::new(config)));
-    gateway.objects.configure_bucket(&input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&input.bucket, BucketChange::Encryption(Some(Arc::new(config)))).await?;
     Ok(S3Response::new(PutBucketEncryptionOutput::default()))
 }
 
@@ -50,9 +48,7 @@ pub(super) async fn delete_bucket_encryption(
     gateway: &Gateway,
     req: S3Request<DeleteBucketEncryptionInput>,
 ) -> S3Result<S3Response<DeleteBucketEncryptionOutput>> {
-    let bucket = gateway.objects.bucket(&req.input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::Encryption(None);
-    gateway.objects.configure_bucket(&req.input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&req.input.bucket, BucketChange::Encryption(None)).await?;
     Ok(S3Response::new(DeleteBucketEncryptionOutput::default()))
 }
 

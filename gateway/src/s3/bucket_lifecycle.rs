@@ -62,9 +62,7 @@ pub(super) async fn put_bucket_lifecycle_configuration(
     let least = check_least_size(input.transition_default_minimum_object_size)?;
     let document = input.lifecycle_configuration.ok_or_else(|| s3_error!(MalformedXML))?;
     let lifecycle = lifecycle_of(document.rules)?;
-    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::Lifecycle(Some(Arc::new(lifecycle)));
-    gateway.objects.configure_bucket(&input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&input.bucket, BucketChange::Lifecycle(Some(Arc::new(lifecycle)))).await?;
     Ok(S3Response::new(PutBucketLifecycleConfigurationOutput { transition_default_minimum_object_size: Some(least) }))
 }
 
@@ -83,9 +81,7 @@ pub(super) async fn delete_bucket_lifecycle(
     gateway: &Gateway,
     req: S3Request<DeleteBucketLifecycleInput>,
 ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
-    let bucket = gateway.objects.bucket(&req.input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::Lifecycle(None);
-    gateway.objects.configure_bucket(&req.input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&req.input.bucket, BucketChange::Lifecycle(None)).await?;
     Ok(S3Response::new(DeleteBucketLifecycleOutput::default()))
 }
 

@@ -30,8 +30,6 @@ pub(super) async fn put_bucket_request_payment(
         Payer::BUCKET_OWNER => false,
         _ => return Err(s3_error!(MalformedXML)),
     };
-    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::RequesterPays(requester_pays);
-    gateway.objects.configure_bucket(&input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&input.bucket, BucketChange::RequesterPays(requester_pays)).await?;
     Ok(S3Response::new(PutBucketRequestPaymentOutput::default()))
 }

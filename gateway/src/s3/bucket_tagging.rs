@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use annulus_common::map::BucketChange;
-use annulus_common::tags::{BUCKET_TAGS_MAX, Tags};
+use annulus_common::tags::BUCKET_TAGS_MAX;
 use http::StatusCode;
 use s3s::dto::{
     DeleteBucketTaggingInput, DeleteBucketTaggingOutput, GetBucketTaggingInput, GetBucketTaggingOutput,
@@ -33,7 +33,7 @@ pub(super) async fn put_bucket_tagging(
     req: S3Request<PutBucketTaggingInput>,
 ) -> S3Result<S3Response<PutBucketTaggingOutput>> {
     let tags = tags::of_xml(req.input.tagging.tag_set, BUCKET_TAGS_MAX)?;
-    set(gateway, &req.input.bucket, Some(tags)).await?;
+    gateway.configure(&req.input.bucket, BucketChange::Tags(Some(Arc::new(tags)))).await?;
     Ok(S3Response::new(PutBucketTaggingOutput::default()))
 }
 
@@ -41,12 +41,6 @@ pub(super) async fn delete_bucket_tagging(
     gateway: &Gateway,
     req: S3Request<DeleteBucketTaggingInput>,
 ) -> S3Result<S3Response<DeleteBucketTaggingOutput>> {
-    set(gateway, &req.input.bucket, None).await?;
+    gateway.configure(&req.input.bucket, BucketChange::Tags(None)).await?;
     Ok(S3Response::new(DeleteBucketTaggingOutput::default()))
-}
-
-async fn set(gateway: &Gateway, name: &str, tags: Option<Tags>) -> S3Result {
-    let bucket = gateway.objects.bucket(name).await.map_err(s3_error)?;
-    let change = BucketChange::Tags(tags.map(Arc::new));
-    gateway.objects.configure_bucket(name, &bucket, change).await.map_err(s3_error)
 }

@@ -31,9 +31,7 @@ pub(super) async fn put_bucket_versioning(
 ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
     let input = req.input;
     let versioning = asked(&input.versioning_configuration)?;
-    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::Versioning(versioning);
-    gateway.objects.configure_bucket(&input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&input.bucket, BucketChange::Versioning(versioning)).await?;
     Ok(S3Response::new(PutBucketVersioningOutput::default()))
 }
 

@@ -32,32 +32,17 @@ pub(super) fn of_read(
     })
 }
 
-/// The conditions on the source of a copy.
+/// The conditions on what the header `source` names, to be copied or renamed.
 pub(super) fn of_source(
     headers: &HeaderMap,
+    source: &str,
     modified_since: Option<&Timestamp>,
     unmodified_since: Option<&Timestamp>,
     now_ms: u64,
 ) -> S3Result<Conditions> {
     Ok(Conditions {
-        if_match: tags(headers, "x-amz-copy-source-if-match")?,
-        if_none_match: tags(headers, "x-amz-copy-source-if-none-match")?,
-        if_modified_since: of_the_past(modified_since, now_ms),
-        if_unmodified_since: unmodified_since.map(unix_seconds),
-        ..Conditions::default()
-    })
-}
-
-/// The conditions on the source of a rename.
-pub(super) fn of_rename_source(
-    headers: &HeaderMap,
-    modified_since: Option<&Timestamp>,
-    unmodified_since: Option<&Timestamp>,
-    now_ms: u64,
-) -> S3Result<Conditions> {
-    Ok(Conditions {
-        if_match: tags(headers, "x-amz-rename-source-if-match")?,
-        if_none_match: tags(headers, "x-amz-rename-source-if-none-match")?,
+        if_match: tags(headers, &format!("{source}-if-match"))?,
+        if_none_match: tags(headers, &format!("{source}-if-none-match"))?,
         if_modified_since: of_the_past(modified_since, now_ms),
         if_unmodified_since: unmodified_since.map(unix_seconds),
         ..Conditions::default()

@@ -42,6 +42,7 @@ pub(super) async fn copy_object(
     }
     let source_conditions = condition::of_source(
         &req.headers,
+        "x-amz-copy-source",
         input.copy_source_if_modified_since.as_ref(),
         input.copy_source_if_unmodified_since.as_ref(),
         gateway.objects.now_ms(),

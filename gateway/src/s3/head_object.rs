@@ -4,27 +4,17 @@ use http::StatusCode;
 use s3s::dto::{HeadObjectInput, HeadObjectOutput, Timestamp};
 use s3s::{S3Request, S3Response, S3Result};
 
-use super::find_object::Place;
 use super::headers::http_date;
-use super::read::{Read, fill, find};
-use super::{Gateway, access, with_headers};
+use super::read::{fill, find, read_of};
+use super::{Gateway, with_headers};
 use crate::request::StatusOverride;
 
 pub(super) async fn head_object(
     gateway: &Gateway,
     req: S3Request<HeadObjectInput>,
 ) -> S3Result<S3Response<HeadObjectOutput>> {
+    let found = find(gateway, read_of!(req)).await?;
     let input = req.input;
-    let read = Read {
-        access: access(&req.extensions)?,
-        place: Place { bucket: &input.bucket, key: &input.key, version_id: input.version_id.as_deref() },
-        headers: &req.headers,
-        modified_since: input.if_modified_since.as_ref(),
-        unmodified_since: input.if_unmodified_since.as_ref(),
-        range: input.range.as_ref(),
-        part_number: input.part_number,
-    };
-    let found = find(gateway, read).await?;
     let mut output = HeadObjectOutput { version_id: found.version_id.clone(), ..Default::default() };
     fill!(output, input.checksum_mode.as_ref(), &found.version, &found.selection);
     output.expiration = found.expiration(&input.key, input.version_id.as_deref());

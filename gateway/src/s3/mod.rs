@@ -77,7 +77,7 @@ mod version;
 
 use std::sync::Arc;
 
-use annulus_common::map::ClusterMap;
+use annulus_common::map::{BucketChange, ClusterMap};
 use annulus_common::object::UserId;
 use http::Extensions;
 use s3s::{S3, S3Request, S3Response, S3Result, dto, s3_error};
@@ -110,6 +110,12 @@ impl Gateway {
         sse_c_without_tls: bool,
     ) -> Self {
         Self { objects, accounts, webhooks, region, sse_c_without_tls }
+    }
+
+    /// Changes a bucket's configuration, whatever it is now.
+    async fn configure(&self, bucket: &str, change: BucketChange) -> S3Result {
+        let found = self.objects.bucket(bucket).await.map_err(error::s3_error)?;
+        self.objects.configure_bucket(bucket, &found, change).await.map_err(error::s3_error)
     }
 }
 

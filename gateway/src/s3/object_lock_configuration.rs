@@ -37,9 +37,7 @@ pub(super) async fn put_object_lock_configuration(
     lock::check_document_digest(&req.headers)?;
     let input = req.input;
     let lock = asked(input.object_lock_configuration.as_ref())?;
-    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::ObjectLock(lock);
-    gateway.objects.configure_bucket(&input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&input.bucket, BucketChange::ObjectLock(lock)).await?;
     Ok(S3Response::new(PutObjectLockConfigurationOutput::default()))
 }
 

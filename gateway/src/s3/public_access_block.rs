@@ -43,7 +43,7 @@ pub(super) async fn put_public_access_block(
         block_public_policy: asked.block_public_policy.unwrap_or(false),
         restrict_public_buckets: asked.restrict_public_buckets.unwrap_or(false),
     };
-    set(gateway, &req.input.bucket, Some(block)).await?;
+    gateway.configure(&req.input.bucket, BucketChange::PublicAccessBlock(Some(block))).await?;
     Ok(S3Response::new(PutPublicAccessBlockOutput::default()))
 }
 
@@ -51,12 +51,6 @@ pub(super) async fn delete_public_access_block(
     gateway: &Gateway,
     req: S3Request<DeletePublicAccessBlockInput>,
 ) -> S3Result<S3Response<DeletePublicAccessBlockOutput>> {
-    set(gateway, &req.input.bucket, None).await?;
+    gateway.configure(&req.input.bucket, BucketChange::PublicAccessBlock(None)).await?;
     Ok(S3Response::new(DeletePublicAccessBlockOutput::default()))
-}
-
-async fn set(gateway: &Gateway, name: &str, block: Option<PublicAccessBlock>) -> S3Result {
-    let bucket = gateway.objects.bucket(name).await.map_err(s3_error)?;
-    let change = BucketChange::PublicAccessBlock(block);
-    gateway.objects.configure_bucket(name, &bucket, change).await.map_err(s3_error)
 }

@@ -7,7 +7,6 @@ use annulus_common::map::BucketChange;
 use s3s::dto::{self, PutBucketCorsInput, PutBucketCorsOutput};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::error::s3_error;
 use super::{Gateway, body};
 
 pub(super) async fn put_bucket_cors(
@@ -17,9 +16,7 @@ pub(super) async fn put_bucket_cors(
     body::check_document(&req.headers, DOCUMENT_BYTES_MAX)?;
     let input = req.input;
     let cors = cors(input.cors_configuration.cors_rules)?;
-    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::Cors(Some(Arc::new(cors)));
-    gateway.objects.configure_bucket(&input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&input.bucket, BucketChange::Cors(Some(Arc::new(cors)))).await?;
     Ok(S3Response::new(PutBucketCorsOutput::default()))
 }
 

@@ -9,7 +9,7 @@ use annulus_common::website::{
 use s3s::dto::{self, PutBucketWebsiteInput, PutBucketWebsiteOutput, WebsiteConfiguration};
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use super::error::{invalid_value, s3_error};
+use super::error::invalid_value;
 use super::{Gateway, body};
 
 pub(super) async fn put_bucket_website(
@@ -19,9 +19,7 @@ pub(super) async fn put_bucket_website(
     body::check_document(&req.headers, DOCUMENT_BYTES_MAX)?;
     let input = req.input;
     let website = website(input.website_configuration)?;
-    let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let change = BucketChange::Website(Some(Arc::new(website)));
-    gateway.objects.configure_bucket(&input.bucket, &bucket, change).await.map_err(s3_error)?;
+    gateway.configure(&input.bucket, BucketChange::Website(Some(Arc::new(website)))).await?;
     Ok(S3Response::new(PutBucketWebsiteOutput::default()))
 }
 

@@ -28,6 +28,27 @@ pub(super) struct Read<'a> {
     pub(super) part_number: Option<i32>,
 }
 
+/// The [`Read`] of a request: the inputs of both operations are types of their own with the same fields.
+macro_rules! read_of {
+    ($req:expr) => {{
+        let (input, headers) = (&$req.input, &$req.headers);
+        $crate::s3::read::Read {
+            access: $crate::s3::access(&$req.extensions)?,
+            place: $crate::s3::find_object::Place {
+                bucket: &input.bucket,
+                key: &input.key,
+                version_id: input.version_id.as_deref(),
+            },
+            headers,
+            modified_since: input.if_modified_since.as_ref(),
+            unmodified_since: input.if_unmodified_since.as_ref(),
+            range: input.range.as_ref(),
+            part_number: input.part_number,
+        }
+    }};
+}
+pub(super) use read_of;
+
 /// What a read found.
 pub(super) struct Found {
     pub(super) bucket: Bucket,

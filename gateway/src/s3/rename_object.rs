@@ -55,8 +55,9 @@ pub(super) async fn rename_object(
     };
     access.check(DELETE_OBJECT, &Resource::key(place.bucket, &bucket, place.key))?;
     let now_ms = gateway.objects.now_ms();
-    let source = condition::of_rename_source(
+    let source = condition::of_source(
         &req.headers,
+        SOURCE,
         input.source_if_modified_since.as_ref(),
         input.source_if_unmodified_since.as_ref(),
         now_ms,

@@ -23,6 +23,7 @@ pub(super) async fn upload_part_copy(
     let place = source_of(&input.copy_source)?;
     let conditions = condition::of_source(
         &req.headers,
+        "x-amz-copy-source",
         input.copy_source_if_modified_since.as_ref(),
         input.copy_source_if_unmodified_since.as_ref(),
         gateway.objects.now_ms(),

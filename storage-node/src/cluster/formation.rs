@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId};
+use annulus_common::ids::{ClusterId, InstanceId, NodeId};
 use annulus_common::map::layout::map_voters;
-use annulus_common::map::{AccessKey, ClusterMap, MapVersion, Node, NodeProfile, NodeState, User};
+use annulus_common::map::{AccessKey, ClusterMap, Node, NodeProfile, NodeState, User};
 use annulus_common::object::UserId;
 use annulus_common::placement::{self, PlacementNode};
 use annulus_common::protocol::{Answer, JoinReply, Request, Response, decode, encode};
@@ -325,22 +325,12 @@ fn initial_map(
         quota: None,
         created_ms: now_ms,
     };
+    let placement = place(settings, &nodes)?;
+    let cluster = ClusterId::generate(now_ms);
     Ok(ClusterMap {
-        cluster: ClusterId::generate(now_ms),
-        version: MapVersion(1),
-        epoch: Epoch(1),
-        replication_factor: settings.replication_factor,
-        map_voters: map_voters(&nodes, &[]),
-        placement: place(settings, &nodes)?,
-        moves: Default::default(),
-        next_node: NodeId(nodes.len() as u64 + 1),
-        nodes,
-        buckets: BTreeMap::new(),
-        next_bucket: BucketId(1),
         users: BTreeMap::from([(user, root_user)]),
         keys: BTreeMap::from([(root.access_key.clone(), key)]),
-        kms_keys: Default::default(),
-        iam: Default::default(),
+        ..ClusterMap::formed(cluster, settings.replication_factor, map_voters(&nodes, &[]), placement, nodes)
     })
 }
 

@@ -10,7 +10,7 @@ use annulus_common::condition::{Conditions, ETagCondition};
 use annulus_common::ids::{
     BucketId, ChunkId, ClusterId, Epoch, InstanceId, NodeId, PartId, PartitionId, RequestId, ShardId,
 };
-use annulus_common::map::{ClusterMap, MapVersion, Move, Node, NodeProfile, NodeState};
+use annulus_common::map::{ClusterMap, Move, Node, NodeProfile, NodeState};
 use annulus_common::object::{
     Data, ETag, KeyPath, NewObject, ObjectAttributes, ObjectHeaders, Part, UserId, Versioning,
 };
@@ -49,23 +49,10 @@ pub(super) fn map_of(nodes: u64, placement: &[&[u64]]) -> ClusterMap {
         zone: "z".to_owned(),
         capacity_bytes: 1,
     };
-    ClusterMap {
-        cluster: ClusterId([1; 16]),
-        version: MapVersion(1),
-        epoch: Epoch(1),
-        replication_factor: placement[0].len() as u8,
-        map_voters: vec![NodeId(1)],
-        placement: placement.iter().map(|set| set.iter().copied().map(NodeId).collect()).collect(),
-        moves: Default::default(),
-        nodes: (1..=nodes).map(|id| (NodeId(id), Node::new(profile(id), NodeState::Active))).collect(),
-        next_node: NodeId(nodes + 1),
-        buckets: BTreeMap::new(),
-        next_bucket: BucketId(1),
-        users: BTreeMap::new(),
-        keys: BTreeMap::new(),
-        kms_keys: Default::default(),
-        iam: Default::default(),
-    }
+    let replication_factor = placement[0].len() as u8;
+    let placement = placement.iter().map(|set| set.iter().copied().map(NodeId).collect()).collect();
+    let nodes = (1..=nodes).map(|id| (NodeId(id), Node::new(profile(id), NodeState::Active))).collect();
+    ClusterMap::formed(ClusterId([1; 16]), replication_factor, vec![NodeId(1)], placement, nodes)
 }
 
 /// A move that this node leaves.

@@ -8,9 +8,9 @@ use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
 use super::{LayoutStep, map_voters};
-use crate::ids::{BucketId, ClusterId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
+use crate::ids::{ClusterId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
 use crate::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
-use crate::map::{ClusterMap, MapVersion, Node, NodeProfile, NodeSettings, NodeState};
+use crate::map::{ClusterMap, Node, NodeProfile, NodeSettings, NodeState};
 use crate::placement::fair_shares;
 
 const PARTITIONS: u32 = 16;
@@ -36,23 +36,7 @@ fn cluster_of(active: u64, spares: u64, replication_factor: u8, profile: impl Fn
         (1..=active + spares).map(|number| (NodeId(number), Node::new(profile(number), state(number)))).collect();
     let candidates: Vec<_> = nodes.iter().map(|(id, node)| node.for_placement(*id)).collect();
     let placement = crate::placement::place(&candidates, replication_factor.into(), PARTITIONS, &[]).unwrap();
-    ClusterMap {
-        cluster: ClusterId([1; 16]),
-        version: MapVersion(1),
-        epoch: Epoch(1),
-        replication_factor,
-        map_voters: map_voters(&nodes, &[]),
-        placement,
-        moves: Default::default(),
-        next_node: NodeId(active + spares + 1),
-        nodes,
-        buckets: BTreeMap::new(),
-        next_bucket: BucketId(1),
-        kms_keys: Default::default(),
-        iam: Default::default(),
-        users: BTreeMap::new(),
-        keys: BTreeMap::new(),
-    }
+    ClusterMap::formed(ClusterId([1; 16]), replication_factor, map_voters(&nodes, &[]), placement, nodes)
 }
 
 fn apply(map: &mut ClusterMap, change: MapChange) -> Result<MapReply, MapRefusal> {

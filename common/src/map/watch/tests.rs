@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{MapWatch, POLL_HOLD};
 use crate::clock::ManualClock;
-use crate::ids::{BucketId, ClusterId, Epoch, InstanceId, NodeId, RequestId};
+use crate::ids::{ClusterId, InstanceId, NodeId, RequestId};
 use crate::map::change::{MapChange, MapEntry};
 use crate::map::{ClusterMap, MAP_LEASE_MS, MapVersion, Node, NodeProfile, NodeState, User};
 use crate::object::UserId;
@@ -34,23 +34,8 @@ fn node(number: u8, addr: &str) -> Node {
 }
 
 fn first_map() -> ClusterMap {
-    ClusterMap {
-        cluster: ClusterId([1; 16]),
-        version: MapVersion(1),
-        epoch: Epoch(1),
-        replication_factor: 1,
-        map_voters: vec![NodeId(1)],
-        placement: vec![vec![NodeId(1)]],
-        moves: Default::default(),
-        nodes: BTreeMap::from([(NodeId(1), node(1, LEADER)), (NodeId(2), node(2, "other"))]),
-        next_node: NodeId(3),
-        buckets: BTreeMap::new(),
-        next_bucket: BucketId(1),
-        users: BTreeMap::new(),
-        keys: BTreeMap::new(),
-        kms_keys: Default::default(),
-        iam: Default::default(),
-    }
+    let nodes = BTreeMap::from([(NodeId(1), node(1, LEADER)), (NodeId(2), node(2, "other"))]);
+    ClusterMap::formed(ClusterId([1; 16]), 1, vec![NodeId(1)], vec![vec![NodeId(1)]], nodes)
 }
 
 fn create_user(number: u8) -> MapEntry {

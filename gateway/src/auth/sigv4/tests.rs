@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-use annulus_common::ids::{BucketId, ClusterId, Epoch, NodeId};
-use annulus_common::map::{AccessKey, ClusterMap, MapVersion};
+use annulus_common::ids::ClusterId;
+use annulus_common::map::{AccessKey, ClusterMap};
 use annulus_common::object::UserId;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
@@ -23,23 +23,8 @@ const NOW_MS: u64 = 1_700_000_000_000;
 
 fn map() -> ClusterMap {
     let key = AccessKey::of_account(USER, "secret".to_owned(), 0);
-    ClusterMap {
-        cluster: ClusterId([0; 16]),
-        version: MapVersion(1),
-        epoch: Epoch(1),
-        replication_factor: 1,
-        map_voters: Vec::new(),
-        placement: Vec::new(),
-        moves: Default::default(),
-        nodes: BTreeMap::new(),
-        next_node: NodeId(1),
-        buckets: BTreeMap::new(),
-        next_bucket: BucketId(1),
-        users: BTreeMap::new(),
-        keys: BTreeMap::from([("AKIA".to_owned(), key)]),
-        kms_keys: Default::default(),
-        iam: Default::default(),
-    }
+    let keys = BTreeMap::from([("AKIA".to_owned(), key)]);
+    ClusterMap { keys, ..ClusterMap::formed(ClusterId([0; 16]), 1, Vec::new(), Vec::new(), BTreeMap::new()) }
 }
 
 /// A request as a client that knows `secret` signs it.

@@ -20,22 +20,10 @@ use crate::kv::{Batch, Durability, Kv};
 use crate::raft::StateMachine;
 
 fn first_map() -> ClusterMap {
+    let nodes = BTreeMap::from([(NodeId(1), Node::new(profile(0), NodeState::Active))]);
     ClusterMap {
-        cluster: ClusterId([1; 16]),
-        version: MapVersion(1),
-        epoch: Epoch(1),
-        replication_factor: 1,
-        map_voters: vec![NodeId(1)],
-        placement: vec![vec![NodeId(1)]; 4],
-        moves: Default::default(),
-        nodes: BTreeMap::from([(NodeId(1), Node::new(profile(0), NodeState::Active))]),
-        next_node: NodeId(2),
-        buckets: BTreeMap::new(),
-        next_bucket: BucketId(1),
         users: BTreeMap::from([(user_id(0), user(0))]),
-        keys: BTreeMap::new(),
-        kms_keys: Default::default(),
-        iam: Default::default(),
+        ..ClusterMap::formed(ClusterId([1; 16]), 1, vec![NodeId(1)], vec![vec![NodeId(1)]; 4], nodes)
     }
 }
 
