@@ -20,8 +20,9 @@ use crate::kv::{KvError, Table};
 /// wait, shared by all buckets that name the webhook, and fewer where shards lie in one partition.
 const PENDING_MAX: u64 = 20_000;
 
-/// The oldest that are dropped at once when there are more: no step makes as many, so that it drops only once.
-const DROPPED_AT_ONCE: usize = 1_024;
+/// How many are dropped at once when there are more: no step makes as many, so that it drops only once. To choose them all that wait are
+/// looked at, some twenty for each that is dropped.
+const DROPPED_AT_ONCE: u64 = 1_024;
 
 /// Events that were set aside and are gone, by their keys: which they were, and how it stands with what is next of the key.
 type Gone = BTreeMap<(BucketId, String), (EventId, Aside)>;
@@ -76,7 +77,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The outbox, with room for one more event: a webhook that is down for long loses the oldest.
+    /// The outbox, with room for one more event: a webhook that is down for long, or slower than they come, loses some. Those buckets
+    /// lose their oldest that have most waiting, so that nobody's burst takes another's place.
     fn make_place(&mut self, webhook: &str) -> Result<Outbox, KvError> {
         let Some(mut outbox) = self.read::<Outbox>(&self.keys.outbox(webhook))? else {
             // Whoever looks need not step over what was here before.
@@ -84,8 +86,8 @@ impl Step<'_> {
             return Ok(Outbox { passed: Some(passed), ..Outbox::default() });
         };
         if outbox.pending >= PENDING_MAX {
-            let oldest = self.oldest_events(webhook, DROPPED_AT_ONCE)?;
-            let dropped = self.take_out(webhook, &mut outbox, &[], &oldest)?;
+            let excess = self.excess_events(webhook)?;
+            let dropped = self.take_out(webhook, &mut outbox, &[], &excess)?;
             outbox.dropped += dropped;
             self.note_untold(webhook, Untold { dropped, ..Untold::default() })?;
         }
@@ -221,15 +223,64 @@ impl Step<'_> {
         present.map(|(id, record)| Ok((id, Aside::decode(record)?))).collect()
     }
 
-    fn oldest_events(&self, webhook: &str, count: usize) -> Result<Vec<EventId>, KvError> {
+    /// The events to drop, oldest first.
+    fn excess_events(&self, webhook: &str) -> Result<Vec<EventId>, KvError> {
         let lower = self.keys.events(webhook);
         let mut cursor = self.kv.cursor(Table::Meta, &lower, &after_prefix(&lower).unwrap_or_default())?;
-        let mut oldest = Vec::new();
+        let (mut events, mut of_buckets) = (Vec::new(), BTreeMap::new());
         cursor.seek(&lower)?;
-        while let Some((key, _)) = cursor.entry().filter(|_| oldest.len() < count) {
-            oldest.extend(Keys::parse_event(key));
+        while let Some((key, record)) = cursor.entry() {
+            // What this step has removed is still there for the cursor.
+            if let Some(id) = Keys::parse_event(key).filter(|_| !self.staged.contains_key(key)) {
+                let bucket = Event::decode(record)?.bucket;
+                events.push((bucket, id));
+                *of_buckets.entry(bucket).or_default() += 1;
+            }
             cursor.next()?;
         }
-        Ok(oldest)
+        let mut excess = excess(&of_buckets, DROPPED_AT_ONCE);
+        events.retain(|(bucket, _)| {
+            let left = excess.get_mut(bucket).filter(|left| **left > 0);
+            left.map(|left| *left -= 1).is_some()
+        });
+        Ok(events.into_iter().map(|(_, id)| id).take(DROPPED_AT_ONCE as usize).collect())
+    }
+}
+
+/// How many of these each bucket has too many, when all together are to lose at least so many: the largest are cut to one level, and
+/// nobody below it loses anything.
+fn excess(of_buckets: &BTreeMap<BucketId, u64>, wanted: u64) -> BTreeMap<BucketId, u64> {
+    let above = |level: u64| of_buckets.values().map(|count| count.saturating_sub(level)).sum::<u64>();
+    // The highest level above which there are as many.
+    let (mut enough, mut too_high) = (0, of_buckets.values().copied().max().unwrap_or(0).max(1));
+    while too_high - enough > 1 {
+        let middle = enough + (too_high - enough) / 2;
+        if above(middle) >= wanted { enough = middle } else { too_high = middle }
+    }
+    of_buckets.iter().map(|(bucket, count)| (*bucket, count.saturating_sub(enough))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use annulus_common::ids::BucketId;
+
+    use super::excess;
+
+    fn cut(counts: &[u64], wanted: u64) -> Vec<u64> {
+        let of_buckets: BTreeMap<_, _> = (0..).map(BucketId).zip(counts.iter().copied()).collect();
+        excess(&of_buckets, wanted).into_values().collect()
+    }
+
+    #[test]
+    fn the_largest_are_cut_to_one_level() {
+        assert_eq!(cut(&[20], 5), [5]);
+        assert_eq!(cut(&[3, 17], 5), [0, 5]);
+        assert_eq!(cut(&[9, 10, 1], 5), [2, 3, 0]);
+        assert_eq!(cut(&[9, 10, 1], 6), [3, 4, 0], "one more than wanted: they are equal");
+        assert_eq!(cut(&[1; 8], 5), [1; 8]);
+        assert_eq!(cut(&[2, 2], 9), [2, 2], "there are no more");
+        assert_eq!(cut(&[], 5), [] as [u64; 0]);
     }
 }

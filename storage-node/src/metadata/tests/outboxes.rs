@@ -1,8 +1,8 @@
 //! Events: made by the step that does what they tell, waiting in order, taken out, held, and dropped when there are too many.
 
-use annulus_common::notification::{ACCESS_LOG, Cause, Destination, EventId, EventName, Means, Rule};
+use annulus_common::notification::{ACCESS_LOG, Cause, Destination, Event, EventId, EventName, Means, Rule};
 use annulus_common::protocol::metadata::{
-    ASIDE_MAX, Aside, CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage,
+    ASIDE_MAX, Aside, CLAIM_MS_MAX, EVENTS_PER_QUERY_MAX, OutboxChange, OutboxPage, after_prefix,
 };
 use annulus_common::protocol::outbox::{Backlog, UNTOLD_KEPT_MS, Untold, WaitingOutbox};
 
@@ -229,6 +229,37 @@ fn the_oldest_are_dropped_when_too_many_wait_and_it_is_known() {
     assert!(page.events[0].0.index > 1, "the oldest are gone");
     bench.change_outbox(OutboxChange { dropped: page.dropped, ..nothing(HOLDER) });
     assert_eq!(bench.outbox().dropped, 0, "it was told");
+}
+
+#[test]
+fn a_burst_takes_nobody_elses_place() {
+    let mut bench = Bench::new();
+    let quiet = BucketId(77);
+    let told = |bench: &Bench, bucket| {
+        let keys = Keys::of(PARTITION.into());
+        let (lower, upper) = (keys.events("hook"), after_prefix(&keys.events("hook")).expect("it has one"));
+        let mut cursor = bench.kv.cursor(Table::Meta, &lower, &upper).expect("memory answers");
+        cursor.seek(&lower).expect("memory answers");
+        let mut count = 0;
+        while let Some((_, record)) = cursor.entry() {
+            count += u64::from(Event::decode(record).expect("it is one").bucket == bucket);
+            cursor.next().expect("memory answers");
+        }
+        count
+    };
+    for number in 0..10 {
+        let mut command = put(&number.to_string(), Conditions::default(), inline(1));
+        if let Command::Put { path, .. } = &mut command {
+            path.bucket = quiet;
+        }
+        bench.tell(Means::Put, command);
+    }
+    while bench.outbox().dropped == 0 {
+        let deletions = (0..1_000).map(|number| deletion(&number.to_string(), None, Conditions::default()));
+        bench.tell(Means::Put, delete_in(Versioning::Enabled, deletions.collect()));
+    }
+    assert_eq!(told(&bench, quiet), 10, "they are the oldest, and few");
+    assert_eq!(told(&bench, BUCKET) + 10, bench.waiting()[0].pending);
 }
 
 #[test]
