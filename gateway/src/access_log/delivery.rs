@@ -1,5 +1,5 @@
 //! Writes what was gathered as objects of the target buckets, as soon as it has waited long enough. What a bucket does not take
-//! (any more) is dropped; what cannot be written now waits once more, as long as there is room.
+//! (any more) is dropped; what cannot be written now waits once more, as long as there is room, and not for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::batches::Batch;
 use super::record::civil;
 use super::{AccessLog, Source};
 use crate::auth::{LogTarget, may_deliver_logs};
+use crate::kms::KeyError;
 use crate::object::{Encrypt, Expected, OBJECT_BYTES_MAX, ObjectError, Objects, PutObject};
 
 /// How long a round rests at most: a batch may be that much older than it should be.
@@ -89,12 +90,12 @@ impl LogDelivery {
                 debug!(source, target, records = batch.records, "access log delivered");
                 self.log.metrics.access_log_delivered.inc_by(batch.records);
             }
-            Err(Undelivered::Failed(error)) => {
+            Err(Undelivered::Failed(error)) if !batch.is_last_try() => {
                 warn!(source, target, error, "access log not delivered yet");
                 return self.log.batches.lock().put_back(batch, self.log.clock.monotonic());
             }
-            Err(Undelivered::Refused(reason)) => {
-                warn!(source, target, records = batch.records, reason, "access log dropped");
+            Err(reason) => {
+                warn!(source, target, records = batch.records, %reason, "access log dropped");
                 self.log.metrics.access_log_dropped.inc_by(batch.records);
             }
         }
@@ -134,6 +135,8 @@ impl From<ObjectError> for Undelivered {
     fn from(error: ObjectError) -> Self {
         match error {
             ObjectError::NoSuchBucket => Self::Refused("the target bucket is gone"),
+            ObjectError::QuotaExceeded => Self::Refused("the quota of the target bucket or of its account is used up"),
+            ObjectError::Key(KeyError::NotFound(_)) => Self::Refused("the target bucket's default key is gone"),
             error => Self::Failed(error.to_string()),
         }
     }
@@ -178,7 +181,9 @@ mod tests {
 
     use super::super::Source;
     use super::super::batches::{Batch, Batches};
-    use super::object_key;
+    use super::{Undelivered, object_key};
+    use crate::kms::KeyError;
+    use crate::object::ObjectError;
 
     /// 2019-02-06 00:00:38.
     const EVENT_MS: u64 = 1_549_411_238_999;
@@ -194,6 +199,16 @@ mod tests {
         let mut batches = Batches::new(Duration::ZERO);
         batches.push(&source, EVENT_MS, "line\n", Duration::ZERO);
         batches.take_all().remove(0)
+    }
+
+    #[test]
+    fn what_a_target_refuses_is_not_tried_again() {
+        let is_refused = |error: ObjectError| matches!(Undelivered::from(error), Undelivered::Refused(_));
+        assert!(is_refused(ObjectError::NoSuchBucket));
+        assert!(is_refused(ObjectError::QuotaExceeded));
+        assert!(is_refused(ObjectError::Key(KeyError::NotFound("k".to_owned()))));
+        assert!(!is_refused(ObjectError::Full));
+        assert!(!is_refused(ObjectError::Busy));
     }
 
     #[test]
