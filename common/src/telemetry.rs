@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -163,10 +164,10 @@ pub struct RepairMetrics {
     pub unverified: Gauge,
     /// Chunks that are here and belong elsewhere.
     pub strays: Gauge,
-    /// How far the scrub is.
-    pub scrubbed_percent: Gauge,
+    /// How far the scrub is, from 0 to 1.
+    pub scrubbed: Gauge<f64, AtomicU64>,
     /// When the last whole scrub ended, Unix seconds; 0 before the first.
-    pub scrub_completed_seconds: Gauge,
+    pub scrub_completed: Gauge,
 }
 
 /// An operation and how it ended.
@@ -278,9 +279,12 @@ impl Metrics {
         events.register("failed", "Posts of events that failed and are repeated", self.events.failed.clone());
         events.register("dropped", "Events dropped for want of room", self.events.dropped.clone());
         events.register("given_up", "Events refused too often", self.events.given_up.clone());
-        events.register("waiting", "Events that wait for a webhook", self.events.waiting.clone());
-        events.register("set_aside", "Events refused by a webhook, to be tried again", self.events.set_aside.clone());
-        events.register("pending", "Events that wait in the whole cluster", self.events.pending.clone());
+        let waiting = "Events in the whole cluster that wait for a webhook: every gateway reports the same";
+        events.register("waiting", waiting, self.events.waiting.clone());
+        let aside = "Those that the webhook has refused, to be tried again: every gateway reports the same";
+        events.register("set_aside", aside, self.events.set_aside.clone());
+        let pending = "Events that wait in the whole cluster: every gateway reports the same";
+        events.register("pending", pending, self.events.pending.clone());
     }
 
     fn register_node(&mut self) {
@@ -322,9 +326,9 @@ impl Metrics {
         registry.register_with_unit("lacking", "Chunks that others have and this node lacks", Unit::Bytes, lacking);
         registry.register("unverified", "Partitions not compared with others of late", repair.unverified.clone());
         registry.register("strays", "Chunks here that belong elsewhere", repair.strays.clone());
-        registry.register("scrubbed_percent", "How far the scrub is", repair.scrubbed_percent.clone());
-        let completed = repair.scrub_completed_seconds.clone();
-        registry.register_with_unit("scrub_completed", "Unix time of the last whole scrub", Unit::Seconds, completed);
+        registry.register("scrubbed_ratio", "How far the scrub is, from 0 to 1", repair.scrubbed.clone());
+        let completed = "Unix time of the last whole scrub";
+        registry.register("scrub_completed_timestamp_seconds", completed, repair.scrub_completed.clone());
     }
 }
 
@@ -368,7 +372,8 @@ mod tests {
             "annulus_repair_moved_bytes_total 0",
             "annulus_repair_lacking 0",
             "annulus_repair_lacking_bytes 0",
-            "annulus_repair_scrub_completed_seconds 0",
+            "annulus_repair_scrub_completed_timestamp_seconds 0",
+            "annulus_repair_scrubbed_ratio 0.0",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

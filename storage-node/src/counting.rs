@@ -52,8 +52,8 @@ impl Counting {
         repair.lacking_bytes.set(status.partitions.iter().map(|copy| copy.lacking_bytes as i64).sum());
         repair.unverified.set(status.partitions.iter().filter(|copy| !copy.uncompared.is_empty()).count() as i64);
         repair.strays.set(status.strays.unwrap_or(0) as i64);
-        repair.scrubbed_percent.set(status.scrubbed_percent.into());
-        repair.scrub_completed_seconds.set(status.scrub_completed_ms.unwrap_or(0) as i64 / 1_000);
+        repair.scrubbed.set(f64::from(status.scrubbed_percent) / 100.0);
+        repair.scrub_completed.set(status.scrub_completed_ms.unwrap_or(0) as i64 / 1_000);
     }
 
     pub(crate) fn begin(&self, request: &Request, payload: &Bytes) -> Ticket {
