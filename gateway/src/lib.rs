@@ -24,4 +24,5 @@ mod routes;
 mod s3;
 pub mod sign;
 mod steady;
+mod tls;
 pub mod upload;

@@ -30,6 +30,7 @@ const GATEWAY_MODULES: &[&str] = &[
     "detail",
     "bucket_name",
     "sign",
+    "tls",
     "client",
     "kms",
     "auth",

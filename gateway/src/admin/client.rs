@@ -1,5 +1,6 @@
 //! The admin API from the commands' side: signed JSON calls to a gateway.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sigv4::http_request::SignableBody;
@@ -7,15 +8,18 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::RootCertStore;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::model::{BASE, Problem};
 use crate::cause::root_cause;
 use crate::sign::{SignError, Signer};
+use crate::tls;
 
 /// How long a call may take: longer than a leader's election and a bucket's deletion.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -27,14 +31,14 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 pub struct AdminClient {
     endpoint: String,
     signer: Signer,
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The endpoint is not a URL of this kind.
-    #[error("the endpoint {0} is not an http:// URL")]
+    #[error("the endpoint {0} is neither an http:// nor an https:// URL")]
     Endpoint(String),
     /// No gateway answered.
     #[error("no answer from {endpoint}: {reason}")]
@@ -61,10 +65,13 @@ pub enum AdminError {
 }
 
 impl AdminClient {
-    /// A client for the gateway at `endpoint`, like `http://127.0.0.1:4000`.
+    /// A client for the gateway at `endpoint`, like `http://127.0.0.1:4000`. One at an `https://` URL is verified by what the host
+    /// trusts.
     pub fn new(endpoint: &str, signer: Signer) -> Self {
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        Self { endpoint, signer, http: Client::builder(TokioExecutor::new()).build_http() }
+        let roots = if endpoint.starts_with("https://") { tls::roots_of_host() } else { RootCertStore::empty() };
+        let http = Client::builder(TokioExecutor::new()).build(tls::connector(Arc::new(roots)));
+        Self { endpoint, signer, http }
     }
 
     /// Reads something.
@@ -107,7 +114,9 @@ impl AdminClient {
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, AdminError> {
         let endpoint = || AdminError::Endpoint(self.endpoint.clone());
         let uri: Uri = format!("{}{BASE}{path}", self.endpoint).parse().map_err(|_| endpoint())?;
-        let host = uri.authority().filter(|_| uri.scheme_str() == Some("http")).ok_or_else(endpoint)?.to_string();
+        let host =
+            uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https"))).ok_or_else(endpoint)?;
+        let host = host.to_string();
         let mut request = Request::builder()
             .method(method)
             .uri(uri)

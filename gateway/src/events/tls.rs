@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use annulus_common::config::{ServerConfig, Webhook};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
-use rustls::crypto::ring;
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+
+use crate::tls;
 
 /// Who may certify webhooks.
 #[derive(Clone, Debug)]
@@ -83,10 +84,8 @@ impl WebhookTls {
         }
     }
 
-    /// Whatever an administrator put there: a certificate among many that cannot be used is no reason to use none.
     fn of_host() -> Result<Self, WebhookTlsError> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let roots = tls::roots_of_host();
         match roots.is_empty() {
             true => Err(WebhookTlsError::NoRoots),
             false => Ok(Self { roots: Arc::new(roots) }),
@@ -95,10 +94,7 @@ impl WebhookTls {
 
     /// Connects to `http://` URLs, and to `https://` ones by TLS 1.2 or 1.3.
     pub(super) fn connector(&self) -> HttpsConnector<HttpConnector> {
-        let versions = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let versions = versions.with_safe_default_protocol_versions().expect("ring can do both");
-        let config = versions.with_root_certificates(Arc::clone(&self.roots)).with_no_client_auth();
-        HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build()
+        tls::connector(Arc::clone(&self.roots))
     }
 }
 
