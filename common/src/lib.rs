@@ -14,6 +14,7 @@ pub mod ids;
 pub mod lifecycle;
 pub mod logging;
 pub mod map;
+pub mod network;
 pub mod notification;
 pub mod object;
 pub mod ownership;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use annulus_common::clock::SharedClock;
 use annulus_common::config::{ServerConfig, Webhook};
 use annulus_common::map::watch::MapWatch;
+use annulus_common::network::Network;
 use annulus_common::rpc::SharedTransport;
 use annulus_common::telemetry::Metrics;
 
@@ -32,6 +33,8 @@ pub struct GatewaySettings {
     pub domains: Vec<String>,
     /// The domain of websites, if there are any.
     pub website_domain: Option<String>,
+    /// Whom to believe that they ask for others.
+    pub trusted_proxies: Vec<Network>,
     /// How long records of access logs are gathered.
     pub access_log_wait: Duration,
     /// Who can be told of events.
@@ -87,6 +90,7 @@ impl GatewaySettings {
             region: config.region.clone(),
             domains: config.domains.clone(),
             website_domain: config.website_domain.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
             access_log_wait: config.access_log_wait,
             webhooks: config.webhooks.clone(),
             webhook_tls,
@@ -141,6 +145,7 @@ impl Gateway {
             region: settings.region,
             domains: settings.domains,
             website_domain: settings.website_domain,
+            trusted_proxies: settings.trusted_proxies,
             upload_bucket: Some(upload_bucket),
             drain_wait: settings.drain_wait,
             sse_c_without_tls: settings.sse_c_without_tls,

@@ -12,6 +12,7 @@ use annulus_common::config::{Secret, Webhook};
 use annulus_common::ids::InstanceId;
 use annulus_common::lifecycle::Calendar;
 use annulus_common::map::watch::MapWatch;
+use annulus_common::network::Network;
 use annulus_common::rpc::fault::{Fault, Faulty};
 use annulus_common::rpc::local::LocalNetwork;
 use annulus_common::rpc::{PeerIdentity, Transport};
@@ -65,10 +66,14 @@ pub struct Spec {
     pub upload_anonymous: bool,
     /// Whether SSE-C is taken without TLS.
     pub sse_c_without_tls: bool,
+    /// Whom gateways believe that they ask for others.
+    pub trusted_proxies: Vec<Network>,
     /// How long a day of lifecycle rules is.
     pub lifecycle_day_seconds: u32,
     /// Names and URLs of webhooks, each of which is given [`WEBHOOK_TOKEN`].
     pub webhooks: Vec<(&'static str, String)>,
+    /// Which account alone may use such a webhook.
+    pub webhook_accounts: Vec<(&'static str, &'static str)>,
     /// Who certifies those at `https://` URLs, as PEM.
     pub webhook_ca: Option<String>,
     /// How often one may refuse an event.
@@ -86,8 +91,10 @@ impl Default for Spec {
             partitions: 4,
             upload_anonymous: false,
             sse_c_without_tls: true,
+            trusted_proxies: Vec::new(),
             lifecycle_day_seconds: 86_400,
             webhooks: Vec::new(),
+            webhook_accounts: Vec::new(),
             webhook_ca: None,
             webhook_tries: 50,
             dead_after: Duration::from_secs(600),
@@ -414,14 +421,21 @@ impl Site {
         (0..self.spec.nodes).map(node_name).collect()
     }
 
+    fn webhook(&self, name: &str, url: &str) -> Webhook {
+        let accounts = self.spec.webhook_accounts.iter().filter(|(webhook, _)| *webhook == name);
+        let accounts = accounts.map(|(_, account)| (*account).to_owned()).collect();
+        Webhook { name: name.to_owned(), url: Secret::new(url), token: Some(Secret::new(WEBHOOK_TOKEN)), accounts }
+    }
+
     fn gateway_settings(&self) -> GatewaySettings {
         GatewaySettings {
             drain_wait: Duration::from_secs(30),
             region: REGION.to_owned(),
             domains: DOMAINS.map(str::to_owned).to_vec(),
             website_domain: Some(WEBSITE_DOMAIN.to_owned()),
+            trusted_proxies: self.spec.trusted_proxies.clone(),
             access_log_wait: Duration::from_secs(1),
-            webhooks: self.spec.webhooks.iter().map(|(name, url)| webhook(name, url)).collect(),
+            webhooks: self.spec.webhooks.iter().map(|(name, url)| self.webhook(name, url)).collect(),
             webhook_tls: self.spec.webhook_ca.as_deref().map_or_else(WebhookTls::trusting_nobody, |pem| {
                 WebhookTls::trusting(pem.as_bytes()).expect("a test's certificate is one")
             }),
@@ -441,10 +455,6 @@ impl Site {
 
 /// The bearer token that webhooks are given.
 pub const WEBHOOK_TOKEN: &str = "a-token-for-webhooks-of-tests";
-
-fn webhook(name: &str, url: &str) -> Webhook {
-    Webhook { name: name.to_owned(), url: Secret::new(url), token: Some(Secret::new(WEBHOOK_TOKEN)) }
-}
 
 /// The bearer token that allows `/upload`.
 pub const UPLOAD_TOKEN: &str = "a-token-for-uploads-of-tests";

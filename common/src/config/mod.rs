@@ -22,6 +22,8 @@ pub use settings::{Default as SettingDefault, SETTINGS, Setting, reference_markd
 pub use values::{HostPort, Kind, Secret, parse_bytes, parse_duration};
 pub use webhooks::Webhook;
 
+use crate::network::Network;
+
 /// Everything that can be configured, checked. [`SETTINGS`] says what each field means.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "each field is a setting, described in the table of settings")]
@@ -51,6 +53,7 @@ pub struct ServerConfig {
     pub upload_token: Option<Secret>,
     pub domains: Vec<String>,
     pub website_domain: Option<String>,
+    pub trusted_proxies: Vec<Network>,
     pub access_log_wait: Duration,
     pub webhooks: Vec<Webhook>,
     pub webhook_ca_file: Option<PathBuf>,

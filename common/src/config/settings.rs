@@ -194,6 +194,13 @@ pub static SETTINGS: &[Setting] = &[
          website of the bucket `photos`. Without it there are none.",
     ),
     setting(
+        "trusted_proxies",
+        Kind::Networks,
+        Default::None,
+        "The addresses or ranges (`10.0.0.0/8`) of proxies in front of the gateway, separated by commas. What they say by \
+         X-Forwarded-For and X-Forwarded-Proto is believed: who asks, and whether by TLS. Nobody else is believed.",
+    ),
+    setting(
         "access_log_seconds",
         Kind::Seconds,
         Default::Value("300"),
@@ -212,6 +219,13 @@ pub static SETTINGS: &[Setting] = &[
         Kind::Secret,
         Default::None,
         "What webhooks are given as `Authorization: Bearer`: `NAME=TOKEN`, separated by commas or each on a line.",
+    ),
+    setting(
+        "webhook_accounts",
+        Kind::Text,
+        Default::None,
+        "Whose buckets may name a webhook, where not everybody's may: `NAME=ACCOUNT ACCOUNT`, separated by commas, each account \
+         by its name, number or canonical id. It is looked at when a bucket is configured.",
     ),
     setting(
         "webhook_ca_file",

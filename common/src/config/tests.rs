@@ -236,6 +236,8 @@ fn every_setting_arrives() {
             "log_level" => "debug",
             "cluster_secret" | "root_secret_key" | "upload_token" => "another secret, long enough",
             "webhooks" => "orders=http://127.0.0.1:9/",
+            "trusted_proxies" => "10.0.0.0/8, ::1",
+            "webhook_accounts" => "known=alice bob",
             "webhook_tokens" => "known=token",
             "master_key" | "master_key_previous" => "another secret, long enough for a master key",
             "node_id" | "zone" | "advertise" | "data_dir" | "root_access_key" | "region" | "upload_bucket"

@@ -10,9 +10,9 @@ use super::settings::{self, Default};
 use super::sources::{Given, Layer, invalid, read_file};
 use super::values::{
     Kind, Secret, parse_address, parse_bool, parse_bytes, parse_choice, parse_count, parse_duration, parse_host,
-    parse_host_ports, parse_hosts, parse_ip, parse_port,
+    parse_host_ports, parse_hosts, parse_ip, parse_networks, parse_port,
 };
-use super::webhooks::{add_tokens, parse_webhooks};
+use super::webhooks::{add_accounts, add_tokens, parse_webhooks};
 use super::{LogFormat, RootCredentials, ServerConfig, Webhook};
 
 /// Node ids and zones appear in every map and log line.
@@ -59,6 +59,7 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         upload_token: values.secret("upload_token", SHARED_SECRET_BYTES_MIN)?,
         domains: values.optional("domain", parse_hosts)?.unwrap_or_default(),
         website_domain: values.optional("website_domain", parse_host)?,
+        trusted_proxies: values.optional("trusted_proxies", parse_networks)?.unwrap_or_default(),
         access_log_wait: values.required("access_log_seconds", parse_duration)?,
         webhooks: values.webhooks()?,
         webhook_ca_file: values.optional("webhook_ca_file", |text| Ok(PathBuf::from(text)))?,
@@ -167,6 +168,10 @@ impl Values {
         if let Some(tokens) = self.secret("webhook_tokens", 0)? {
             let added = add_tokens(&mut webhooks, tokens.expose());
             added.map_err(|reason| self.invalid("webhook_tokens", reason))?;
+        }
+        if let Some(accounts) = self.optional("webhook_accounts", |text| Ok(text.to_owned()))? {
+            let added = add_accounts(&mut webhooks, &accounts);
+            added.map_err(|reason| self.invalid("webhook_accounts", reason))?;
         }
         Ok(webhooks)
     }

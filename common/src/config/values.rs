@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
+use crate::network::Network;
+
 /// The shape of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -32,6 +34,8 @@ pub enum Kind {
     HostPorts,
     /// Several of [`Kind::Host`], separated by commas.
     Hosts,
+    /// Ranges of IP addresses, separated by commas.
+    Networks,
     /// Names with URLs, separated by commas.
     Webhooks,
     /// A path.
@@ -56,6 +60,7 @@ impl fmt::Display for Kind {
             Kind::Host => f.write_str("host"),
             Kind::HostPorts => f.write_str("host:port, ..."),
             Kind::Hosts => f.write_str("host name, ..."),
+            Kind::Networks => f.write_str("IP address or range, ..."),
             Kind::Webhooks => f.write_str("name=URL, ..."),
             Kind::Path => f.write_str("path"),
             Kind::Choice(words) => f.write_str(&words.join(" or ")),
@@ -188,6 +193,14 @@ pub(super) fn parse_hosts(text: &str) -> Result<Vec<String>, String> {
 
 pub(super) fn parse_host_ports(text: &str) -> Result<Vec<HostPort>, String> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::parse).collect()
+}
+
+pub(super) fn parse_networks(text: &str) -> Result<Vec<Network>, String> {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    let network = |item| {
+        Network::parse(item).ok_or_else(|| format!("`{item}` is neither an IP address nor a range like `10.0.0.0/8`"))
+    };
+    items.map(network).collect()
 }
 
 pub(super) fn parse_choice(text: &str, words: &[&str]) -> Result<(), String> {

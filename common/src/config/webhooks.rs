@@ -1,4 +1,5 @@
-//! Webhooks as operators write them: names with URLs, and names with tokens. A URL may hold a secret, so none is shown.
+//! Webhooks as operators write them: names with URLs, with tokens, and with the accounts that may use them. A URL may hold a secret,
+//! so none is shown.
 
 use std::collections::BTreeSet;
 
@@ -19,6 +20,8 @@ pub struct Webhook {
     pub url: Secret,
     /// Goes with each as `Authorization: Bearer`.
     pub token: Option<Secret>,
+    /// The accounts that may use it, by name, number or canonical id; none of them: all may.
+    pub accounts: Vec<String>,
 }
 
 impl Webhook {
@@ -35,7 +38,7 @@ pub(super) fn parse_webhooks(text: &str) -> Result<Vec<Webhook>, String> {
     let mut webhooks: Vec<Webhook> = Vec::new();
     for (name, url) in pairs(text)? {
         check_url(url).map_err(|reason| format!("the URL of `{name}` {reason}"))?;
-        webhooks.push(Webhook { name: name.to_owned(), url: Secret::new(url), token: None });
+        webhooks.push(Webhook { name: name.to_owned(), url: Secret::new(url), token: None, accounts: Vec::new() });
     }
     Ok(webhooks)
 }
@@ -49,6 +52,16 @@ pub(super) fn add_tokens(webhooks: &mut [Webhook], text: &str) -> Result<(), Str
             return Err(format!("the token of `{name}` is not of visible ASCII characters"));
         }
         webhook.token = Some(Secret::new(token));
+    }
+    Ok(())
+}
+
+/// Says which accounts may use webhooks: `NAME=ACCOUNT ACCOUNT`, separated by commas or each on a line.
+pub(super) fn add_accounts(webhooks: &mut [Webhook], text: &str) -> Result<(), String> {
+    for (name, accounts) in pairs(text)? {
+        let webhook = webhooks.iter_mut().find(|webhook| webhook.name == name);
+        let webhook = webhook.ok_or_else(|| format!("`{name}` is none of the webhooks"))?;
+        webhook.accounts = accounts.split_whitespace().map(str::to_owned).collect();
     }
     Ok(())
 }
@@ -98,7 +111,7 @@ fn check_url(url: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Secret, Webhook, add_tokens, parse_webhooks};
+    use super::{Secret, Webhook, add_accounts, add_tokens, parse_webhooks};
 
     #[test]
     fn names_urls_and_tokens_belong_together() {
@@ -109,6 +122,10 @@ mod tests {
         assert_eq!(webhooks[0].url.expose(), "http://h:80/x?y=z");
         assert!(!format!("{webhooks:?}").contains("http"));
         assert_eq!(webhooks.iter().map(Webhook::is_https).collect::<Vec<_>>(), [false, true, false]);
+        add_accounts(&mut webhooks, "a=alice  bob,c=carol").unwrap();
+        let accounts: Vec<_> = webhooks.iter().map(|hook| hook.accounts.join("|")).collect();
+        assert_eq!(accounts, ["alice|bob", "", "carol"]);
+        assert!(add_accounts(&mut webhooks, "d=alice").is_err() && add_accounts(&mut webhooks, "a=").is_err());
         assert!(add_tokens(&mut webhooks, "d=t").is_err() && add_tokens(&mut webhooks, "a=t t").is_err());
     }
 

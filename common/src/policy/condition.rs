@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::context::Context;
 use super::error::PolicyError;
 use super::pattern::Pattern;
-use super::value::{Network, moment, number, truth};
+use super::value::{moment, number, truth};
+use crate::network::Network;
 
 /// One condition of a statement.
 #[derive(Clone, PartialEq, Eq, Debug)]

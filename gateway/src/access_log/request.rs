@@ -109,7 +109,7 @@ impl Logged {
             own,
             copied,
             received_ms: now_ms,
-            peer: place.peer.to_canonical(),
+            peer: place.peer,
             operation: name::operation(&asked),
             key: (!key.is_empty()).then(|| encode(&key)),
             uri: format!("{} {path} {:?}", request.method(), request.version()),

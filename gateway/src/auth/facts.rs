@@ -6,6 +6,7 @@
 use annulus_common::object::{Retention, UserId};
 use annulus_common::policy::{Context, Principal};
 use annulus_common::tags::Tags;
+use annulus_common::website::Protocol;
 use http::{HeaderMap, Uri};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -158,11 +159,11 @@ fn add_caller(context: &mut Context, caller: &Caller) {
 }
 
 fn add_circumstances(context: &mut Context, head: &Head<'_>) {
-    if let Some(Peer(peer)) = head.peer {
-        context.add("aws:SourceIp", peer.ip().to_canonical().to_string());
+    if let Some(peer) = head.peer {
+        context.add("aws:SourceIp", peer.ip.to_string());
     }
-    // Connections are not encrypted; whoever does that in front of the gateway cannot be believed without being known.
-    context.add("aws:SecureTransport", "false");
+    let is_secure = head.peer.is_some_and(|peer| peer.protocol == Protocol::Https);
+    context.add("aws:SecureTransport", is_secure.to_string());
     context.add("aws:RequestedRegion", head.region);
     let seconds = head.now_ms / 1000;
     context.add("aws:EpochTime", seconds.to_string());
@@ -263,6 +264,7 @@ fn remaining_days(until_seconds: i64, now_ms: u64) -> String {
 mod tests {
     use annulus_common::object::UserId;
     use annulus_common::policy::{Context, Principal};
+    use annulus_common::website::Protocol;
     use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
     use super::{Head, facts};
@@ -285,7 +287,7 @@ mod tests {
             operation,
             headers: &map,
             uri: &uri,
-            peer: Some(Peer("[::ffff:10.1.2.3]:999".parse().expect("an address"))),
+            peer: Some(Peer { ip: "10.1.2.3".parse().expect("an address"), protocol: Protocol::Https }),
             signature: Some(&signature),
             region: "us-east-1",
             now_ms: 1_000_000_060_000,
@@ -305,7 +307,7 @@ mod tests {
         let context = of("GetObject", "/b/k", &[("referer", "http://example.com/"), ("user-agent", "curl")]);
         for (key, value) in [
             ("aws:SourceIp", "10.1.2.3"),
-            ("aws:SecureTransport", "false"),
+            ("aws:SecureTransport", "true"),
             ("aws:CurrentTime", "2001-09-09T01:47:40Z"),
             ("aws:EpochTime", "1000000060"),
             ("aws:Referer", "http://example.com/"),

@@ -8,7 +8,7 @@ use crate::request::{HostId, Peer, RequestId};
 
 /// What events say of the request that has these extensions. One without an [`Access`] is nobody's.
 pub(crate) fn cause_of(request: &Extensions, means: Means) -> Cause {
-    let peer = request.get::<Peer>().map(|peer| peer.0.ip().to_canonical().to_string());
+    let peer = request.get::<Peer>().map(|peer| peer.ip.to_string());
     let host_id = request.get::<HostId>().and_then(|id| id.0.to_str().ok()).map(str::to_owned);
     Cause {
         means,

@@ -12,6 +12,7 @@ mod handler;
 mod hoisted;
 mod io;
 mod presigned;
+mod proxies;
 mod recording;
 mod reply;
 mod second_pass;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
+use annulus_common::network::Network;
 use annulus_common::telemetry::Metrics;
 
 use self::addressing::Addressing;
@@ -51,6 +53,8 @@ pub struct GatewayHttpConfig {
     pub domains: Vec<String>,
     /// The domain under which buckets are websites, if there is one.
     pub website_domain: Option<String>,
+    /// Whom to believe that they ask for others.
+    pub trusted_proxies: Vec<Network>,
     /// The bucket that `/upload` is about.
     pub upload_bucket: Option<String>,
     /// How many connections are served at once; more wait to be accepted.
@@ -67,6 +71,7 @@ impl Default for GatewayHttpConfig {
             region: "us-east-1".to_owned(),
             domains: Vec::new(),
             website_domain: None,
+            trusted_proxies: Vec::new(),
             upload_bucket: None,
             connections_max: 4_096,
             sse_c_without_tls: false,

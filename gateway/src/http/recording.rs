@@ -47,7 +47,7 @@ impl Recording {
         (bucket, key, is_website): (Option<&str>, &str, bool),
         peer: Peer,
     ) -> Option<Self> {
-        let place = Place { bucket, key, is_website, peer: peer.0.ip() };
+        let place = Place { bucket, key, is_website, peer: peer.ip };
         let logged = Logged::begin(map?, request, place, log.now_ms())?;
         let started = Instant::now();
         let last_byte = LastByte { started, micros: Arc::new(AtomicU64::new(0)) };

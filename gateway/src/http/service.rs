@@ -19,6 +19,7 @@ use super::cors::CrossOrigin;
 use super::error_details::Asked;
 use super::errors::{error_response, error_response_with};
 use super::form::{self, Forms};
+use super::proxies::TrustedProxies;
 use super::recording::{LastByte, Recording};
 use super::reply::{Content, CountedBody, Exchange, InFlight, Site, finish};
 use super::watched::{Kept, watch};
@@ -45,6 +46,7 @@ pub struct GatewayService {
 struct Shared {
     config: GatewayHttpConfig,
     addressing: Addressing,
+    proxies: TrustedProxies,
     s3: S3Service,
     accounts: Accounts,
     forms: Forms,
@@ -59,7 +61,8 @@ struct Shared {
 /// The service for the requests of one connection.
 pub(super) struct PeerService {
     shared: Arc<Shared>,
-    peer: Peer,
+    /// Who is at the other end: a client, or a proxy in front of many.
+    peer: SocketAddr,
 }
 
 /// Who serves a request.
@@ -88,8 +91,20 @@ impl GatewayService {
         let websites = Addressing::new(config.website_domain.as_slice());
         let websites = Websites { s3: s3.clone(), accounts: accounts.clone(), addressing: websites };
         let addressing = Addressing::new(&config.domains);
-        let shared =
-            Shared { config, addressing, s3, accounts, forms, websites, handlers, metrics, access_log, host_id };
+        let proxies = TrustedProxies::new(config.trusted_proxies.clone());
+        let shared = Shared {
+            config,
+            addressing,
+            proxies,
+            s3,
+            accounts,
+            forms,
+            websites,
+            handlers,
+            metrics,
+            access_log,
+            host_id,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -102,7 +117,7 @@ impl GatewayService {
     }
 
     pub(super) fn for_peer(&self, peer: SocketAddr) -> PeerService {
-        PeerService { shared: Arc::clone(&self.shared), peer: Peer(peer) }
+        PeerService { shared: Arc::clone(&self.shared), peer }
     }
 }
 
@@ -113,7 +128,7 @@ impl hyper::service::Service<Request<Incoming>> for PeerService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let shared = Arc::clone(&self.shared);
-        let peer = self.peer;
+        let peer = shared.proxies.peer(self.peer, request.headers());
         Box::pin(async move { Ok(shared.serve(request, peer).await) })
     }
 }
@@ -122,7 +137,7 @@ impl Shared {
     async fn serve(self: Arc<Self>, mut request: Request<Incoming>, peer: Peer) -> Response<CountedBody> {
         let request_id = RequestId(format!("{:016X}", rand::random::<u64>()).into());
         let operation = Operation::default();
-        let span = info_span!("request", id = %request_id.0, peer = %peer.0);
+        let span = info_span!("request", id = %request_id.0, peer = %peer.ip);
         let server = self.server(&request);
         if matches!(server, Server::S3(_)) {
             let uri = request.uri().clone();

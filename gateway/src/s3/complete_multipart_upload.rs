@@ -25,7 +25,7 @@ use crate::kms::CustomerKey;
 use crate::object::{
     ChecksumValue, CompletePart, CompleteUpload, ObjectError, Objects, PromisedChecksum, UploadPath, Written,
 };
-use crate::request::NamedByHost;
+use crate::request::{NamedByHost, origin};
 
 /// How long the client waits for a status. Idle connections are cut by proxies after 30 s and more.
 const STATUS_WAIT: Duration = Duration::from_secs(10);
@@ -201,8 +201,7 @@ fn size(size: i64) -> S3Result<u64> {
 
 /// Where the object will be, addressed as the request is.
 fn location(headers: &HeaderMap, extensions: &Extensions, (bucket, key): (&str, &str)) -> String {
-    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-    let origin = host.map(|host| format!("http://{host}")).unwrap_or_default();
+    let origin = origin(headers, extensions).unwrap_or_default();
     let key = super::listing::Names::Encoded.write(key);
     match extensions.get::<NamedByHost>() {
         Some(NamedByHost) => format!("{origin}/{key}"),

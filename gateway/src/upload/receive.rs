@@ -5,9 +5,9 @@ use annulus_common::map::Bucket;
 use annulus_common::notification::Means;
 use annulus_common::object::{ObjectAttributes, ObjectHeaders};
 use futures::TryStreamExt;
-use http::header::{CONTENT_TYPE, HOST};
+use http::Response;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, Response};
 use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use multer::{Field, Multipart};
@@ -20,6 +20,7 @@ use crate::events::cause_of;
 use crate::gate::{Gate, NotFound};
 use crate::http::HandlerBody;
 use crate::object::{BodyError, Encrypt, Expected, OBJECT_BYTES_MAX, ObjectError, PutObject};
+use crate::request::origin;
 use crate::routes::UPLOAD_PATH;
 use crate::steady::Steady;
 
@@ -129,7 +130,7 @@ impl Upload {
         let written = objects.put(put, Box::pin(field.map_err(|error| body_error(&error)))).await?;
         let checksum = written.checksum.map(|checksum| checksum.value().into());
         Ok(StoredFile {
-            url: url(&head.headers, &key),
+            url: url(head, &key),
             key,
             bucket: self.config.bucket.clone(),
             size: written.size,
@@ -153,12 +154,9 @@ fn body_error(error: &multer::Error) -> BodyError {
     }
 }
 
-fn url(headers: &HeaderMap, key: &str) -> String {
-    let path = format!("{UPLOAD_PATH}/{}", name::encode(key));
-    match headers.get(HOST).and_then(|host| host.to_str().ok()) {
-        Some(host) => format!("http://{host}{path}"),
-        None => path,
-    }
+fn url(head: &Parts, key: &str) -> String {
+    let origin = origin(&head.headers, &head.extensions).unwrap_or_default();
+    format!("{origin}{UPLOAD_PATH}/{}", name::encode(key))
 }
 
 #[cfg(test)]

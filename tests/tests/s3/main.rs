@@ -36,6 +36,7 @@ mod ownership;
 mod policies;
 mod presigned;
 mod promises;
+mod proxies;
 mod quotas;
 mod races;
 mod ranges;

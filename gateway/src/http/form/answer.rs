@@ -43,7 +43,7 @@ impl Success {
     pub(super) fn response(
         &self,
         put: &Response<Body>,
-        host: Option<&HeaderValue>,
+        origin: Option<&str>,
         target: &Target,
         key: &str,
     ) -> Response<Content> {
@@ -52,7 +52,7 @@ impl Success {
         let (status, location, body) = match self {
             Self::Redirect(url) => (StatusCode::SEE_OTHER, redirect(url, bucket, key, etag), String::new()),
             Self::Status(status) => {
-                let location = location(host, target, key);
+                let location = location(origin, target, key);
                 let body =
                     if *status == StatusCode::CREATED { document(&location, bucket, key, etag) } else { String::new() };
                 (*status, location, body)
@@ -92,16 +92,13 @@ fn redirect(target: &str, bucket: &str, key: &str, etag: &str) -> String {
 }
 
 /// Where the object is, addressed as the form was.
-fn location(host: Option<&HeaderValue>, target: &Target, key: &str) -> String {
+fn location(origin: Option<&str>, target: &Target, key: &str) -> String {
     let key = utf8_percent_encode(key, PATH);
     let path = match &target.bucket {
         Some(bucket) if !target.by_host => format!("/{bucket}/{key}"),
         _ => format!("/{key}"),
     };
-    match host.and_then(|host| host.to_str().ok()) {
-        Some(host) => format!("http://{host}{path}"),
-        None => path,
-    }
+    format!("{}{path}", origin.unwrap_or_default())
 }
 
 fn document(location: &str, bucket: &str, key: &str, etag: &str) -> String {

@@ -13,7 +13,7 @@ mod put;
 use std::ops::RangeInclusive;
 
 use annulus_common::clock::SharedClock;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use s3s::service::S3Service;
@@ -29,7 +29,7 @@ use crate::auth::form_signature::{FormSignature, FormSignatureError};
 use crate::auth::{Accounts, Carried, Operation, Signature, promise};
 use crate::bucket_name::is_bucket_name;
 use crate::object::BODY_BYTES_MAX;
-use crate::request::{FORM, HostId, Peer, RequestId};
+use crate::request::{FORM, HostId, Peer, RequestId, origin};
 
 /// The header by which a form, like any request, says whose bucket it means.
 const EXPECTED_OWNER: &str = "x-amz-expected-bucket-owner";
@@ -109,7 +109,7 @@ impl Forms {
         if !response.status().is_success() {
             return Ok(response.map(Content::S3));
         }
-        Ok(success.response(&response, head.headers.get(HOST), target, &key))
+        Ok(success.response(&response, origin(&head.headers, &head.extensions).as_deref(), target, &key))
     }
 
     /// Who sent the form, and what its policy allows. Without a policy it is nobody's.

@@ -7,7 +7,7 @@
 mod page;
 mod redirect;
 
-use annulus_common::website::{Pages, Website};
+use annulus_common::website::{Pages, Protocol, Website};
 use http::header::{HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, RANGE};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use self::redirect::{Asked, encode_key, location};
 use super::addressing::{Addressing, Target};
 use super::reply::Content;
 use crate::auth::{Accounts, Operation};
-use crate::request::RequestId;
+use crate::request::{Peer, RequestId};
 
 /// What the operation is called where requests are counted.
 const OPERATION: &str = "WebsiteGetObject";
@@ -164,7 +164,8 @@ impl Websites {
 
 impl Visit<'_> {
     fn asked(&self) -> Asked<'_> {
-        Asked { path: &self.path, host: &self.host, query: self.query.as_deref() }
+        let protocol = self.extensions.get::<Peer>().map_or(Protocol::Http, |peer| peer.protocol);
+        Asked { path: &self.path, protocol, host: &self.host, query: self.query.as_deref() }
     }
 }
 

@@ -18,6 +18,8 @@ const WRITTEN: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 pub(super) struct Asked<'a> {
     /// Its path, decoded, without the first slash.
     pub(super) path: &'a str,
+    /// By which it was asked for.
+    pub(super) protocol: Protocol,
     /// Its host, with the port.
     pub(super) host: &'a str,
     /// Its query, as it came.
@@ -38,14 +40,14 @@ pub(super) fn by_rule(rule: &RoutingRule, asked: &Asked<'_>) -> Response<Content
     see(status.unwrap_or(StatusCode::MOVED_PERMANENTLY), &target)
 }
 
-/// The address with another protocol, host or (encoded) key. Connections are plain here, so that is what is kept.
+/// The address with another protocol, host or (encoded) key.
 pub(super) fn location(
     asked: &Asked<'_>,
     protocol: Option<Protocol>,
     host: Option<&str>,
     key: Option<String>,
 ) -> String {
-    let protocol = protocol.unwrap_or(Protocol::Http).name();
+    let protocol = protocol.unwrap_or(asked.protocol).name();
     let host = host.unwrap_or(asked.host);
     let key = key.unwrap_or_else(|| encode_key(asked.path));
     let query = asked.query.map(|query| format!("?{query}")).unwrap_or_default();
@@ -67,7 +69,8 @@ mod tests {
 
     use super::{Asked, by_rule, location};
 
-    const ASKED: Asked<'static> = Asked { path: "docs/a b.html", host: "photos.web:80", query: Some("x=1") };
+    const ASKED: Asked<'static> =
+        Asked { path: "docs/a b.html", protocol: Protocol::Http, host: "photos.web:80", query: Some("x=1") };
 
     fn target(redirect: Redirect) -> (u16, String) {
         let condition = Some(Condition { key_prefix: Some("docs/".to_owned()), error_status: None });
@@ -95,5 +98,7 @@ mod tests {
     #[test]
     fn a_website_that_moved_keeps_its_paths() {
         assert_eq!(location(&ASKED, None, Some("example.org"), None), "http://example.org/docs/a%20b.html?x=1");
+        let by_tls = Asked { protocol: Protocol::Https, ..ASKED };
+        assert_eq!(location(&by_tls, None, Some("example.org"), None), "https://example.org/docs/a%20b.html?x=1");
     }
 }
