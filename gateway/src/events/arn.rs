@@ -1,5 +1,6 @@
 //! How bucket owners name webhooks: by ARNs, as they would name queues, topics and functions of AWS, so that their tools
-//! take them. The last part is the webhook's name; which region and account stand before it makes no difference.
+//! take them. The last part is the webhook's name; which region and account stand before it makes no difference: which accounts may use a
+//! webhook is the operator's to say.
 
 use annulus_common::notification::Destination;
 

@@ -32,9 +32,15 @@ const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// The pause between two looks, however much happens: what comes within it is found by one. A look asks every node.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Outboxes that are delivered from at once, those of two busy buckets: each has one page of events in memory and one post
-/// under way.
-const DELIVERIES_MAX: usize = 32;
+/// Outboxes that are delivered from at once, those of two busy buckets to each of two webhooks: each has one page of events in
+/// memory and one post under way.
+const DELIVERIES_MAX: usize = 64;
+
+/// Of these, deliveries to one webhook: one that hangs leaves the others as many.
+const DELIVERIES_TO_ONE_MAX: usize = DELIVERIES_MAX / 2;
+
+/// The same to one that failed last: it is tried once, not from all outboxes that wait for it.
+const TRIES_AT_ONCE: usize = 1;
 
 /// Pages that are delivered from an outbox before the others have their turn.
 const PAGES_MAX: usize = 16;
@@ -132,13 +138,12 @@ struct Deliveries {
 impl Deliveries {
     /// Starts as many as there may be, each outbox in its turn.
     fn start(&mut self, waiting: Vec<Place>, deliverer: &Arc<Deliverer>) {
-        for place in in_turn(waiting, self.last.as_ref()) {
-            if self.running.len() == DELIVERIES_MAX {
-                return;
-            }
-            if self.places.values().any(|busy| *busy == place) {
-                continue;
-            }
+        let waiting = in_turn(waiting, self.last.as_ref());
+        let most = |webhook: &str| match deliverer.webhooks.is_tried(webhook) {
+            true => TRIES_AT_ONCE,
+            false => DELIVERIES_TO_ONE_MAX,
+        };
+        for place in next(waiting, self.places.values(), most) {
             let (deliverer, delivered) = (Arc::clone(deliverer), place.clone());
             let started = self.running.spawn(async move { deliverer.deliver(&delivered).await });
             self.places.insert(started.id(), place.clone());
@@ -155,6 +160,20 @@ impl Deliveries {
         self.places.remove(&id);
         Some(ended)
     }
+}
+
+/// Those of the waiting that can be begun beside the running: of each webhook at most so many at once.
+fn next<'a>(waiting: Vec<Place>, running: impl Iterator<Item = &'a Place>, most: impl Fn(&str) -> usize) -> Vec<Place> {
+    let mut busy: Vec<Place> = running.cloned().collect();
+    let mut begun = Vec::new();
+    for place in waiting {
+        let to_same = busy.iter().filter(|(_, webhook)| *webhook == place.1).count();
+        if busy.len() < DELIVERIES_MAX && to_same < most(&place.1) && !busy.contains(&place) {
+            busy.push(place.clone());
+            begun.push(place);
+        }
+    }
+    begun
 }
 
 /// Those behind the last one first, then from the beginning: none waits for ever behind others that are never empty.
@@ -293,7 +312,24 @@ impl Deliverer {
 mod tests {
     use annulus_common::ids::PartitionId;
 
-    use super::{Place, in_turn};
+    use super::{DELIVERIES_MAX, DELIVERIES_TO_ONE_MAX, Place, TRIES_AT_ONCE, in_turn, next};
+
+    #[test]
+    fn a_webhook_that_hangs_leaves_room_for_others() {
+        let outboxes =
+            |webhook: &'static str| (0..100).map(move |partition| (PartitionId(partition), webhook.to_owned()));
+        let of = |begun: &[Place], webhook: &str| begun.iter().filter(|place| place.1 == webhook).count();
+        let most = |webhook: &str| if webhook == "failed" { TRIES_AT_ONCE } else { DELIVERIES_TO_ONE_MAX };
+        let hanging = next(outboxes("hangs").collect(), [].iter(), most);
+        assert_eq!(hanging.len(), DELIVERIES_TO_ONE_MAX);
+        let waiting = outboxes("hangs").chain(outboxes("failed")).chain(outboxes("works")).collect();
+        let begun = next(waiting, hanging.iter(), most);
+        assert_eq!((of(&begun, "hangs"), of(&begun, "failed")), (0, 1));
+        assert_eq!(of(&begun, "works"), DELIVERIES_MAX - DELIVERIES_TO_ONE_MAX - 1);
+        let again = next(outboxes("failed").collect(), begun.iter(), most);
+        assert!(again.is_empty(), "one try is under way");
+        assert!(next(vec![hanging[0].clone()], hanging[..1].iter(), most).is_empty(), "it is delivered from already");
+    }
 
     fn places(names: &[&str]) -> Vec<Place> {
         names.iter().map(|name| (PartitionId(0), (*name).to_owned())).collect()

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
 use annulus_common::config::Webhook;
+use annulus_common::map::ClusterMap;
+use annulus_common::object::UserId;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
@@ -42,6 +44,8 @@ pub(crate) struct Webhooks {
 struct Target {
     uri: Uri,
     authorization: Option<HeaderValue>,
+    /// Whose buckets may name it; none: everybody's.
+    accounts: Vec<String>,
     rest: Mutex<Rest>,
 }
 
@@ -113,6 +117,21 @@ impl Webhooks {
         self.by_name.contains_key(name)
     }
 
+    /// Whether there is one of that name that the account's buckets may name.
+    pub(crate) fn serves(&self, name: &str, account: UserId, map: &ClusterMap) -> bool {
+        let is_named = |named: &String| {
+            let user = map.users.get(&account).is_some_and(|user| user.name == *named);
+            user || [account.number().to_string(), account.to_string()].contains(named)
+        };
+        let target = self.by_name.get(name);
+        target.is_some_and(|target| target.accounts.is_empty() || target.accounts.iter().any(is_named))
+    }
+
+    /// Whether it failed last: until it takes something, it is only tried.
+    pub(super) fn is_tried(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|target| target.rest.lock().length.is_some())
+    }
+
     /// Whether it has failed just now, and is left alone.
     pub(super) fn rests(&self, name: &str) -> bool {
         self.by_name.get(name).is_some_and(|target| target.rest.lock().until > self.clock.monotonic())
@@ -171,7 +190,7 @@ impl Target {
             value.set_sensitive(true);
             value
         });
-        Self { uri, authorization, rest: Mutex::default() }
+        Self { uri, authorization, accounts: webhook.accounts.clone(), rest: Mutex::default() }
     }
 
     fn request(&self, message: Bytes) -> Request<Full<Bytes>> {

@@ -74,7 +74,9 @@ pub(super) async fn put_bucket_notification_configuration(
 ) -> S3Result<S3Response<PutBucketNotificationConfigurationOutput>> {
     let input = req.input;
     let bucket = gateway.objects.bucket(&input.bucket).await.map_err(s3_error)?;
-    let notification = notification_of(gateway, input.notification_configuration)?;
+    let map = gateway.accounts.map().await?;
+    let serves = |webhook: &str| gateway.webhooks.serves(webhook, bucket.owner, &map);
+    let notification = notification_of(input.notification_configuration, serves)?;
     if input.skip_destination_validation != Some(true) {
         gateway.test_webhooks(&notification, &input.bucket, &req.extensions).await?;
     }
@@ -104,14 +106,14 @@ impl Gateway {
     }
 }
 
-fn notification_of(gateway: &Gateway, document: NotificationConfiguration) -> S3Result<Notification> {
+fn notification_of(document: NotificationConfiguration, serves: impl Fn(&str) -> bool) -> S3Result<Notification> {
     if document.event_bridge_configuration.is_some() {
         return Err(s3_error!(NotImplemented, "Events are told to webhooks alone: there is no EventBridge"));
     }
     let topics = document.topic_configurations.into_iter().flatten().map(Asked::of_topic);
     let queues = document.queue_configurations.into_iter().flatten().map(Asked::of_queue);
     let functions = document.lambda_function_configurations.into_iter().flatten().map(Asked::of_function);
-    let rules = topics.chain(queues).chain(functions).map(|asked| asked.rule(gateway).map(Arc::new));
+    let rules = topics.chain(queues).chain(functions).map(|asked| asked.rule(&serves).map(Arc::new));
     let notification = Notification { rules: rules.collect::<S3Result<_>>()? };
     check_whole(&notification)?;
     Ok(notification)
@@ -165,14 +167,15 @@ impl Asked {
         Self { destination: Destination::Function, arn: lambda_function_arn, id, events, filter }
     }
 
-    fn rule(self, gateway: &Gateway) -> S3Result<Rule> {
+    /// The rule, if its webhook serves the bucket's account: to others it is not there.
+    fn rule(self, serves: impl Fn(&str) -> bool) -> S3Result<Rule> {
         let id = self.id.filter(|id| !id.is_empty()).unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
         if id.chars().count() > RULE_ID_CHARS_MAX {
             return Err(invalid_value("Id", &id, "The ID of a configuration has at most 255 characters"));
         }
         let webhook = webhook_of(self.destination, &self.arn);
         let webhook = webhook.ok_or_else(|| invalid_value("Arn", &self.arn, "The ARN is not well formed"))?;
-        if !gateway.webhooks.has(webhook) {
+        if !serves(webhook) {
             let what = match self.destination {
                 Destination::Topic => "The destination topic does not exist",
                 Destination::Queue => "The destination queue does not exist",

@@ -465,3 +465,27 @@ async fn lifecycle_and_upload_tell_too() {
     assert_eq!(uploaded["userIdentity"]["principalId"], "Anonymous", "whoever has the token is nobody");
     assert_eq!(uploaded["requestParameters"]["sourceIPAddress"], "127.0.0.1");
 }
+
+#[tokio::test]
+async fn a_webhook_is_there_for_those_accounts_alone_that_may_use_it() {
+    let hook = Receiver::start();
+    let spec = Spec {
+        nodes: 1,
+        gateways: 1,
+        replication_factor: 1,
+        webhooks: vec![("events", hook.url("/")), ("open", hook.url("/"))],
+        webhook_accounts: vec![("events", "alt")],
+        ..Spec::default()
+    };
+    let cluster = Cluster::start(spec).await;
+    let (s3, alt) = (cluster.s3(0), cluster.alt());
+    let bucket = new_bucket(&s3).await;
+    let target = format!("{bucket}?notification");
+    let rules = document(&rule(ARN, &["ObjectCreated:*"], ""));
+    let refused = s3.put(&target).body(rules).refused(400, "InvalidArgument").await;
+    let none = rule(&ARN.replace("events", "nobody"), &["ObjectCreated:*"], "");
+    let unknown = s3.put(&target).body(document(&none)).refused(400, "InvalidArgument").await;
+    assert_eq!(refused.element("Message"), unknown.element("Message"), "others do not learn that it is there");
+    tell(&s3, &bucket, &rule("arn:aws:sqs:::open", &["ObjectCreated:*"], "")).await;
+    telling_bucket(&alt, &["ObjectCreated:*"], "").await;
+}
