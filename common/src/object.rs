@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::attributes::{
     AttributeChange, DefaultRetention, ObjectAttributes, ObjectLock, Retention, RetentionMode, RetentionPeriod,
 };
-use crate::checksum::{ChecksumAlgorithm, ChecksumType};
+use crate::checksum::{ChecksumAlgorithm, ChecksumType, ChecksumValue};
 pub use crate::checksum::{ETag, ObjectChecksum};
 use crate::encryption::Encryption;
 pub use crate::ids::UserId;
@@ -174,6 +174,9 @@ pub struct UploadedPart {
     pub part: Part,
     /// When, Unix milliseconds.
     pub modified_ms: u64,
+    /// The checksum that the client sent with it, where that is of another algorithm than the part's: it may repeat that one when
+    /// it lists its parts.
+    pub sent: Option<ChecksumValue>,
 }
 
 /// A version of a key, as a query finds it.

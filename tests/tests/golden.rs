@@ -266,8 +266,8 @@ fn mutations() -> Vec<Command> {
         put("replaced", object(Data::Parts(vec![part(8, 20_000)]), 20_000)),
         put("replaced", object(Data::Inline(Bytes::from_static(b"new")), 3)),
         Command::CreateUpload { path: path("parts"), upload: upload(0x1d) },
-        Command::PutPart { path: path("parts"), upload: id, part: parts[0].clone() },
-        Command::PutPart { path: path("parts"), upload: id, part: parts[1].clone() },
+        Command::PutPart { path: path("parts"), upload: id, part: parts[0].clone(), sent: None },
+        Command::PutPart { path: path("parts"), upload: id, part: parts[1].clone(), sent: None },
         Command::CompleteUpload {
             path: path("parts"),
             upload: id,
@@ -283,7 +283,7 @@ fn mutations() -> Vec<Command> {
         put_in(Versioning::Enabled, "inline", object(Data::Inline(Bytes::from_static(b"newer")), 5)),
         delete(Versioning::Enabled, deletion("inline", Conditions::default())),
         Command::CreateUpload { path: path("un\0finished"), upload: upload(0x2d) },
-        Command::PutPart { path: path("un\0finished"), upload: UploadId([0x2d; 16]), part: part(3, 100) },
+        Command::PutPart { path: path("un\0finished"), upload: UploadId([0x2d; 16]), part: part(3, 100), sent: None },
         books(BooksEntry::Limit { limit: LIMIT, version: 7 }),
         books(BooksEntry::Recall {
             serial: Some(Serial { version: 7, number: 1 }),

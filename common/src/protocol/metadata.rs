@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::repair::Inventory;
+use crate::checksum::ChecksumValue;
 use crate::condition::Conditions;
 use crate::ids::{BucketId, PartId, RequestId, ShardId, UploadId};
 use crate::notification::Notice;
@@ -119,6 +120,8 @@ pub enum Command {
         upload: UploadId,
         /// The part.
         part: Part,
+        /// The client's checksum of it, as in [`UploadedPart::sent`].
+        sent: Option<ChecksumValue>,
     },
     /// Makes the object out of parts.
     CompleteUpload {

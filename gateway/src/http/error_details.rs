@@ -9,10 +9,12 @@ use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
 use super::addressing::{Addressing, Target};
+use super::errors::Place;
 use super::watched::Kept;
-use crate::auth::sigv4;
+use crate::auth::{Operation, sigv4};
 use crate::detail::{CHUNK_SIGNATURE, DETAILS};
 use crate::object::KEY_BYTES_MAX;
+use crate::request::RequestId;
 
 /// How far a request's time may be from ours: s3s's default, and S3's.
 const SKEW_MS_MAX: u32 = 15 * 60 * 1_000;
@@ -45,6 +47,16 @@ type Detail = (String, String);
 impl Asked {
     pub(super) fn new(method: &Method, uri: &Uri, headers: &HeaderMap, kept: Option<Kept>) -> Self {
         Self { method: method.clone(), uri: uri.clone(), headers: headers.clone(), kept }
+    }
+
+    /// Where an error happened.
+    pub(super) fn place<'a>(
+        &'a self,
+        operation: &'a Operation,
+        request_id: &'a RequestId,
+        host_id: &'a str,
+    ) -> Place<'a> {
+        Place { resource: self.uri.path(), operation: operation.name(), request_id: &request_id.0, host_id }
     }
 
     fn header(&self, name: &str) -> Option<String> {

@@ -5,6 +5,7 @@
 mod addressing;
 mod api;
 mod cors;
+mod early;
 mod error_details;
 mod errors;
 mod form;

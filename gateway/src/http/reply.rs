@@ -90,7 +90,10 @@ pub(super) fn finish(mut response: Response<Content>, mut exchange: Exchange, si
         *response.status_mut() = status;
     }
     if is_error(response.status()) {
-        complete_error(&mut response, &exchange, &site);
+        let asked = &exchange.asked;
+        let host_id = exchange.host_id.to_str().unwrap_or_default();
+        let place = asked.place(&exchange.operation, &exchange.request_id, host_id);
+        complete_error(&mut response, asked, place, &site);
         response.headers_mut().remove(DETAILS);
     }
     if let Some(recording) = &mut exchange.recording {
@@ -113,20 +116,14 @@ pub(super) fn finish(mut response: Response<Content>, mut exchange: Exchange, si
     response.map(|content| CountedBody { content, exchange })
 }
 
-fn is_error(status: StatusCode) -> bool {
+pub(super) fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
-fn complete_error(response: &mut Response<Content>, exchange: &Exchange, site: &Site<'_>) {
+/// Gives an error what every error of S3 has.
+pub(super) fn complete_error(response: &mut Response<Content>, asked: &Asked, place: Place<'_>, site: &Site<'_>) {
     let Content::S3(body) = response.body() else { return };
-    let asked = &exchange.asked;
     let Some(xml) = body.bytes().filter(|xml| !xml.is_empty()) else { return };
-    let place = Place {
-        resource: asked.uri.path(),
-        operation: exchange.operation.name(),
-        request_id: &exchange.request_id.0,
-        host_id: exchange.host_id.to_str().unwrap_or_default(),
-    };
     let headers = response.headers();
     let details =
         |code: &str, message: &str| details(code, message, asked, headers, site.addressing, site.clock.now_ms());

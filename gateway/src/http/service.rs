@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use annulus_common::telemetry::Metrics;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -16,12 +17,13 @@ use tracing::{Instrument, error, info_span};
 use super::addressing::{Addressing, Target};
 use super::api::{Unread, read_whole};
 use super::cors::CrossOrigin;
+use super::early::{self, Patience};
 use super::error_details::Asked;
 use super::errors::{error_response, error_response_with};
 use super::form::{self, Forms};
 use super::proxies::TrustedProxies;
 use super::recording::{LastByte, Recording};
-use super::reply::{Content, CountedBody, Exchange, InFlight, Site, finish};
+use super::reply::{Content, CountedBody, Exchange, InFlight, Site, complete_error, finish, is_error};
 use super::watched::{Kept, watch};
 use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers, presigned};
@@ -211,7 +213,9 @@ impl Shared {
             }
             Server::S3(target) => {
                 let cross_origin = CrossOrigin::of(&request, &target);
-                return self.answer_any_origin(cross_origin, operation, self.answer_s3(request, &target)).await;
+                return self
+                    .answer_any_origin(cross_origin, operation, self.answer_s3(request, &target, operation))
+                    .await;
             }
             Server::Operations => (&self.handlers.operations, "operations"),
             Server::Upload => (&self.handlers.upload, "upload"),
@@ -241,7 +245,7 @@ impl Shared {
         response
     }
 
-    async fn answer_s3(&self, request: Request<Incoming>, target: &Target) -> Response<Content> {
+    async fn answer_s3(&self, request: Request<Incoming>, target: &Target, operation: &Operation) -> Response<Content> {
         if let Some(refusal) = refuse(&request, target, &self.config.region) {
             return refusal;
         }
@@ -266,16 +270,40 @@ impl Shared {
         if target.by_host {
             request.extensions_mut().insert(NamedByHost);
         }
-        match self.s3.call(request).await {
-            Ok(response) => response.map(Content::S3),
-            Err(failure) => {
-                error!(error = %failure, "the reply could not be made");
-                error_response(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "InternalError",
-                    "We encountered an internal error. Please try again.",
-                )
+        match early::may_be_copy(request.method(), request.headers()) {
+            true => self.answer_early(request, operation).await,
+            false => call(&self.s3, request).await,
+        }
+    }
+
+    /// Answers a copy before it is over, if it takes long.
+    async fn answer_early(&self, request: Request<s3s::Body>, operation: &Operation) -> Response<Content> {
+        let asked = Asked::new(request.method(), request.uri(), request.headers(), None);
+        let request_id = request.extensions().get::<RequestId>().cloned();
+        let (addressing, clock, host_id) = (self.addressing.clone(), self.forms.clock.clone(), self.host_id.clone());
+        let named = operation.clone();
+        let complete = move |response: &mut Response<Content>| {
+            if let Some(request_id) = request_id.filter(|_| is_error(response.status())) {
+                let place = asked.place(&named, &request_id, host_id.to_str().unwrap_or_default());
+                complete_error(response, &asked, place, &Site { addressing: &addressing, clock: &clock });
             }
+        };
+        let s3 = self.s3.clone();
+        let answer = async move { call(&s3, request).await }.boxed();
+        early::answer(answer, operation, Patience::USUAL, complete).await
+    }
+}
+
+async fn call(s3: &S3Service, request: Request<s3s::Body>) -> Response<Content> {
+    match s3.call(request).await {
+        Ok(response) => response.map(Content::S3),
+        Err(failure) => {
+            error!(error = %failure, "the reply could not be made");
+            error_response(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalError",
+                "We encountered an internal error. Please try again.",
+            )
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use annulus_common::ids::{BucketId, ShardId};
 use annulus_common::map::{Bucket, ClusterMap};
+use annulus_common::object::{KeyPath, VersionId, Versioning};
 use annulus_common::protocol::metadata::{
     AllowanceChange, BOOKED_SHARDS_MAX, BooksEntry, Command, MetaReply, Query, QueryReply, QuotaReply, QuotaTerms,
     Serial,
@@ -118,6 +119,41 @@ impl Objects {
             }
             QuotaReply::Exhausted { limit } => self.reclaim(payer, place, needs, limit).await,
             reply => Err(unexpected(reply)),
+        }
+    }
+
+    /// Has a shard granted what an object takes that is to be written there, so that nobody copies what there is no room for.
+    /// Whether it may be written is decided when it is.
+    pub(super) async fn make_room(&self, bucket: &Bucket, path: &KeyPath, size: u64) -> Result<(), ObjectError> {
+        let map = self.client.watch().latest();
+        let payers =
+            [(PayerKind::Bucket, Payer::Bucket(bucket.id)), (PayerKind::Account, Payer::Account(bucket.owner))];
+        let limited: Vec<_> = payers.into_iter().filter(|(_, payer)| quota_of(&map, *payer).is_some()).collect();
+        if limited.is_empty() {
+            return Ok(());
+        }
+        let used = self.used(&[(bucket.id, path.shard)]).await?.into_iter().fold(Usage::NONE, Usage::plus);
+        let needs = used.minus(self.replaced(bucket, &path.key).await?).plus(Usage::of_object(size));
+        if needs.fits(used) {
+            return Ok(());
+        }
+        for (kind, _) in limited {
+            if !self.ask_for_more(bucket, path.shard, kind, needs).await? {
+                return Err(ObjectError::QuotaExceeded);
+            }
+        }
+        Ok(())
+    }
+
+    /// What goes when an object is written at a key.
+    async fn replaced(&self, bucket: &Bucket, key: &str) -> Result<Usage, ObjectError> {
+        if bucket.config.versioning == Versioning::Enabled {
+            return Ok(Usage::NONE);
+        }
+        match self.get(bucket, key, Some(VersionId::Null)).await {
+            Ok(found) => Ok(Usage::of_object(found.object.size)),
+            Err(ObjectError::NoSuchVersion | ObjectError::IsDeleteMarker(_)) => Ok(Usage::NONE),
+            Err(error) => Err(error),
         }
     }
 

@@ -93,6 +93,7 @@ impl Objects {
         };
         let object = &found.object;
         let encrypt = encrypt_as(object)?;
+        self.make_room(bucket, &key_path(bucket, to)?, object.size).await?;
         let source_key = self.unlock(bucket, found, None).await?;
         let copy = CopyObject {
             source: found,

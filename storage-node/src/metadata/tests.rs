@@ -313,7 +313,7 @@ fn an_inventory_names_everything_in_pages() {
     bench.run(put("inline", Conditions::default(), inline(1)));
     bench.run(put("large", Conditions::default(), object(1, Data::Parts(vec![part(1, 1), part(2, 2)]))));
     let upload = bench.begin_upload("big", 1);
-    bench.run(Command::PutPart { path: path("big"), upload, part: part(3, 1) });
+    bench.run(Command::PutPart { path: path("big"), upload, part: part(3, 1), sent: None });
     for number in 0..1_500 {
         bench.run(put(&format!("many/{number:04}"), Conditions::default(), inline(2)));
     }
@@ -347,7 +347,7 @@ fn what_is_condemned_can_never_be_referred_to() {
     assert_eq!(bench.run(condemn()), MetaReply::Condemned(vec![false, true]));
     assert_eq!(bench.run(of_part(5)), MetaReply::PartsCondemned);
     let upload = bench.begin_upload("big", 1);
-    let late = Command::PutPart { path: path("big"), upload, part: part(5, 1) };
+    let late = Command::PutPart { path: path("big"), upload, part: part(5, 1), sent: None };
     assert_eq!(bench.run(late), MetaReply::PartsCondemned);
     assert!(!bench.referenced(unnamed) && bench.referenced(named));
     assert_eq!(bench.run(condemn()), MetaReply::Condemned(vec![false, true]));
@@ -359,7 +359,7 @@ fn an_upload_becomes_an_object_of_the_chosen_parts() {
     let mut bench = Bench::new();
     let upload = bench.begin_upload("big", 1);
     for part in [part(1, 1), part(2, 2), part(3, 3), part(4, 2)] {
-        let reply = bench.run(Command::PutPart { path: path("big"), upload, part });
+        let reply = bench.run(Command::PutPart { path: path("big"), upload, part, sent: None });
         assert_eq!(reply, MetaReply::Done);
     }
     let stale = [part(1, 1), part(2, 2)];
@@ -370,7 +370,7 @@ fn an_upload_becomes_an_object_of_the_chosen_parts() {
     assert_eq!(bench.complete("big", upload, &chosen), done, "completing again answers the same");
     assert_eq!(bench.object("big").map(|found| found.object.data), Some(Data::Parts(chosen.to_vec())));
     assert_eq!(bench.garbage(), BTreeSet::from([PartId([2; 16]), PartId([3; 16])]));
-    let late = Command::PutPart { path: path("big"), upload, part: part(5, 1) };
+    let late = Command::PutPart { path: path("big"), upload, part: part(5, 1), sent: None };
     assert_eq!(bench.run(late), MetaReply::NoSuchUpload);
 }
 
@@ -382,7 +382,7 @@ fn a_fence_closes_an_empty_shard_until_its_token_is_void() {
     assert_eq!(bench.run(fence(1)), MetaReply::NotEmpty);
     bench.run(delete("k", Conditions::default()));
     let upload = bench.begin_upload("big", 1);
-    bench.run(Command::PutPart { path: path("big"), upload, part: part(6, 1) });
+    bench.run(Command::PutPart { path: path("big"), upload, part: part(6, 1), sent: None });
     assert_eq!(bench.run(fence(1)), MetaReply::Done);
     assert_eq!(bench.run(put("k", Conditions::default(), inline(1))), MetaReply::Fenced(RequestId([1; 16])));
     bench.run(Command::Unfence { bucket: BUCKET, shard: SHARD, token: RequestId([2; 16]) });
@@ -414,13 +414,13 @@ fn a_fence_stops_uploads_and_keeps_them() {
     let mut bench = Bench::new();
     let token = RequestId([1; 16]);
     let upload = bench.begin_upload("big", 1);
-    let put_part = |id| Command::PutPart { path: path("big"), upload, part: part(id, 1) };
+    let put_part = |id| Command::PutPart { path: path("big"), upload, part: part(id, 1), sent: None };
     assert_eq!(bench.run(put_part(6)), MetaReply::Done);
     assert_eq!(bench.run(Command::Fence { bucket: BUCKET, shard: SHARD, token }), MetaReply::Done);
     assert_eq!(bench.garbage(), BTreeSet::new());
     assert_eq!(bench.run(put_part(7)), MetaReply::Fenced(token));
     assert_eq!(bench.complete("big", upload, &[part(6, 1)]), MetaReply::Fenced(token));
-    let of_no_upload = Command::PutPart { path: path("big"), upload: UploadId([9; 16]), part: part(8, 1) };
+    let of_no_upload = Command::PutPart { path: path("big"), upload: UploadId([9; 16]), part: part(8, 1), sent: None };
     assert_eq!(bench.run(of_no_upload), MetaReply::NoSuchUpload);
     bench.run(Command::Unfence { bucket: BUCKET, shard: SHARD, token });
     assert!(matches!(bench.complete("big", upload, &[part(6, 1)]), MetaReply::Written { .. }));
@@ -584,7 +584,7 @@ proptest! {
                         }
                         None => ("gone".to_owned(), UploadId([0xff; 16])),
                     };
-                    bench.run(Command::PutPart { path: path(&key), upload: id, part: new });
+                    bench.run(Command::PutPart { path: path(&key), upload: id, part: new, sent: None });
                 }
                 Act::Complete => {
                     if let Some((key, id, parts)) = upload.take() {

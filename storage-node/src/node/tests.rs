@@ -544,7 +544,7 @@ async fn uploads_of_a_deleted_bucket_go_and_those_of_others_stay() {
         let part = Part { id: PartId([id; 16]), number: 1, length: 9, stored: 9, md5: [id; 16], checksum: None };
         for command in [
             Command::CreateUpload { path: path.clone(), upload: upload.clone() },
-            Command::PutPart { path, upload: upload.id, part },
+            Command::PutPart { path, upload: upload.id, part, sent: None },
         ] {
             assert_eq!(change_shard(&site, &node, command, (bucket, shard)).await, MetaReply::Done);
         }

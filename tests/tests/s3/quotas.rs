@@ -2,10 +2,13 @@
 
 use annulus_gateway::admin::model::{KeyReport, NewKey, NewQuota, NewUser, QuotaReport, UserReport};
 use annulus_tests::client::S3;
-use annulus_tests::cluster::{Cluster, shared};
+use annulus_tests::cluster::{Cluster, Spec, shared};
 use futures::future::join_all;
 
 use crate::{PART_BYTES_MIN, content, fresh_name, new_bucket};
+
+/// Renames enough for one to stay within a shard, of which there are 16.
+const RENAMES: usize = 200;
 
 /// Sets the quota of `buckets/NAME` or `users/NAME`.
 async fn set(cluster: &Cluster, of: &str, objects: Option<u64>, bytes: Option<u64>) -> QuotaReport {
@@ -187,4 +190,31 @@ async fn quotas_are_the_administrators_to_set() {
     for path in ["/-/admin/v1/buckets/no-such-bucket/quota", "/-/admin/v1/users/nobody/quota"] {
         assert_eq!(cluster.s3(0).post(path).body("{\"bytes\":1}").send().await.status, 404);
     }
+}
+
+/// Which keys share a shard, nobody knows; what has to be copied to another one takes room there until it is deleted here.
+#[tokio::test]
+async fn a_rename_without_room_is_refused_before_it_copies() {
+    let spec = Spec { nodes: 1, gateways: 1, replication_factor: 1, partitions: 1, ..Spec::default() };
+    let cluster = Cluster::start(spec).await;
+    let s3 = cluster.s3(0);
+    let bucket = new_bucket(&s3).await;
+    s3.put(&format!("{bucket}/from")).body(content(100_000, 1)).ok().await;
+    let quota = NewQuota { objects: None, bytes: Some(150_000) };
+    let _: QuotaReport = cluster.admin(0).post(&format!("/buckets{bucket}/quota"), &quota).await.expect("it is set");
+    // No byte of it can be copied.
+    cluster.set_disk_full(0, true);
+    let (mut at, mut renamed, mut refused) = ("from".to_owned(), 0, 0);
+    for number in 0..RENAMES {
+        let to = format!("to-{number}");
+        let call = s3.put(&format!("{bucket}/{to}?renameObject"));
+        let reply = call.header("x-amz-rename-source", &format!("{bucket}/{at}")).send().await;
+        match (reply.status.as_u16(), reply.code().as_deref()) {
+            (200, _) => (at, renamed) = (to, renamed + 1),
+            (403, Some("QuotaExceeded")) => refused += 1,
+            _ => panic!("{to}: {} {}", reply.status, reply.text()),
+        }
+    }
+    assert!(renamed > 0 && refused > 0, "{renamed} {refused}");
+    assert!(s3.get(&format!("{bucket}/{at}")).ok().await.body == content(100_000, 1));
 }

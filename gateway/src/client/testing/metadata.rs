@@ -76,13 +76,13 @@ impl Metadata {
                 self.uploads.insert((shelf(&path), path.key, upload.id), (upload, BTreeMap::new()));
                 MetaReply::Done
             }
-            Command::PutPart { path, upload, part } => {
+            Command::PutPart { path, upload, part, sent } => {
                 let (shelf, fence) = (shelf(&path), self.fences.get(&shelf(&path)));
                 match (self.uploads.get_mut(&(shelf, path.key, upload)), fence) {
                     (None, _) => MetaReply::NoSuchUpload,
                     (Some(_), Some(token)) => MetaReply::Fenced(*token),
                     (Some((_, parts)), None) => {
-                        parts.insert(part.number, UploadedPart { part, modified_ms: now });
+                        parts.insert(part.number, UploadedPart { part, modified_ms: now, sent });
                         MetaReply::Done
                     }
                 }

@@ -38,7 +38,7 @@ pub(super) fn assemble(
 ) -> Result<Assembled, ObjectError> {
     let (algorithm, kind) = upload.checksum.unwrap_or((DEFAULT_ALGORITHM, ChecksumType::FullObject));
     check_numbers(&complete.parts, kind)?;
-    let parts = complete.parts.iter().map(|listed| find(upload, uploaded, listed, algorithm));
+    let parts = complete.parts.iter().map(|listed| find(uploaded, listed, algorithm));
     let parts: Vec<&Part> = parts.collect::<Result<_, _>>()?;
     check_sizes(&parts)?;
     let size = parts.iter().map(|part| part.length).sum();
@@ -63,7 +63,6 @@ fn check_numbers(parts: &[CompletePart], kind: ChecksumType) -> Result<(), Objec
 }
 
 fn find<'a>(
-    upload: &Upload,
     uploaded: &'a [UploadedPart],
     listed: &CompletePart,
     algorithm: ChecksumAlgorithm,
@@ -71,12 +70,12 @@ fn find<'a>(
     let invalid = || ObjectError::InvalidPart { number: listed.number, etag: listed.etag.clone() };
     let place =
         uploaded.binary_search_by_key(&listed.number, |uploaded| uploaded.part.number).map_err(|_| invalid())?;
-    let part = &uploaded[place].part;
+    let UploadedPart { part, sent, .. } = &uploaded[place];
     let etag_fits = hex::encode(part.md5).eq_ignore_ascii_case(&listed.etag);
     let checksum_fits = match listed.checksum {
         Some(value) if value.algorithm() == algorithm => part.checksum.as_deref() == Some(value.as_bytes()),
-        // The upload was begun without an algorithm: the client's was checked when the part came.
-        Some(_) => upload.checksum.is_none(),
+        // The upload was begun without an algorithm: the client chose its own for the part.
+        Some(value) => *sent == Some(value),
         None => true,
     };
     if etag_fits && checksum_fits { Ok(part) } else { Err(invalid()) }

@@ -70,7 +70,8 @@ impl Objects {
         let verified = digest.verify(&stored.digests, algorithm)?;
         let part = new_part(id, number, &stored, sealing.as_ref(), &verified);
         let (shard, md5) = (key_path.shard, part.md5);
-        let command = Command::PutPart { path: key_path, upload: path.upload, part };
+        let sent = (verified.answered != verified.stored).then_some(verified.answered);
+        let command = Command::PutPart { path: key_path, upload: path.upload, part, sent };
         match self.mutate(path.bucket, shard, command).await? {
             MetaReply::Done => Ok(PartWritten {
                 etag: ETag { md5, parts: None },
@@ -111,7 +112,7 @@ impl Objects {
 }
 
 /// A part's checksum must be in the algorithm that the upload was begun with; where the object's is made of the parts', each must
-/// have one. When the upload was begun with none, any will do: it is checked, and the default one is stored.
+/// have one. When the upload was begun with none, any will do: it is checked, and the default one is stored beside it.
 fn check_algorithm(upload: &Upload, digest: Option<&Expected>) -> Result<(), ObjectError> {
     let (Some((expected, kind)), Some(digest)) = (upload.checksum, digest) else { return Ok(()) };
     let actual = digest.checksum.algorithm();

@@ -223,6 +223,13 @@ async fn a_part_keeps_to_its_uploads_algorithm() {
     let written = put(free, 1, value(ChecksumAlgorithm::Crc32)).await.unwrap();
     assert_eq!(written.checksum, Some(ChecksumValue::of(ChecksumAlgorithm::Crc32, b"x")));
     let part = CompletePart { number: 1, etag: written.etag.to_string(), checksum: written.checksum };
+    let others =
+        [(ChecksumAlgorithm::Crc32, b"y"), (ChecksumAlgorithm::Sha1, b"x"), (ChecksumAlgorithm::Crc64Nvme, b"y")];
+    for (algorithm, bytes) in others {
+        let wrong = CompletePart { checksum: Some(checksum_of(algorithm, bytes)), ..part.clone() };
+        let refused = bench.complete(free, &[wrong]).await;
+        assert!(matches!(refused, Err(ObjectError::InvalidPart { number: 1, .. })), "{algorithm:?}: {refused:?}");
+    }
     let written = bench.complete(free, &[part]).await.unwrap();
     assert_eq!(written.checksum.unwrap().value(), checksum_of(ChecksumAlgorithm::Crc64Nvme, b"x"));
     let unsupported = CreateUpload {
@@ -341,7 +348,9 @@ async fn ten_thousand_parts_are_an_object() {
     {
         let mut state = bench.cluster.state.lock();
         let (_, parts) = state.metadata.uploads.get_mut(&((path.bucket, path.shard), path.key, upload)).unwrap();
-        parts.extend((1..=10_000).map(|number| (number, UploadedPart { part: part(number), modified_ms: 0 })));
+        parts.extend(
+            (1..=10_000).map(|number| (number, UploadedPart { part: part(number), modified_ms: 0, sent: None })),
+        );
     }
     let listed: Vec<CompletePart> = (1..=10_000)
         .map(|number| CompletePart { number, etag: hex::encode(part(number).md5), checksum: None })

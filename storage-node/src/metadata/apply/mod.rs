@@ -149,7 +149,7 @@ impl Step<'_> {
                 self.delete_each(&deleter, deletions)
             }
             Command::CreateUpload { path, upload } => self.create_upload(&path, &upload),
-            Command::PutPart { path, upload, part } => self.put_part(&path, upload, part),
+            Command::PutPart { path, upload, part, sent } => self.put_part(&path, upload, part, sent),
             Command::CompleteUpload {
                 path,
                 upload,

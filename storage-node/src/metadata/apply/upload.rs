@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use annulus_common::checksum::ChecksumValue;
 use annulus_common::condition::Conditions;
 use annulus_common::ids::UploadId;
 use annulus_common::notification::EventName;
@@ -43,7 +44,13 @@ impl Step<'_> {
     }
 
     /// A part whose upload is gone is garbage at once, unless the upload took it along.
-    pub(super) fn put_part(&mut self, path: &KeyPath, upload: UploadId, part: Part) -> Result<MetaReply, KvError> {
+    pub(super) fn put_part(
+        &mut self,
+        path: &KeyPath,
+        upload: UploadId,
+        part: Part,
+        sent: Option<ChecksumValue>,
+    ) -> Result<MetaReply, KvError> {
         if self.upload(path, upload)?.is_none() {
             self.discard_unused(&[part])?;
             return Ok(MetaReply::NoSuchUpload);
@@ -62,7 +69,7 @@ impl Step<'_> {
             None => {}
         }
         self.refer(part.id);
-        self.put(key, &UploadedPart { part, modified_ms: self.time_ms });
+        self.put(key, &UploadedPart { part, modified_ms: self.time_ms, sent });
         Ok(MetaReply::Done)
     }
 

@@ -372,7 +372,7 @@ fn an_upload_that_does_not_fit_can_be_completed_when_there_is_room() {
     let target = KeyPath { shard: ShardId(2), ..path("k") };
     let upload = office.bench.begin_upload("k", 7);
     for number in 1..=3 {
-        let command = Command::PutPart { path: target.clone(), upload, part: part(number as u8, number) };
+        let command = Command::PutPart { path: target.clone(), upload, part: part(number as u8, number), sent: None };
         assert_eq!(office.bench.run(command), MetaReply::Done);
     }
     let three: Vec<Part> = (1..=3).map(|number| part(number as u8, number)).collect();

@@ -229,7 +229,7 @@ fn a_rename_that_comes_again_finds_it_done() {
 
 #[test]
 fn a_part_that_comes_again_takes_nothing_from_its_upload_or_the_object_made_of_it() {
-    let put_part = |upload| Command::PutPart { path: path("k"), upload, part: part(2, 1) };
+    let put_part = |upload| Command::PutPart { path: path("k"), upload, part: part(2, 1), sent: None };
     let mut bench = Bench::new();
     let upload = bench.begin_upload("k", 1);
     assert_eq!(bench.replay(&put_part(upload), |_| {}), [MetaReply::Done, MetaReply::Done]);
@@ -247,7 +247,7 @@ fn a_part_that_comes_again_takes_nothing_from_its_upload_or_the_object_made_of_i
 fn a_completion_that_comes_again_finds_it_done() {
     let mut bench = Bench::new();
     let upload = bench.begin_upload("k", 1);
-    bench.run(Command::PutPart { path: path("k"), upload, part: part(2, 1) });
+    bench.run(Command::PutPart { path: path("k"), upload, part: part(2, 1), sent: None });
     let first = bench.complete("k", upload, &[part(2, 1)]);
     bench.forget_answers();
     let before = bench.state();
@@ -260,7 +260,7 @@ fn a_completion_of_other_parts_than_the_objects_is_of_no_upload() {
     let mut bench = Bench::new();
     let upload = bench.begin_upload("k", 1);
     for number in [1, 2] {
-        bench.run(Command::PutPart { path: path("k"), upload, part: part(number as u8, number) });
+        bench.run(Command::PutPart { path: path("k"), upload, part: part(number as u8, number), sent: None });
     }
     assert!(matches!(bench.complete("k", upload, &[part(1, 1), part(2, 2)]), MetaReply::Written { .. }));
     let before = bench.state();

@@ -390,7 +390,7 @@ fn an_upload_without_a_retention_gets_the_buckets() {
     let mut bench = Bench::new();
     let id = bench.begin_upload("k", 1);
     let new = part(1, 1);
-    bench.run(Command::PutPart { path: path("k"), upload: id, part: new.clone() });
+    bench.run(Command::PutPart { path: path("k"), upload: id, part: new.clone(), sent: None });
     let retention = Retention { mode: RetentionMode::Governance, until_ms: 9_000 };
     let reply = bench.run(Command::CompleteUpload {
         path: path("k"),

@@ -81,7 +81,7 @@ async fn a_leader_without_room_takes_what_makes_room_and_nothing_else() {
     let path = KeyPath { bucket: BUCKET, shard, key: "k".to_owned() };
     let part = Part { id: PartId([1; 16]), number: 1, length: 9, stored: 9, md5: [1; 16], checksum: None };
     let upload = UploadId([1; 16]);
-    for growing in [put(BUCKET, shard, "l"), Command::PutPart { path: path.clone(), upload, part }] {
+    for growing in [put(BUCKET, shard, "l"), Command::PutPart { path: path.clone(), upload, part, sent: None }] {
         assert_eq!(at_leader(&site, &nodes[0], &growing, (BUCKET, shard)).await, Err(Refusal::Full));
     }
     let aborted = at_leader(&site, &nodes[0], &Command::AbortUpload { path, upload }, (BUCKET, shard)).await;
