@@ -15,11 +15,9 @@ use annulus_common::ids::{Epoch, GroupId, InstanceId, NodeId, PartitionId, Reque
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::MapWatch;
 use annulus_common::map::{ClusterMap, MapVersion, NodeProfile};
-use annulus_common::protocol::{
-    self, JoinReply, MapUpdate, MoveProgress, PartitionUsage, Progress, Refusal, Request, Response,
-};
+use annulus_common::protocol::{self, JoinReply, MoveProgress, PartitionUsage, Progress, Refusal, Request, Response};
 use annulus_common::ring::positions_of;
-use annulus_common::rpc::{PAYLOAD_BYTES_MAX, PeerIdentity};
+use annulus_common::rpc::PeerIdentity;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::future::join_all;
@@ -90,7 +88,8 @@ impl Server {
         match request {
             Request::Join(profile) => self.join(profile).await.map(|reply| bare(Response::Join(reply))),
             Request::WatchMap { watcher, have, hold } => self.watch_map(watcher, have, hold).await,
-            Request::PeekMap => whole(&self.map.latest().skeleton()),
+            Request::FetchMap { version, from } => Ok((Response::MapPiece, self.map_service()?.piece(version, from)?)),
+            Request::PeekMap => Ok((Response::MapPeeked, protocol::encode(&self.map.latest().skeleton()))),
             Request::ChangeMap(entry) => {
                 self.map_service()?.change(&entry).await.map(|outcome| bare(Response::MapChanged(outcome)))
             }
@@ -133,11 +132,8 @@ impl Server {
     }
 
     async fn watch_map(&self, watcher: InstanceId, have: Option<MapVersion>, hold: bool) -> Reply {
-        let (update, map) = self.map_service()?.watch(watcher, have, hold).await?;
-        match update {
-            MapUpdate::Whole => whole(&map),
-            update => Ok(bare(Response::Map(update))),
-        }
+        let (update, first_piece) = self.map_service()?.watch(watcher, have, hold).await?;
+        Ok((Response::Map(update), first_piece))
     }
 
     /// Registers a data directory, or says again what an initial member was told at the formation, as long as the layout is that.
@@ -279,13 +275,4 @@ fn check_count(count: usize, count_max: usize) -> Result<(), Refusal> {
 
 fn bare(response: Response) -> (Response, Bytes) {
     (response, Bytes::new())
-}
-
-/// A whole map travels as payload.
-fn whole(map: &ClusterMap) -> Reply {
-    let payload = protocol::encode(map);
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        return Err(Refusal::Storage(format!("the cluster map has {} bytes, too many to send", payload.len())));
-    }
-    Ok((Response::Map(MapUpdate::Whole), payload))
 }

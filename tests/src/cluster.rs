@@ -315,6 +315,16 @@ impl Cluster {
         (node, name)
     }
 
+    /// Starts another gateway, and returns its number when it serves.
+    pub async fn start_gateway(&mut self) -> usize {
+        let runtime = self.runtime.as_ref().expect("the cluster runs");
+        let started = runtime.spawn(start_gateway(Arc::clone(&self.site)));
+        self.gateways.push(started.await.expect("a gateway starts"));
+        let gateway = self.gateways.len() - 1;
+        self.until_ready(gateway).await;
+        gateway
+    }
+
     /// Starts a killed node on an empty disk, under its old name, and returns when it has registered.
     pub async fn replace_disk(&mut self, node: usize) {
         self.disks[node] = Disk::new(&node_name(node));

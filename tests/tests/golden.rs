@@ -25,7 +25,8 @@ use annulus_common::ids::{
 };
 use annulus_common::lifecycle::{Expiration, Filter, FilterForm, Lifecycle, NoncurrentExpiration, Rule};
 use annulus_common::logging::{BucketLogging, LogDate, LogKeyFormat};
-use annulus_common::map::change::{MapChange, MapEntry};
+use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
+use annulus_common::map::size::SizeLimit;
 use annulus_common::map::{
     AccessKey, Bucket, BucketConfig, BucketState, ClusterMap, KmsKey, KmsKeyVersion, LayoutChange, LayoutStep,
     MapVersion, MasterKeyId, Move, Moves, Node, NodeProfile, NodeState, User,
@@ -47,7 +48,7 @@ use annulus_common::protocol::outbox::WaitingOutbox;
 use annulus_common::protocol::repair::VerifiedChunks;
 use annulus_common::protocol::room::RoomFor;
 use annulus_common::protocol::{
-    Answer, ListedChunk, MoveProgress, PartitionUsage, Progress, Purpose, Refusal, Request, Response, encode,
+    Answer, ListedChunk, MapUpdate, MoveProgress, PartitionUsage, Progress, Purpose, Refusal, Request, Response, encode,
 };
 use annulus_common::tags::Tags;
 use annulus_common::usage::{Payer, PayerKind, Quota, Usage};
@@ -671,7 +672,7 @@ fn requests_and_answers_as_they_travel() {
         Request::Join(profile(1)),
         Request::WatchMap { watcher: InstanceId([1; 16]), have: Some(MapVersion(7)), hold: true },
         Request::PeekMap,
-        Request::ChangeMap(MapEntry { request: request(5), time_ms: TIME_MS, change }),
+        Request::ChangeMap(MapEntry { request: request(5), time_ms: TIME_MS, change: change.clone() }),
         Request::ChangeMap(MapEntry { request: request(6), time_ms: TIME_MS, change: layout }),
         Request::Mutate { partition: PartitionId(2), epoch: Epoch(2), mutation },
         Request::Query {
@@ -703,6 +704,7 @@ fn requests_and_answers_as_they_travel() {
             queries: vec![(PartitionId(2), Query::Outbox { webhook: "orders".to_owned() })],
         },
         Request::Outboxes,
+        Request::FetchMap { version: MapVersion(7), from: 300_000 },
     ];
     let progress = Progress {
         epoch: Epoch(2),
@@ -711,7 +713,7 @@ fn requests_and_answers_as_they_travel() {
         clock_ms: TIME_MS,
         room: RoomFor::Markers,
     };
-    let answers: [Answer; 23] = [
+    let answers: [Answer; 28] = [
         Ok(Response::Done),
         mutated(MetaReply::Expired),
         mutated(MetaReply::Fenced(request(7))),
@@ -738,6 +740,14 @@ fn requests_and_answers_as_they_travel() {
             due_ms: TIME_MS + 5,
             claim: Some((request(8), TIME_MS)),
         }])),
+        Ok(Response::Map(MapUpdate::Whole { version: MapVersion(7), bytes: 300_000 })),
+        Ok(Response::Map(MapUpdate::Changes {
+            entries: vec![MapEntry { request: request(5), time_ms: TIME_MS, change }],
+            more: true,
+        })),
+        Ok(Response::MapPiece),
+        Ok(Response::MapChanged(Ok(MapReply::Deleting { id: BucketId(300), shards: 16 }))),
+        Ok(Response::MapChanged(Err(MapRefusal::TooLarge(SizeLimit::Account)))),
         Err(Refusal::StaleEpoch(Epoch(2))),
         Err(Refusal::NotLeader { leader: Some(NodeId(1)) }),
         Err(Refusal::Full),

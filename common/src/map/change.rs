@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AccessKey, Bucket, BucketChange, BucketConfig, BucketState, ClusterMap, KmsKey, KmsKeyVersion, LayoutChange,
-    MapVersion, Node, NodeProfile, NodeState, User, kms,
+    MapVersion, Node, NodeProfile, NodeState, User, kms, size::SizeLimit,
 };
 use crate::iam::{Holder, IamChange, IamRefusal, Kind, USER_KEYS_MAX};
 use crate::ids::{BucketId, Epoch, GroupId, InstanceId, NodeId, PartitionId, RequestId};
@@ -162,15 +162,22 @@ pub enum MapChange {
     },
 }
 
-/// What a change answers.
+/// What a change answers. Answers are remembered, so they are small: never all that is configured of a bucket.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum MapReply {
     /// Done.
     Done,
-    /// The bucket is there.
+    /// The bucket is there, as it was made.
     Bucket(Box<Bucket>),
     /// The node's number.
     Node(NodeId),
+    /// The bucket is being deleted: every shard of it is to be fenced.
+    Deleting {
+        /// The bucket.
+        id: BucketId,
+        /// How many shards it has.
+        shards: u16,
+    },
 }
 
 /// Why a change was refused. Nothing happened.
@@ -267,6 +274,9 @@ pub enum MapRefusal {
     /// The identities of an account do not allow it.
     #[error(transparent)]
     Iam(IamRefusal),
+    /// The map would be larger than it may be.
+    #[error(transparent)]
+    TooLarge(SizeLimit),
 }
 
 impl ClusterMap {
@@ -343,7 +353,7 @@ impl ClusterMap {
         if let (BucketChange::Quota(_), Some(quota)) = (change, &mut bucket.config.quota) {
             *quota = Arc::new(quota.at(self.version.0 + 1));
         }
-        Ok(MapReply::Bucket(Box::new(bucket.clone())))
+        Ok(MapReply::Done)
     }
 
     fn begin_delete_bucket(&mut self, entry: &MapEntry, name: &str) -> Result<MapReply, MapRefusal> {
@@ -357,7 +367,7 @@ impl ClusterMap {
                 bucket.state = BucketState::Deleting { token: entry.request, since_ms: entry.time_ms };
             }
         }
-        Ok(MapReply::Bucket(Box::new(bucket.clone())))
+        Ok(MapReply::Deleting { id: bucket.id, shards: bucket.shards })
     }
 
     fn abort_delete_bucket(&mut self, name: &str, token: RequestId) -> Result<MapReply, MapRefusal> {
@@ -365,7 +375,7 @@ impl ClusterMap {
         if matches!(bucket.state, BucketState::Deleting { token: current, .. } if current == token) {
             bucket.state = BucketState::Active;
         }
-        Ok(MapReply::Bucket(Box::new(bucket.clone())))
+        Ok(MapReply::Done)
     }
 
     /// A bucket that is gone was finished by an earlier try; one that is back in service, or deleted by someone else, is refused.

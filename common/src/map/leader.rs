@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::ClusterMap;
-use crate::protocol::{Answer, MapUpdate, Refusal, Request, Response, decode, encode};
+use crate::protocol::{Answer, Refusal, Request, Response, decode, encode};
 use crate::rpc::{Envelope, Lane, RpcError, SharedTransport};
 
 /// Addresses tried in one round: seeds and voters are few, and a round should end before an election does.
@@ -96,7 +96,7 @@ impl MapLeader {
         let envelope = Envelope { header: encode(&Request::PeekMap), payload: Default::default() };
         let answer = self.transport.call(&addr, Lane::Control, envelope, PEEK_DEADLINE).await.ok()?;
         match decode::<Answer>(&answer.header) {
-            Ok(Ok(Response::Map(MapUpdate::Whole))) => decode(&answer.payload).ok(),
+            Ok(Ok(Response::MapPeeked)) => decode(&answer.payload).ok(),
             _ => None,
         }
     }

@@ -9,7 +9,9 @@ mod kms;
 pub mod layout;
 pub mod leader;
 mod node;
+pub mod size;
 pub mod watch;
+pub mod whole;
 mod whom;
 
 use std::collections::BTreeMap;
@@ -149,6 +151,11 @@ impl ClusterMap {
             kms_keys: KmsKeys::default(),
             iam: Iam::default(),
         }
+    }
+
+    /// How many buckets, accounts and access keys there are.
+    pub fn records(&self) -> usize {
+        self.buckets.len() + self.users.len() + self.keys.len()
     }
 
     /// How many partitions the ring has.

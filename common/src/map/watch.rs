@@ -3,7 +3,7 @@
 //!
 //! The lease is what makes a change of the map in force everywhere once it is acknowledged: group 0's leader waits for
 //! every watcher that holds one. A watcher counts its lease from before it asked, so it always ends before the leader's
-//! count of it. The map is changed by [`MapWatch::change`] through the leader, never here. Nothing is stored.
+//! count of it. It has one only by an answer after which it lacks nothing: who is far behind catches up in pieces first. The map is changed by [`MapWatch::change`] through the leader, never here. Nothing is stored.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -20,10 +20,10 @@ use tracing::{debug, error, info, warn};
 
 use super::change::{MapEntry, MapRefusal, MapReply};
 use super::leader::MapLeader;
-use super::{ClusterMap, MAP_LEASE_MS, MapVersion};
+use super::{ClusterMap, MAP_LEASE_MS, MapVersion, whole};
 use crate::clock::SharedClock;
 use crate::ids::InstanceId;
-use crate::protocol::{self, MapUpdate, Refusal, Request, Response};
+use crate::protocol::{MapUpdate, Refusal, Request, Response};
 use crate::rpc::SharedTransport;
 use crate::task::panic_text;
 
@@ -167,7 +167,8 @@ impl MapWatch {
         while *refreshed <= asked {
             let begun = self.shared.refresh_ticket.fetch_add(1, Ordering::SeqCst);
             match self.shared.poll(false).await {
-                Ok(()) => *refreshed = begun,
+                Ok(Caught::Up) => *refreshed = begun,
+                Ok(Caught::Some) => {}
                 Err(refusal) => {
                     debug!(%refusal, "map refresh failed, trying again");
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -223,7 +224,7 @@ impl Shared {
         let mut tell_at = self.clock.monotonic() + TELL_AFTER;
         loop {
             match self.poll(true).await {
-                Ok(()) => {
+                Ok(_) => {
                     if !watching {
                         info!(version = self.have().map(|version| version.0), "watching the cluster map");
                     }
@@ -251,31 +252,52 @@ impl Shared {
         self.map.load().as_ref().map(|map| map.version)
     }
 
-    /// One poll at the leader; an answer renews the lease.
-    async fn poll(&self, hold: bool) -> Result<(), Refusal> {
+    /// One poll at the leader; an answer after which nothing is lacking renews the lease.
+    async fn poll(&self, hold: bool) -> Result<Caught, Refusal> {
         let have = self.have().filter(|_| !self.start_anew.load(Ordering::Acquire));
-        let request = Request::WatchMap { watcher: self.watcher, have, hold: hold && have.is_some() };
+        // Who has no lease waits for one, not for news.
+        let hold = hold && have.is_some() && self.lease_is_valid();
+        let request = Request::WatchMap { watcher: self.watcher, have, hold };
         let contacts = self.contacts.load_full();
         let asked_at = self.clock.monotonic();
         let (response, payload) = self.leader.ask(&request, contacts.as_deref(), POLL_DEADLINE).await?;
         let Response::Map(update) = response else {
             return Err(Refusal::Invalid("the answer is not one to a poll of the map".into()));
         };
-        self.take(have, News::read(update, &payload)?, asked_at)
+        let (news, caught) = match update {
+            MapUpdate::Current => (News::Current, Caught::Up),
+            MapUpdate::Changes { entries, more } => {
+                (News::Changes(entries), if more { Caught::Some } else { Caught::Up })
+            }
+            MapUpdate::Whole { version, bytes } => {
+                let whole = whole::fetch(&self.leader, contacts.as_deref(), version, bytes, payload).await?;
+                (News::Whole(Box::new(whole)), Caught::Some)
+            }
+        };
+        self.take(have, news, (caught == Caught::Up).then_some(asked_at))?;
+        Ok(caught)
     }
 
-    fn take(&self, asked_from: Option<MapVersion>, news: News, asked_at: Duration) -> Result<(), Refusal> {
+    /// Works an answer in, which brings a lease that counts from `lease_from`, if one.
+    fn take(&self, asked_from: Option<MapVersion>, news: News, lease_from: Option<Duration>) -> Result<(), Refusal> {
         let _one_at_a_time = self.advancing.lock();
-        let map = self.map.load_full().filter(|_| !self.start_anew.load(Ordering::Acquire));
+        let newest = self.map.load_full();
+        let map = newest.clone().filter(|_| !self.start_anew.load(Ordering::Acquire));
         let Some(next) = advance(map.as_ref(), asked_from, news) else {
             self.start_anew.store(true, Ordering::Release);
             return Err(Refusal::Invalid("the changes do not fit the map, asking for all of it".into()));
         };
+        if newest.is_some_and(|newest| newest.version > next.version) {
+            // One that was not trusted gives way to one that others began with, which may be older: the lease was not for that.
+            self.lease_until_ns.store(0, Ordering::Release);
+        }
         self.contacts.store(Some(Arc::clone(&next)));
         self.map.store(Some(next));
         self.start_anew.store(false, Ordering::Release);
-        let lease = Duration::from_millis(MAP_LEASE_MS - LEASE_MARGIN_MS);
-        self.lease_until_ns.fetch_max((asked_at + lease).as_nanos() as u64, Ordering::AcqRel);
+        if let Some(asked_at) = lease_from {
+            let lease = Duration::from_millis(MAP_LEASE_MS - LEASE_MARGIN_MS);
+            self.lease_until_ns.fetch_max((asked_at + lease).as_nanos() as u64, Ordering::AcqRel);
+        }
         // Also without news: whoever waits for the first lease looks again.
         self.version.send_replace(self.have());
         Ok(())
@@ -299,23 +321,19 @@ enum News {
     Whole(Box<ClusterMap>),
 }
 
-impl News {
-    fn read(update: MapUpdate, payload: &[u8]) -> Result<Self, Refusal> {
-        match update {
-            MapUpdate::Current => Ok(News::Current),
-            MapUpdate::Changes(entries) => Ok(News::Changes(entries)),
-            MapUpdate::Whole => match protocol::decode(payload) {
-                Ok(map) => Ok(News::Whole(Box::new(map))),
-                Err(error) => Err(Refusal::Invalid(error.to_string())),
-            },
-        }
-    }
+/// How much of what it lacked a watcher has after an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caught {
+    /// All that was acknowledged before it asked.
+    Up,
+    /// A part of it: there is more to ask for.
+    Some,
 }
 
 /// The map after news that was asked for from `asked_from` on, or nothing when it does not fit.
 fn advance(map: Option<&Arc<ClusterMap>>, asked_from: Option<MapVersion>, news: News) -> Option<Arc<ClusterMap>> {
     match news {
-        News::Current => map.cloned(),
+        News::Current => map.filter(|map| Some(map.version) >= asked_from).cloned(),
         News::Whole(whole) => match map {
             // Another poll may have brought a newer one meanwhile.
             Some(map) if map.version > whole.version => Some(Arc::clone(map)),

@@ -53,6 +53,13 @@ pub enum Request {
         /// Whether the answer may wait for news.
         hold: bool,
     },
+    /// Asks for a piece of the whole map that the leader said a watcher should begin with.
+    FetchMap {
+        /// The version that was told.
+        version: MapVersion,
+        /// The bytes that are here already.
+        from: u64,
+    },
     /// Asks who is in the cluster, by the receiver's own copy of the map, which may be old and renews no lease: for who looks for
     /// the leader.
     PeekMap,
@@ -167,8 +174,12 @@ pub enum Response {
     Done,
     /// To `Join`.
     Join(JoinReply),
-    /// To `WatchMap`, and to `PeekMap` (then always whole, but without buckets, accounts and keys).
+    /// To `WatchMap`.
     Map(MapUpdate),
+    /// To `FetchMap`; the payload is the piece.
+    MapPiece,
+    /// To `PeekMap`; the payload is the map without buckets, accounts and keys.
+    MapPeeked,
     /// To `ChangeMap`.
     MapChanged(Result<MapReply, MapRefusal>),
     /// To `Mutate`.
@@ -283,15 +294,25 @@ pub enum JoinReply {
     NotFormed,
 }
 
-/// The answer to `WatchMap`. To `WatchMap`, every one renews the watcher's lease, counted from when it asked.
+/// The answer to `WatchMap`. Who has all that there is by it has its lease renewed, counted from when it asked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum MapUpdate {
     /// Nothing is newer than what the watcher has.
     Current,
     /// Apply these in order.
-    Changes(Vec<MapEntry>),
-    /// Begin anew from the map in the payload, encoded as messages are: it outgrows a header.
-    Whole,
+    Changes {
+        /// The changes that come next.
+        entries: Vec<MapEntry>,
+        /// There are more than one message carries: ask again.
+        more: bool,
+    },
+    /// Begin anew from this map, encoded as messages are, of which the payload is the first piece; then ask again.
+    Whole {
+        /// Its version.
+        version: MapVersion,
+        /// Its bytes.
+        bytes: u64,
+    },
 }
 
 /// A chunk as its holder's index knows it.

@@ -61,6 +61,7 @@ impl From<MapRefusal> for AdminProblem {
             MapRefusal::LastAdmin => (StatusCode::CONFLICT, "LastAdmin"),
             MapRefusal::KeyExists => (StatusCode::CONFLICT, "KeyExists"),
             MapRefusal::TooManyKeys(_) => (StatusCode::CONFLICT, "TooManyKeys"),
+            MapRefusal::TooLarge(_) => (StatusCode::CONFLICT, "LimitExceeded"),
             MapRefusal::Iam(_) => (StatusCode::CONFLICT, "Iam"),
             MapRefusal::TooManyBuckets => (StatusCode::CONFLICT, "TooManyBuckets"),
             MapRefusal::NoSuchKmsKey => (StatusCode::NOT_FOUND, "NoSuchKmsKey"),
@@ -88,6 +89,7 @@ impl From<ObjectError> for AdminProblem {
             ObjectError::BucketExists(_) => (StatusCode::CONFLICT, "BucketExists"),
             ObjectError::BucketNotEmpty => (StatusCode::CONFLICT, "BucketNotEmpty"),
             ObjectError::TooManyBuckets => (StatusCode::CONFLICT, "TooManyBuckets"),
+            ObjectError::TooMuchConfigured(_) => (StatusCode::CONFLICT, "LimitExceeded"),
             ObjectError::Conflict => (StatusCode::CONFLICT, "OperationAborted"),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
         };

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use annulus_common::ids::{GroupId, NodeId, PartitionId};
+use annulus_common::map::size::{MAP_BYTES_MAX, MapSize, RECORDS_MAX};
 use annulus_common::map::{ClusterMap, NodeState};
 use annulus_common::protocol::room::RoomFor;
 use annulus_common::protocol::{GroupStatus, NodeStatus};
@@ -160,6 +161,7 @@ fn problems(
     } else if !map_group.is_as_planned || map_group.in_sync.len() < map_group.replicas.len() {
         problems.push("the cluster map has fewer replicas than it should".to_owned());
     }
+    problems.extend(fullness(map));
     let count = |count: u64, what: &str| (count > 0).then(|| format!("{what}: {count}"));
     problems.extend(count(redundancy.partitions_unavailable.into(), "partitions without a leader"));
     let moving = map.moves.partitions.len() as u64;
@@ -185,6 +187,24 @@ fn disk_problem(map: &ClusterMap, id: NodeId, status: &NodeStatus) -> Option<Str
             Some(format!("node {id} ({name}) has no room for new objects: {free} bytes are free"))
         }
     }
+}
+
+/// How full the cluster map is, when it will soon refuse what is configured.
+fn fullness(map: &ClusterMap) -> Option<String> {
+    let (size, records) = (MapSize::of(map), map.records());
+    let is_near = |now: u64, most: u64| now >= most - most / 5;
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    if is_near(records as u64, RECORDS_MAX as u64) {
+        return Some(format!("the cluster map is nearly full: {records} of {RECORDS_MAX} buckets, accounts and keys"));
+    }
+    let (largest, most) = size.largest().filter(|_| is_near(size.total(), MAP_BYTES_MAX))?;
+    let name = map.users.get(&largest).map_or("", |user| &user.name);
+    Some(format!(
+        "the cluster map is nearly full: {:.1} of {} MiB of buckets, configurations and identities, {:.1} MiB of them {name}'s",
+        mib(size.total()),
+        MAP_BYTES_MAX >> 20,
+        mib(most),
+    ))
 }
 
 /// What keeps the cluster from being called healthy although nothing is known to be wrong.

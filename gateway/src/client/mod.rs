@@ -108,7 +108,6 @@ impl ClusterClient {
         self.watch.change(entry, MAP_CHANGE_DEADLINE).await.map_err(|refusal| match refusal {
             Refusal::Uncertain => ClientError::Uncertain,
             Refusal::NotLeader { .. } | Refusal::NotReady(_) => ClientError::NoMap,
-            Refusal::Full => ClientError::Full,
             other => ClientError::Refused(other),
         })
     }

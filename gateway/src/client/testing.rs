@@ -170,7 +170,7 @@ impl FakeCluster {
             Request::WatchMap { have, hold, .. } => return Ok(self.watch_map(have, hold).await),
             Request::ChangeMap(entry) => return Ok((self.change_map(entry).await, Bytes::new())),
             Request::PeekMap => {
-                return Ok((Ok(Response::Map(MapUpdate::Whole)), encode(&self.state.lock().map)));
+                return Ok((Ok(Response::MapPeeked), encode(&self.state.lock().map)));
             }
             _ => {}
         }
@@ -198,8 +198,11 @@ impl FakeCluster {
         }
         let mut state = self.state.lock();
         state.seen = state.map.version;
-        let update = if Some(state.map.version) == have { MapUpdate::Current } else { MapUpdate::Whole };
-        (Ok(Response::Map(update)), encode(&state.map))
+        if Some(state.map.version) == have {
+            return (Ok(Response::Map(MapUpdate::Current)), Bytes::new());
+        }
+        let whole = encode(&state.map);
+        (Ok(Response::Map(MapUpdate::Whole { version: state.map.version, bytes: whole.len() as u64 })), whole)
     }
 
     /// Answers once the one watcher there is has the change.

@@ -1,5 +1,6 @@
 //! Why a call of S3 Control is refused, with the one table to codes and statuses.
 
+use annulus_common::map::size::SizeLimit;
 use annulus_common::tags::TagError;
 use http::StatusCode;
 
@@ -43,6 +44,9 @@ pub(super) enum ControlError {
     /// Nobody stands behind the key.
     #[error(transparent)]
     Unrecognised(#[from] Unrecognised),
+    /// There is as much configured, by the account or by all, as may be.
+    #[error(transparent)]
+    TooMuchConfigured(SizeLimit),
     /// There is no such bucket.
     #[error("The specified bucket does not exist")]
     NoSuchBucket,
@@ -64,6 +68,7 @@ impl ControlError {
             Self::Unrecognised(Unrecognised::Key) => (StatusCode::FORBIDDEN, "InvalidAccessKeyId"),
             Self::Unrecognised(Unrecognised::Token) => (StatusCode::BAD_REQUEST, "InvalidToken"),
             Self::Unrecognised(Unrecognised::Expired) => (StatusCode::BAD_REQUEST, "ExpiredToken"),
+            Self::TooMuchConfigured(_) => (StatusCode::BAD_REQUEST, "TooManyConfigurations"),
             Self::NoSuchBucket => (StatusCode::NOT_FOUND, "NoSuchBucket"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
         }
@@ -84,6 +89,7 @@ impl From<ObjectError> for ControlError {
     fn from(error: ObjectError) -> Self {
         match error {
             ObjectError::NoSuchBucket => Self::NoSuchBucket,
+            ObjectError::TooMuchConfigured(limit) => Self::TooMuchConfigured(limit),
             // Others have set tags meanwhile.
             ObjectError::InvalidBucketState => TagError::TooMany(annulus_common::tags::BUCKET_TAGS_MAX).into(),
             _ => Self::Unavailable,

@@ -115,6 +115,7 @@ impl From<MapRefusal> for IamError {
                 let message = format!("Cannot exceed quota for AccessKeysPerUser: {most}");
                 Self::Refused(IamRefusal::LimitExceeded(message))
             }
+            MapRefusal::TooLarge(limit) => Self::Refused(IamRefusal::LimitExceeded(limit.to_string())),
             refusal @ MapRefusal::LastAdmin => Self::Refused(IamRefusal::DeleteConflict(refusal.to_string())),
             MapRefusal::NoSuchKey => {
                 Self::Refused(IamRefusal::NoSuchEntity("The Access Key cannot be found.".to_owned()))
@@ -125,14 +126,8 @@ impl From<MapRefusal> for IamError {
 }
 
 impl From<ClientError> for IamError {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Full => {
-                let message = "The cluster holds as many identities as it can.";
-                Self::Refused(IamRefusal::LimitExceeded(message.to_owned()))
-            }
-            _ => Self::Unavailable,
-        }
+    fn from(_: ClientError) -> Self {
+        Self::Unavailable
     }
 }
 

@@ -1,7 +1,9 @@
 //! Buckets: looked up in the watched map, changed through group 0, deleted only when every shard is empty and fenced.
 
+use std::ops::Range;
+
 use annulus_common::acl::BucketAcl;
-use annulus_common::ids::{RequestId, ShardId};
+use annulus_common::ids::{BucketId, RequestId, ShardId};
 use annulus_common::map::change::{MapChange, MapRefusal, MapReply};
 use annulus_common::map::{Bucket, BucketChange, BucketConfig, BucketState};
 use annulus_common::object::UserId;
@@ -70,9 +72,8 @@ impl Objects {
 
     async fn delete_bucket_to_the_end(&self, name: &str) -> Result<(), ObjectError> {
         let token = RequestId::generate(self.clock.now_ms());
-        let bucket = self.begin_deletion(name, token).await?;
-        let shards = (0..bucket.shards).map(ShardId);
-        let fenced = join_all(shards.map(|shard| self.fence(&bucket, shard, token))).await;
+        let (bucket, shards) = self.begin_deletion(name, token).await?;
+        let fenced = join_all(shards.clone().map(|shard| self.fence(bucket, ShardId(shard), token))).await;
         let outcome = fenced.into_iter().try_for_each(|fenced| match fenced {
             Ok(Fenced::Done) => Ok(()),
             Ok(Fenced::NotEmpty) => Err(ObjectError::BucketNotEmpty),
@@ -81,17 +82,18 @@ impl Objects {
         match outcome {
             Ok(()) => self.finish_deletion(name, token).await,
             Err(error) => {
-                self.abort_deletion(name, &bucket, token).await;
+                self.abort_deletion(name, bucket, shards, token).await;
                 Err(error)
             }
         }
     }
 
-    async fn begin_deletion(&self, name: &str, token: RequestId) -> Result<Bucket, ObjectError> {
+    /// The bucket and its shards.
+    async fn begin_deletion(&self, name: &str, token: RequestId) -> Result<(BucketId, Range<u16>), ObjectError> {
         for _ in 0..BEGIN_ATTEMPTS_MAX {
             let begin = MapChange::BeginDeleteBucket { name: name.to_owned() };
             match self.client.change_map_as(token, begin).await? {
-                Ok(MapReply::Bucket(bucket)) => return Ok(*bucket),
+                Ok(MapReply::Deleting { id, shards }) => return Ok((id, 0..shards)),
                 Ok(_) => return Err(ObjectError::Internal("the answer is not one to a bucket's deletion".into())),
                 Err(MapRefusal::BucketBusy(busy)) => self.end_abandoned_deletion(name, &busy).await?,
                 Err(refusal) => return Err(refusal.into()),
@@ -111,16 +113,16 @@ impl Objects {
         Ok(())
     }
 
-    async fn fence(&self, bucket: &Bucket, shard: ShardId, token: RequestId) -> Result<Fenced, ObjectError> {
-        let partition = self.client.watch().latest().partition_of_shard(bucket.id, shard);
+    async fn fence(&self, bucket: BucketId, shard: ShardId, token: RequestId) -> Result<Fenced, ObjectError> {
+        let partition = self.client.watch().latest().partition_of_shard(bucket, shard);
         for _ in 0..FENCE_ATTEMPTS_MAX {
-            let mut proposal = self.client.proposal(partition, Command::Fence { bucket: bucket.id, shard, token });
+            let mut proposal = self.client.proposal(partition, Command::Fence { bucket, shard, token });
             match self.client.mutate(&mut proposal).await? {
                 MetaReply::Done => return Ok(Fenced::Done),
                 MetaReply::NotEmpty => return Ok(Fenced::NotEmpty),
                 MetaReply::Fenced(current) if current == token => return Ok(Fenced::Done),
                 // Only one deletion is in force, and it is ours: another token is void.
-                MetaReply::Fenced(void) => self.unfence(bucket.id, shard, void).await?,
+                MetaReply::Fenced(void) => self.unfence(bucket, shard, void).await?,
                 _ => return Err(ObjectError::Internal("the answer is not one to a fence".into())),
             }
         }
@@ -137,13 +139,13 @@ impl Objects {
     }
 
     /// Puts the bucket back into service. What fails here is found void, or overdue, by the next who meets a fence.
-    async fn abort_deletion(&self, name: &str, bucket: &Bucket, token: RequestId) {
+    async fn abort_deletion(&self, name: &str, bucket: BucketId, shards: Range<u16>, token: RequestId) {
         let abort = MapChange::AbortDeleteBucket { name: name.to_owned(), token };
         if !matches!(self.client.change_map(abort).await, Ok(Ok(_))) {
             tracing::warn!(bucket = name, "a bucket's deletion was neither finished nor aborted");
             return;
         }
-        let unfenced = (0..bucket.shards).map(|shard| self.unfence(bucket.id, ShardId(shard), token));
+        let unfenced = shards.map(|shard| self.unfence(bucket, ShardId(shard), token));
         for error in join_all(unfenced).await.into_iter().filter_map(Result::err) {
             tracing::warn!(bucket = name, %error, "a fence was not lifted");
         }
@@ -158,6 +160,7 @@ impl From<MapRefusal> for ObjectError {
             MapRefusal::InvalidBucketState => ObjectError::InvalidBucketState,
             MapRefusal::BucketBusy(_) => ObjectError::Conflict,
             MapRefusal::TooManyBuckets => ObjectError::TooManyBuckets,
+            MapRefusal::TooLarge(limit) => ObjectError::TooMuchConfigured(limit),
             other => ObjectError::Internal(other.to_string()),
         }
     }

@@ -3,6 +3,7 @@
 use annulus_common::checksum::{ChecksumAlgorithm, ChecksumType};
 use annulus_common::ids::ChunkId;
 use annulus_common::map::Bucket;
+use annulus_common::map::size::SizeLimit;
 use annulus_common::object::DeleteMarker;
 
 use crate::client::ClientError;
@@ -41,6 +42,9 @@ pub enum ObjectError {
     /// The account owns as many buckets as it may.
     #[error("too many buckets")]
     TooManyBuckets,
+    /// There is as much configured, by the account or by all, as may be.
+    #[error(transparent)]
+    TooMuchConfigured(SizeLimit),
     /// The bucket still holds objects.
     #[error("the bucket is not empty")]
     BucketNotEmpty,

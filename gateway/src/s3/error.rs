@@ -47,6 +47,10 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
             "The request is not valid with the current state of the bucket.",
         ),
         ObjectError::TooManyBuckets => s3_error!(TooManyBuckets),
+        // What S3 answers where there are as many configurations as may be.
+        ObjectError::TooMuchConfigured(limit) => {
+            with_status(S3ErrorCode::Custom("TooManyConfigurations".into()), StatusCode::BAD_REQUEST, limit.to_string())
+        }
         ObjectError::BucketNotEmpty => s3_error!(BucketNotEmpty),
         ObjectError::PreconditionFailed => s3_error!(PreconditionFailed),
         ObjectError::InvalidKey { bytes: 0 } => invalid_value("key", "", "A key must be specified"),

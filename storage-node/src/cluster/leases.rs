@@ -40,6 +40,8 @@ struct Reign {
 struct Watcher {
     /// It has this version or a later one.
     has: MapVersion,
+    asked_at: Duration,
+    /// When its lease ends, or did: who has only a part of what it lacks is given none.
     until: Duration,
 }
 
@@ -65,8 +67,18 @@ impl Leases {
         }
     }
 
-    /// A watcher is answered: it may serve for another lease from what it had when it asked.
+    /// A watcher is told all that it lacks: it may serve for another lease, from what it had when it asked at least.
     pub fn renew(&mut self, watcher: InstanceId, had: Option<MapVersion>, now: Duration) -> Result<(), TooMany> {
+        self.heard(watcher, had, now)?.until = now + LEASE;
+        Ok(())
+    }
+
+    /// A watcher is told a part of what it lacks. A lease that it has from before goes on.
+    pub fn note(&mut self, watcher: InstanceId, had: Option<MapVersion>, now: Duration) -> Result<(), TooMany> {
+        self.heard(watcher, had, now).map(drop)
+    }
+
+    fn heard(&mut self, watcher: InstanceId, had: Option<MapVersion>, now: Duration) -> Result<&mut Watcher, TooMany> {
         if !self.watchers.contains_key(&watcher) && self.watchers.len() >= WATCHERS_MAX {
             self.watchers.retain(|_, watcher| watcher.until > now);
             self.silence_counts_from = Some(now);
@@ -75,10 +87,9 @@ impl Leases {
             }
         }
         let had = had.unwrap_or_default();
-        let entry = self.watchers.entry(watcher).or_insert(Watcher { has: had, until: now });
-        entry.has = entry.has.max(had);
-        entry.until = now + LEASE;
-        Ok(())
+        let entry = self.watchers.entry(watcher).or_insert(Watcher { has: had, asked_at: now, until: now });
+        (entry.has, entry.asked_at) = (entry.has.max(had), now);
+        Ok(entry)
     }
 
     /// How long it takes at most until `version` is in force everywhere, unless more watchers confirm it; nothing when it is.
@@ -97,7 +108,7 @@ impl Leases {
 
     /// For how long a watcher has not asked, as far as this reign knows.
     pub fn silence(&self, watcher: InstanceId, now: Duration) -> Duration {
-        let asked_at = self.watchers.get(&watcher).map(|watcher| watcher.until.saturating_sub(LEASE));
+        let asked_at = self.watchers.get(&watcher).map(|watcher| watcher.asked_at);
         let known_since = self.reign.map(|reign| reign.since).max(self.silence_counts_from);
         asked_at.max(known_since).map_or(Duration::ZERO, |at| now.saturating_sub(at))
     }
@@ -177,6 +188,18 @@ mod tests {
         assert_eq!(leases.outstanding(MapVersion(8), now + STEP), Some(LEASE - STEP));
         assert_eq!(leases.outstanding(MapVersion(8), now + LEASE), None);
         assert_eq!(watchers(&leases, now + LEASE), 1);
+    }
+
+    #[test]
+    fn who_catches_up_slowly_is_waited_for_no_longer_than_its_last_lease() {
+        let (mut leases, now) = settled();
+        leases.renew(watcher(1), Some(MapVersion(7)), now).unwrap();
+        leases.note(watcher(1), Some(MapVersion(7)), now + STEP).unwrap();
+        leases.note(watcher(2), None, now + STEP).unwrap();
+        assert_eq!(leases.outstanding(MapVersion(9), now + STEP), Some(LEASE - STEP));
+        leases.note(watcher(1), Some(MapVersion(8)), now + LEASE).unwrap();
+        assert_eq!(leases.outstanding(MapVersion(9), now + LEASE), None);
+        assert_eq!(leases.silence(watcher(1), now + LEASE + STEP), STEP, "it is not silent");
     }
 
     #[test]

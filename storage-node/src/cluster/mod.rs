@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod balance;
 pub mod conduct;
+pub mod copies;
 pub mod formation;
 pub mod leases;
 pub mod membership;

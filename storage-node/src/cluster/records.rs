@@ -10,6 +10,7 @@ use annulus_common::iam::{
 };
 use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, NodeId};
 use annulus_common::map::change::{MapChange, MapEntry, MapReply};
+use annulus_common::map::size::{Weight, bytes_of, weight_of_identity};
 use annulus_common::map::{AccessKey, Bucket, ClusterMap, KmsKey, LayoutStep, MapVersion, Moves, Node, User};
 use annulus_common::object::UserId;
 use bytes::Bytes;
@@ -21,6 +22,10 @@ use crate::kv::{Batch, KvError, KvRead, Table};
 /// Changes that are remembered: for watchers that fell behind a little, and so that a change that is asked for again is
 /// answered as the first time.
 pub const HISTORY_MAX: usize = 1_024;
+
+/// Their bytes together, answers included: every voter has them in memory and on its disk. As many as the group's leader takes at
+/// once, so that who watches can still be told of them one by one.
+pub const HISTORY_BYTES_MAX: usize = 16 << 20;
 
 /// The format of every value.
 const FORMAT: u8 = 1;
@@ -181,8 +186,22 @@ pub fn put_change(map: &ClusterMap, touched: &[Part], done: &Done, batch: &mut B
     touched.iter().for_each(|part| put_part(map, part, batch));
     put(batch, key(COUNTERS, &[]), &counters_of(map));
     put(batch, history_key(map.version), done);
-    if let Some(forgotten) = map.version.0.checked_sub(HISTORY_MAX as u64) {
-        batch.delete(Table::Meta, history_key(MapVersion(forgotten)));
+}
+
+/// Removes the change that led to that version from what is remembered.
+pub fn forget_change(version: MapVersion, batch: &mut Batch) {
+    batch.delete(Table::Meta, history_key(version));
+}
+
+/// What a part takes of what accounts may configure, if it counts and is there.
+pub fn weight(map: &ClusterMap, part: &Part) -> Option<Weight> {
+    match part {
+        Part::Layout | Part::Node(_) => None,
+        Part::Bucket(name) => map.buckets.get(name).map(|bucket| (Some(bucket.owner), bytes_of(name, bucket))),
+        Part::User(id) => map.users.get(id).map(|user| (Some(*id), bytes_of(id, user))),
+        Part::Key(id) => map.keys.get(id).map(|key| (Some(key.user), bytes_of(id, key))),
+        Part::KmsKey(name) => map.kms_keys.get(name).map(|key| (None, bytes_of(name, key))),
+        Part::Iam(record) => weight_of_identity(&map.iam, record),
     }
 }
 

@@ -8,21 +8,22 @@ use std::sync::Arc;
 
 use annulus_common::ids::RequestId;
 use annulus_common::map::change::{MapEntry, MapRefusal, MapReply};
+use annulus_common::map::size::{Growth, MapSize, RECORDS_MAX, SizeLimit};
 use annulus_common::map::{ClusterMap, MapVersion};
-use annulus_common::protocol::{self, DecodeError, MapUpdate};
+use annulus_common::protocol::{self, DecodeError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::records::{self, Done, HISTORY_MAX, Loaded};
+use super::records::{self, Done, HISTORY_BYTES_MAX, HISTORY_MAX, Loaded, Part};
 use crate::kv::{Batch, Kv, KvError, Table};
 use crate::raft::StateMachine;
 
-/// Changes that one update carries at most; who is further behind gets the whole map, which is then hardly larger.
-const UPDATE_CHANGES_MAX: u64 = 256;
+/// Changes that one update carries at most; who is further behind asks again.
+const UPDATE_CHANGES_MAX: usize = 256;
 
-/// Bytes of changes that one update carries at most: they travel in a header.
+/// Bytes of changes that one update carries at most, but for one that is larger alone: they travel in a header (2 MiB).
 const UPDATE_BYTES_MAX: usize = 1 << 20;
 
 /// What the state machine answers to a change.
@@ -56,14 +57,45 @@ struct Shared {
 }
 
 struct State {
-    /// Copied before a change only while somebody else holds it.
+    /// Copied before a change only while somebody else holds it, or where it may turn out that the change makes it too large.
     map: Arc<ClusterMap>,
+    /// That of the map.
+    size: MapSize,
     history: VecDeque<Remembered>,
+    /// Of the changes in `history`, with their answers.
+    history_bytes: usize,
     /// Versions of the changes in `history`.
     requests: HashMap<RequestId, MapVersion>,
 }
 
-/// A change that was carried out, and how large it is for those who are told of it.
+/// What a watcher lacks.
+pub enum Lack {
+    /// Nothing.
+    Nothing,
+    /// These changes, and others after them if there are `more`.
+    Changes {
+        /// In their order.
+        entries: Vec<MapEntry>,
+        /// Whether others follow.
+        more: bool,
+    },
+    /// Everything: it has to begin with this map, or with an older one, from `told_since` on.
+    Everything {
+        /// The map.
+        map: Arc<ClusterMap>,
+        /// The oldest version from which on changes can be told.
+        told_since: MapVersion,
+    },
+}
+
+impl Lack {
+    /// Whether a watcher that is told it lacks nothing afterwards.
+    pub fn is_all_told(&self) -> bool {
+        matches!(self, Lack::Nothing | Lack::Changes { more: false, .. })
+    }
+}
+
+/// A change that was carried out, and how large it is with its answer.
 struct Remembered {
     done: Done,
     bytes: usize,
@@ -71,7 +103,7 @@ struct Remembered {
 
 impl Remembered {
     fn of(done: Done) -> Self {
-        let bytes = protocol::encode(&done.entry).len();
+        let bytes = protocol::encode(&done).len();
         Self { done, bytes }
     }
 }
@@ -92,10 +124,9 @@ impl MapState {
         self.shared.news.subscribe()
     }
 
-    /// What a watcher that has `have` lacks, and the map that it comes to.
-    pub fn update_since(&self, have: Option<MapVersion>) -> Option<(MapUpdate, Arc<ClusterMap>)> {
-        let state = self.shared.state.lock();
-        state.as_ref().map(|state| (state.update_since(have), Arc::clone(&state.map)))
+    /// What a watcher that has `have` lacks; nothing before the group has begun here.
+    pub fn lack_since(&self, have: Option<MapVersion>) -> Option<Lack> {
+        self.shared.state.lock().as_ref().map(|state| state.lack_since(have))
     }
 }
 
@@ -105,24 +136,35 @@ impl State {
         let first = map.version.0 - history.len() as u64 + 1;
         let requests = history.iter().enumerate().map(|(at, done)| (done.entry.request, MapVersion(first + at as u64)));
         let requests = requests.collect();
-        Self { map: Arc::new(map), history: history.into_iter().map(Remembered::of).collect(), requests }
+        let history: VecDeque<Remembered> = history.into_iter().map(Remembered::of).collect();
+        let history_bytes = history.iter().map(|kept| kept.bytes).sum();
+        Self { size: MapSize::of(&map), map: Arc::new(map), history, history_bytes, requests }
     }
 
-    fn update_since(&self, have: Option<MapVersion>) -> MapUpdate {
-        let Some(have) = have else { return MapUpdate::Whole };
+    /// The version that the first change of the history led away from.
+    fn told_since(&self) -> MapVersion {
+        MapVersion(self.map.version.0 - self.history.len() as u64)
+    }
+
+    fn lack_since(&self, have: Option<MapVersion>) -> Lack {
         // A watcher that is ahead of a committed map has something else than a copy of it.
-        let Some(behind) = self.map.version.0.checked_sub(have.0) else { return MapUpdate::Whole };
-        match self.history.len().checked_sub(behind as usize) {
-            _ if behind == 0 => MapUpdate::Current,
-            Some(from) if behind <= UPDATE_CHANGES_MAX && self.bytes_since(from) <= UPDATE_BYTES_MAX => {
-                MapUpdate::Changes(self.history.range(from..).map(|kept| kept.done.entry.clone()).collect())
-            }
-            _ => MapUpdate::Whole,
+        let behind = have.and_then(|have| self.map.version.0.checked_sub(have.0));
+        match behind.and_then(|behind| self.history.len().checked_sub(behind as usize)) {
+            _ if behind == Some(0) => Lack::Nothing,
+            Some(from) => self.changes_from(from),
+            None => Lack::Everything { map: Arc::clone(&self.map), told_since: self.told_since() },
         }
     }
 
-    fn bytes_since(&self, from: usize) -> usize {
-        self.history.range(from..).map(|kept| kept.bytes).sum()
+    fn changes_from(&self, from: usize) -> Lack {
+        let mut bytes = 0;
+        let fits = |kept: &&Remembered| {
+            bytes += kept.bytes;
+            bytes <= UPDATE_BYTES_MAX || bytes == kept.bytes
+        };
+        let told = self.history.range(from..).take(UPDATE_CHANGES_MAX).take_while(fits);
+        let entries: Vec<MapEntry> = told.map(|kept| kept.done.entry.clone()).collect();
+        Lack::Changes { more: from + entries.len() < self.history.len(), entries }
     }
 
     fn apply(&mut self, entry: MapEntry, batch: &mut Batch) -> Outcome {
@@ -130,13 +172,39 @@ impl State {
             return earlier;
         }
         let touched = records::touched(&self.map, &entry.change);
-        let result = Arc::make_mut(&mut self.map).apply(&entry);
+        let result = self.carry_out(&entry, &touched);
         if let Ok(reply) = &result {
             let done = Done { entry, reply: reply.clone() };
             records::put_change(&self.map, &touched, &done, batch);
-            self.remember(done);
+            self.remember(done, batch);
         }
         Outcome { version: self.map.version, result }
+    }
+
+    /// Changes the map, unless that makes it larger than it may be.
+    fn carry_out(&mut self, entry: &MapEntry, touched: &[Part]) -> Result<MapReply, MapRefusal> {
+        let weights =
+            |map: &ClusterMap| touched.iter().filter_map(|part| records::weight(map, part)).collect::<Vec<_>>();
+        let before = weights(&self.map);
+        let to_go_back_to = entry.change.adds().then(|| Arc::clone(&self.map));
+        let reply = Arc::make_mut(&mut self.map).apply(entry)?;
+        let growth = Growth::between(&before, &weights(&self.map));
+        if let Some(as_it_was) = to_go_back_to
+            && let Err(limit) = self.judge(&as_it_was, &growth)
+        {
+            self.map = as_it_was;
+            return Err(MapRefusal::TooLarge(limit));
+        }
+        self.size.grow(&growth);
+        Ok(reply)
+    }
+
+    fn judge(&self, before: &ClusterMap, growth: &Growth) -> Result<(), SizeLimit> {
+        let records = self.map.records();
+        if records > RECORDS_MAX && records > before.records() {
+            return Err(SizeLimit::Records);
+        }
+        self.size.judge(growth)
     }
 
     fn answered(&self, request: RequestId) -> Option<Outcome> {
@@ -146,13 +214,18 @@ impl State {
         Some(Outcome { version, result: Ok(done.reply.clone()) })
     }
 
-    fn remember(&mut self, done: Done) {
-        self.requests.insert(done.entry.request, self.map.version);
-        self.history.push_back(Remembered::of(done));
-        if self.history.len() > HISTORY_MAX
-            && let Some(forgotten) = self.history.pop_front()
-        {
+    fn remember(&mut self, done: Done, batch: &mut Batch) {
+        let request = done.entry.request;
+        self.requests.insert(request, self.map.version);
+        let remembered = Remembered::of(done);
+        self.history_bytes += remembered.bytes;
+        self.history.push_back(remembered);
+        while self.history.len() > HISTORY_MAX || self.history_bytes > HISTORY_BYTES_MAX {
+            let version = MapVersion(self.told_since().0 + 1);
+            let Some(forgotten) = self.history.pop_front() else { return };
             self.requests.remove(&forgotten.done.entry.request);
+            self.history_bytes -= forgotten.bytes;
+            records::forget_change(version, batch);
         }
     }
 }

@@ -1,21 +1,21 @@
 //! The service of group 0's leader: watchers are told of changes and given leases, and a change is acknowledged when it is in
 //! force everywhere. The watcher's side is `common::map::watch`; the arithmetic of leases is `leases`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
-use annulus_common::iam::IamChange;
 use annulus_common::ids::{GroupId, InstanceId};
+use annulus_common::map::MapVersion;
 use annulus_common::map::change::{DOCUMENT_BYTES_MAX, MapChange, MapEntry, MapRefusal, MapReply};
 use annulus_common::map::watch::POLL_HOLD;
-use annulus_common::map::{ClusterMap, MapVersion};
-use annulus_common::protocol::{self, MapUpdate, Refusal};
+use annulus_common::protocol::{MapUpdate, Refusal};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::copies::{Beginning, Copies};
 use super::leases::Leases;
-use super::state::{self, MapState};
+use super::state::{self, Lack, MapState};
 use crate::raft::{COMMAND_BYTES_MAX, RaftError, RaftNode, Role};
 use crate::refusal;
 
@@ -33,33 +33,29 @@ const DOCUMENT_CHANGE_BYTES_MAX: usize = DOCUMENT_BYTES_MAX + CHANGE_BYTES_MAX;
 
 const _: () = assert!(DOCUMENT_CHANGE_BYTES_MAX <= COMMAND_BYTES_MAX && LAYOUT_BYTES_MAX <= COMMAND_BYTES_MAX);
 
-/// Users, groups, roles and policies of all accounts, encoded: half of what a payload takes.
-const IDENTITIES_BYTES_MAX: usize = 4 << 20;
-
-/// Buckets, accounts and keys together, about 150 bytes each: a map that is larger than a payload could not be sent.
-const RECORDS_MAX: usize = 32_000;
-
 /// Group 0's service on this node. It answers only while the node leads the group.
 pub struct MapService {
     raft: RaftNode,
     state: MapState,
     registry: Registry,
+    copies: Copies,
 }
 
 impl MapService {
     /// The service over the group's state.
     pub fn new(raft: RaftNode, state: MapState, clock: SharedClock) -> Self {
-        Self { raft, state, registry: Registry::new(clock) }
+        Self { raft, state, copies: Copies::new(clock.clone()), registry: Registry::new(clock) }
     }
 
-    /// Answers a watcher: at once when there is news or `hold` is not set, otherwise after a part of the lease. The map goes with
-    /// an update that is the whole of it.
+    /// Answers a watcher: at once when there is news or `hold` is not set, otherwise after a part of the lease. The first piece of
+    /// the map goes with an update that is the whole of it.
     pub async fn watch(
         &self,
         watcher: InstanceId,
         have: Option<MapVersion>,
         hold: bool,
-    ) -> Result<(MapUpdate, Arc<ClusterMap>), Refusal> {
+    ) -> Result<(MapUpdate, Bytes), Refusal> {
+        self.copies.forget_unused();
         self.registry.confirm(watcher, have);
         // Everything acknowledged before the poll is applied here after this: the lease may be counted from the poll on.
         self.raft.read_index(GroupId::CLUSTER_MAP).await.map_err(refusal::of_read)?;
@@ -69,14 +65,32 @@ impl MapService {
             let _ = tokio::time::timeout(POLL_HOLD, news.wait_for(|version| *version > have)).await;
         }
         let term = self.term_led()?;
-        let update = || self.state.update_since(have);
-        self.registry.renew(term, watcher, have, update)?.ok_or_else(|| Refusal::NotReady("no cluster map yet".into()))
+        let lack = || {
+            let lack = self.state.lack_since(have);
+            let is_all_told = lack.as_ref().is_some_and(Lack::is_all_told);
+            (lack, is_all_told)
+        };
+        let lack = self.registry.renew(term, watcher, have, lack)?;
+        match lack.ok_or_else(|| Refusal::NotReady("no cluster map yet".into()))? {
+            Lack::Nothing => Ok((MapUpdate::Current, Bytes::new())),
+            Lack::Changes { entries, more } => Ok((MapUpdate::Changes { entries, more }, Bytes::new())),
+            Lack::Everything { map, told_since } => {
+                let Beginning { version, bytes, first } = self.copies.begin(&map, told_since);
+                Ok((MapUpdate::Whole { version, bytes }, first))
+            }
+        }
+    }
+
+    /// A piece of a map that a watcher was told to begin with.
+    pub fn piece(&self, version: MapVersion, from: u64) -> Result<Bytes, Refusal> {
+        let gone = || Refusal::NotReady("that copy of the cluster map is not kept here: begin anew".into());
+        self.copies.piece(version, from).ok_or_else(gone)
     }
 
     /// Carries out a change; returns when no watcher serves from a map without it any more.
     pub async fn change(&self, entry: &MapEntry) -> Result<Result<MapReply, MapRefusal>, Refusal> {
         let command = state::encode_command(entry);
-        self.check_bounds(entry, &command)?;
+        Self::check_bounds(entry, &command)?;
         // Noted before the change, so that the wait below is counted from as early as is true.
         let _ = self.term_led().map(|term| self.registry.lead(term));
         let reply = self.raft.propose(GroupId::CLUSTER_MAP, command).await.map_err(refusal::of_proposal)?;
@@ -101,8 +115,8 @@ impl MapService {
         self.registry.forgive_silence();
     }
 
-    /// Watchers must be able to take what is told to them: each change in a message with others, the map in one payload.
-    fn check_bounds(&self, entry: &MapEntry, command: &[u8]) -> Result<(), Refusal> {
+    /// A change must fit into an entry of the log, and into what watchers are told.
+    fn check_bounds(entry: &MapEntry, command: &[u8]) -> Result<(), Refusal> {
         let bytes_max = match entry.change {
             MapChange::ChangeLayout(_) | MapChange::Moved(_) => LAYOUT_BYTES_MAX,
             MapChange::ConfigureBucket { .. } | MapChange::Iam { .. } => DOCUMENT_CHANGE_BYTES_MAX,
@@ -110,22 +124,6 @@ impl MapService {
         };
         if command.len() > bytes_max {
             return Err(Refusal::Invalid(format!("such a change of the cluster map has at most {bytes_max} bytes")));
-        }
-        let grows = matches!(
-            entry.change,
-            MapChange::CreateBucket { .. } | MapChange::CreateUser { .. } | MapChange::CreateKey { .. }
-        );
-        let full = |map: Arc<ClusterMap>| map.buckets.len() + map.users.len() + map.keys.len() >= RECORDS_MAX;
-        if grows && self.state.map().is_some_and(full) {
-            return Err(Refusal::Full);
-        }
-        let full = |map: Arc<ClusterMap>| protocol::encode(&map.iam).len() + command.len() > IDENTITIES_BYTES_MAX;
-        let removes =
-            |change: &IamChange| matches!(change, IamChange::Delete(_) | IamChange::PutInline { policy: None, .. });
-        if matches!(&entry.change, MapChange::Iam { change, .. } if !removes(change))
-            && self.state.map().is_some_and(full)
-        {
-            return Err(Refusal::Full);
         }
         Ok(())
     }
@@ -170,19 +168,22 @@ impl Registry {
         self.confirmed.notify_waiters();
     }
 
-    /// Gives the lease and takes what the watcher is told in one step: a change that is not in the answer finds the lease.
+    /// Takes what the watcher is told, and gives the lease if that is all, in one step: a change that is not in the answer finds
+    /// the lease.
     fn renew<T>(
         &self,
         term: u64,
         watcher: InstanceId,
         had: Option<MapVersion>,
-        update: impl FnOnce() -> T,
+        update: impl FnOnce() -> (T, bool),
     ) -> Result<T, Refusal> {
         let mut leases = self.leases.lock();
         let now = self.clock.monotonic();
         leases.lead(term, now);
-        leases.renew(watcher, had, now).map_err(|_| Refusal::NotReady("too many watchers".into()))?;
-        Ok(update())
+        let (update, is_all) = update();
+        let heard = if is_all { leases.renew(watcher, had, now) } else { leases.note(watcher, had, now) };
+        heard.map_err(|_| Refusal::NotReady("too many watchers".into()))?;
+        Ok(update)
     }
 
     /// Returns when no watcher may serve from a map that is older than `version`.
@@ -223,11 +224,11 @@ mod tests {
     #[tokio::test]
     async fn a_change_waits_for_the_watcher_that_holds_a_lease() {
         let (_clock, registry) = leading();
-        registry.renew(1, WATCHER, Some(MapVersion(4)), || ()).unwrap();
+        registry.renew(1, WATCHER, Some(MapVersion(4)), || ((), true)).unwrap();
         let mut waiting = Box::pin(registry.in_force(MapVersion(5)));
         assert!(waiting.as_mut().now_or_never().is_none());
         // It got the change in an answer: not yet enough.
-        registry.renew(1, WATCHER, Some(MapVersion(4)), || ()).unwrap();
+        registry.renew(1, WATCHER, Some(MapVersion(4)), || ((), true)).unwrap();
         assert!(waiting.as_mut().now_or_never().is_none());
         registry.confirm(WATCHER, Some(MapVersion(5)));
         tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap();
@@ -236,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn a_change_waits_no_longer_than_the_lease() {
         let (clock, registry) = leading();
-        registry.renew(1, WATCHER, Some(MapVersion(4)), || ()).unwrap();
+        registry.renew(1, WATCHER, Some(MapVersion(4)), || ((), true)).unwrap();
         let mut waiting = Box::pin(registry.in_force(MapVersion(5)));
         clock.advance(LEASE - Duration::from_millis(1));
         assert!(waiting.as_mut().now_or_never().is_none());

@@ -28,6 +28,7 @@ mod limits;
 mod listing_model;
 mod listings;
 mod locks;
+mod map_size;
 mod multipart;
 mod notifications;
 mod objects;

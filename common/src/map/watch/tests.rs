@@ -63,6 +63,17 @@ struct Script {
     slow: Duration,
     /// What watchers said they had.
     asked: Vec<Option<MapVersion>>,
+    /// Bytes of a piece of the whole map, where they are few.
+    piece_bytes: usize,
+    /// Changes that one answer carries.
+    changes_max: usize,
+    /// The map that is sent in pieces, and the places that pieces were asked from.
+    whole: (MapVersion, Bytes),
+    pieces: Vec<u64>,
+    /// What the next who asks for a piece is answered instead.
+    piece_refusals: Vec<Refusal>,
+    /// Polls of who has this version, or a later one, are not answered.
+    mute_from: Option<MapVersion>,
 }
 
 impl Leader {
@@ -76,7 +87,7 @@ impl Leader {
 
     async fn poll(&self, have: Option<MapVersion>, hold: bool) -> (Answer, Bytes) {
         let news = self.news.notified();
-        let (current, deaf) = {
+        let (current, deaf, muted) = {
             let mut state = self.state.lock();
             state.asked.push(have);
             if state.panics > 0 {
@@ -84,18 +95,48 @@ impl Leader {
                 drop(state);
                 panic!("told to");
             }
-            (have == Some(state.map.version), state.deaf)
+            let muted = state.mute_from.is_some_and(|from| have >= Some(from));
+            (have == Some(state.map.version), state.deaf, muted)
         };
+        if muted {
+            std::future::pending::<()>().await;
+        }
         if hold && (current || deaf) {
             let heard = async { if deaf { std::future::pending().await } else { news.await } };
             let _ = tokio::time::timeout(POLL_HOLD, heard).await;
         }
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         self.clock.advance(state.slow);
-        let Some(have) = have else { return (Ok(Response::Map(MapUpdate::Whole)), encode(&state.map)) };
-        let lacks = state.changes.iter().skip((have.0 - 1) as usize).cloned().collect::<Vec<_>>();
-        let update = if lacks.is_empty() { MapUpdate::Current } else { MapUpdate::Changes(lacks) };
+        let Some(have) = have else {
+            if state.whole.1.is_empty() || state.piece_bytes == usize::MAX {
+                state.whole = (state.map.version, encode(&state.map));
+            }
+            let (version, whole) = state.whole.clone();
+            let bytes = whole.len() as u64;
+            return (Ok(Response::Map(MapUpdate::Whole { version, bytes })), state.piece(0));
+        };
+        let mut entries = state.changes.iter().skip((have.0 - 1) as usize).cloned().collect::<Vec<_>>();
+        let more = entries.len() > state.changes_max;
+        entries.truncate(state.changes_max);
+        let update = if entries.is_empty() { MapUpdate::Current } else { MapUpdate::Changes { entries, more } };
         (Ok(Response::Map(update)), Bytes::new())
+    }
+
+    fn fetch(&self, version: MapVersion, from: u64) -> (Answer, Bytes) {
+        let mut state = self.state.lock();
+        state.pieces.push(from);
+        if let Some(refusal) = state.piece_refusals.pop() {
+            return (Err(refusal), Bytes::new());
+        }
+        assert_eq!(version, state.whole.0);
+        (Ok(Response::MapPiece), state.piece(from as usize))
+    }
+}
+
+impl Script {
+    fn piece(&self, from: usize) -> Bytes {
+        let whole = &self.whole.1;
+        whole.slice(from..whole.len().min(from.saturating_add(self.piece_bytes)))
     }
 }
 
@@ -104,7 +145,8 @@ impl Service for Leader {
     async fn call(&self, _peer: &PeerIdentity, request: Envelope) -> Envelope {
         let (answer, payload) = match decode(&request.header).unwrap() {
             Request::WatchMap { have, hold, .. } => self.poll(have, hold).await,
-            Request::PeekMap => (Ok(Response::Map(MapUpdate::Whole)), encode(&self.state.lock().map.skeleton())),
+            Request::FetchMap { version, from } => self.fetch(version, from),
+            Request::PeekMap => (Ok(Response::MapPeeked), encode(&self.state.lock().map.skeleton())),
             Request::ChangeMap(entry) => {
                 self.change(&entry);
                 (Ok(Response::MapChanged(Ok(crate::map::change::MapReply::Done))), Bytes::new())
@@ -124,7 +166,7 @@ struct Bystander;
 impl Service for Bystander {
     async fn call(&self, _peer: &PeerIdentity, request: Envelope) -> Envelope {
         let (answer, payload): (Answer, Bytes) = match decode(&request.header).unwrap() {
-            Request::PeekMap => (Ok(Response::Map(MapUpdate::Whole)), encode(&first_map().skeleton())),
+            Request::PeekMap => (Ok(Response::MapPeeked), encode(&first_map().skeleton())),
             _ => (Err(Refusal::NotHere), Bytes::new()),
         };
         Envelope { header: encode(&answer), payload }
@@ -150,6 +192,12 @@ impl Site {
             panics: 0,
             slow: Duration::ZERO,
             asked: Vec::new(),
+            piece_bytes: usize::MAX,
+            changes_max: usize::MAX,
+            whole: (MapVersion(0), Bytes::new()),
+            pieces: Vec::new(),
+            piece_refusals: Vec::new(),
+            mute_from: None,
         };
         let leader = Arc::new(Leader { state: Mutex::new(script), news: Notify::new(), clock: clock.clone() });
         let site = Self { network, clock, leader };
@@ -215,6 +263,67 @@ async fn changes_come_in_order_and_amount_to_the_same_map() {
     let map = soon(watch.changed(version)).await;
     assert_eq!(*map, site.leader.state.lock().map);
     assert!(watch.current().is_some());
+}
+
+#[tokio::test]
+async fn a_large_map_comes_in_pieces_and_counts_when_nothing_is_lacking() {
+    let site = Site::new();
+    for number in 1..=9 {
+        site.leader.change(&create_user(number));
+    }
+    let bytes = {
+        let mut state = site.leader.state.lock();
+        (state.piece_bytes, state.changes_max) = (100, 2);
+        state.piece_refusals = vec![Refusal::Uncertain; 2];
+        // The copy that is sent is older than what there is: the rest comes as changes, two at a time.
+        let mut older = first_map();
+        state.changes[..4].iter().for_each(|entry| drop(older.apply(entry)));
+        state.whole = (older.version, encode(&older));
+        state.whole.1.len() as u64
+    };
+    let watch = site.connect(LEADER).await;
+    assert_eq!(*watch.current().unwrap(), site.leader.state.lock().map);
+    let state = site.leader.state.lock();
+    let mut expected: Vec<u64> = (0..bytes).step_by(100).skip(1).collect();
+    // The first of them was lost twice, and only that was asked for again.
+    expected.splice(0..0, [100, 100]);
+    assert_eq!(state.pieces, expected);
+    let asked: Vec<u64> = state.asked.iter().map(|have| have.map_or(0, |have| have.0)).collect();
+    assert_eq!(asked[..4], [0, 5, 7, 9]);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_given_up_meanwhile_is_begun_anew() {
+    let site = Site::new();
+    {
+        let mut state = site.leader.state.lock();
+        state.piece_bytes = 100;
+        state.piece_refusals = vec![Refusal::NotReady("given up".into())];
+    }
+    let watch = site.connect(LEADER).await;
+    assert_eq!(*watch.current().unwrap(), first_map());
+    assert_eq!(site.leader.state.lock().asked.iter().filter(|have| have.is_none()).count(), 2);
+}
+
+#[tokio::test]
+async fn who_has_caught_up_only_in_part_has_no_lease_by_that() {
+    let site = Site::new();
+    let watch = site.connect(LEADER).await;
+    site.network.unregister(LEADER);
+    site.clock.advance(LEASE);
+    for number in 1..=5 {
+        site.leader.change(&create_user(number));
+    }
+    {
+        let mut state = site.leader.state.lock();
+        (state.changes_max, state.mute_from) = (1, Some(MapVersion(3)));
+    }
+    site.leader_appears();
+    assert_eq!(soon(watch.changed(MapVersion(3))).await.version, MapVersion(3));
+    assert!(watch.current().is_none());
+    site.leader.state.lock().mute_from = None;
+    assert_eq!(soon(watch.refresh()).await.version, MapVersion(6));
+    assert_eq!(watch.current().unwrap().version, MapVersion(6));
 }
 
 #[tokio::test]

@@ -5,16 +5,20 @@ use std::sync::Arc;
 
 use annulus_common::acl::BucketAcl;
 use annulus_common::ids::{BucketId, ClusterId, Epoch, GroupId, InstanceId, NodeId, RequestId};
+use annulus_common::lifecycle::{Filter, Lifecycle, Rule};
 use annulus_common::map::change::{MapChange, MapEntry, MapRefusal, MapReply};
+use annulus_common::map::size::{MAP_BYTES_MAX, MapSize, SizeLimit};
 use annulus_common::map::{
     AccessKey, BucketChange, ClusterMap, LayoutStep, MapVersion, Node, NodeProfile, NodeSettings, NodeState, User,
 };
 use annulus_common::object::UserId;
-use annulus_common::protocol::MapUpdate;
-use proptest::prelude::{Strategy, any, prop_assert_eq, prop_oneof, proptest};
+use annulus_common::protocol;
+use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
-use super::super::records::{self, HISTORY_MAX};
-use super::{MapMachine, MapState, Outcome, decode_outcome, encode_command};
+use super::super::records::{self, HISTORY_BYTES_MAX, HISTORY_MAX};
+use super::{
+    Lack, MapMachine, MapState, Outcome, UPDATE_BYTES_MAX, UPDATE_CHANGES_MAX, decode_outcome, encode_command,
+};
 use crate::kv::memory::MemoryKv;
 use crate::kv::{Batch, Durability, Kv};
 use crate::raft::StateMachine;
@@ -163,6 +167,44 @@ fn create_bucket(request: u8, name: &str) -> MapEntry {
     MapEntry { request: RequestId([request; 16]), time_ms: 5, change }
 }
 
+fn numbered(number: u32) -> RequestId {
+    let mut request = [7; 16];
+    request[..4].copy_from_slice(&number.to_be_bytes());
+    RequestId(request)
+}
+
+/// Lifecycle rules of about so many bytes for a bucket.
+fn large_rules(request: u32, id: u64, name: &str, bytes: usize) -> MapEntry {
+    let rule = |number: usize| Rule {
+        id: format!("{number:0>200}"),
+        enabled: true,
+        filter: Filter::default(),
+        expiration: None,
+        noncurrent: None,
+        abort_upload_days: Some(1),
+    };
+    let lifecycle = Lifecycle { rules: (0..bytes / 212).map(rule).collect() };
+    let change = BucketChange::Lifecycle(Some(Arc::new(lifecycle)));
+    let change = MapChange::ConfigureBucket { name: name.to_owned(), id: BucketId(id), change };
+    MapEntry { request: numbered(request), time_ms: 5, change }
+}
+
+/// Brings a watcher's map to the group's, and says in how many answers.
+fn catch_up(group: &Group, watcher: &mut ClusterMap) -> usize {
+    for answers in 0.. {
+        match group.state.lack_since(Some(watcher.version)).unwrap() {
+            Lack::Nothing => return answers,
+            Lack::Changes { entries, more } => {
+                assert!(entries.iter().map(|entry| protocol::encode(entry).len()).sum::<usize>() <= UPDATE_BYTES_MAX);
+                entries.iter().for_each(|entry| drop(watcher.apply(entry).unwrap()));
+                assert_eq!(more, watcher.version < group.map().version);
+            }
+            Lack::Everything { map, .. } => *watcher = ClusterMap::clone(&map),
+        }
+    }
+    unreachable!("it ends")
+}
+
 proptest! {
     #[test]
     fn what_is_loaded_again_is_what_was_in_memory(entries in entries()) {
@@ -172,6 +214,13 @@ proptest! {
         }
         let loaded = records::load(&*group.kv).unwrap().unwrap();
         prop_assert_eq!(&loaded.map, &group.map());
+        // So is what is counted along the way.
+        {
+            let state = group.state.shared.state.lock();
+            let state = state.as_ref().unwrap();
+            prop_assert_eq!(&state.size, &MapSize::of(&state.map));
+            prop_assert_eq!(state.history_bytes, state.history.iter().map(|kept| kept.bytes).sum::<usize>());
+        }
         // The history too: a replica that restarts answers repeated requests as the others do.
         let mut restarted = Group::on(Arc::clone(&group.kv));
         for entry in &entries {
@@ -186,16 +235,7 @@ proptest! {
         entries[..at].iter().for_each(|entry| drop(group.apply(entry)));
         let mut watcher = group.map();
         entries[at..].iter().for_each(|entry| drop(group.apply(entry)));
-        let (update, map) = group.state.update_since(Some(watcher.version)).unwrap();
-        match update {
-            MapUpdate::Current => {}
-            MapUpdate::Changes(changes) => {
-                for change in changes {
-                    watcher.apply(&change).unwrap();
-                }
-            }
-            MapUpdate::Whole => watcher = ClusterMap::clone(&map),
-        }
+        prop_assert!(catch_up(&group, &mut watcher) <= 2);
         prop_assert_eq!(watcher, group.map());
     }
 }
@@ -227,13 +267,123 @@ fn a_watcher_far_behind_or_ahead_gets_the_whole_map() {
         assert!(group.apply(&register(time_ms)).result.is_ok());
     }
     let version = group.map().version;
-    let update = |have| group.state.update_since(have).unwrap().0;
-    assert_eq!(update(None), MapUpdate::Whole);
-    assert_eq!(update(Some(MapVersion(1))), MapUpdate::Whole);
-    assert_eq!(update(Some(MapVersion(version.0 + 1))), MapUpdate::Whole);
-    assert_eq!(update(Some(version)), MapUpdate::Current);
-    assert!(matches!(update(Some(MapVersion(version.0 - 2))), MapUpdate::Changes(changes) if changes.len() == 2));
+    let lack = |have| group.state.lack_since(have).unwrap();
+    let told_since = MapVersion(version.0 - HISTORY_MAX as u64);
+    for have in [None, Some(MapVersion(1)), Some(MapVersion(told_since.0 - 1)), Some(MapVersion(version.0 + 1))] {
+        assert!(matches!(lack(have), Lack::Everything { told_since: since, .. } if since == told_since));
+    }
+    assert!(matches!(lack(Some(version)), Lack::Nothing));
+    let two_behind = lack(Some(MapVersion(version.0 - 2)));
+    assert!(matches!(two_behind, Lack::Changes { entries, more: false } if entries.len() == 2));
+    let far_behind = lack(Some(told_since));
+    assert!(matches!(far_behind, Lack::Changes { entries, more: true } if entries.len() == UPDATE_CHANGES_MAX));
     assert_eq!(records::load(&*group.kv).unwrap().unwrap().history.len(), HISTORY_MAX);
+}
+
+#[test]
+fn many_large_changes_at_once_are_told_in_pieces() {
+    let mut group = Group::begin();
+    group.apply(&create_bucket(1, "photos"));
+    let mut watcher = group.map();
+    for number in 0..20 {
+        group.apply(&large_rules(1_000 + number, 1, "photos", 90 << 10)).result.unwrap();
+    }
+    // A megabyte takes eleven of them.
+    assert_eq!(catch_up(&group, &mut watcher), 2);
+    assert_eq!(watcher, group.map());
+}
+
+#[test]
+fn what_is_remembered_is_small_whatever_is_configured() {
+    let mut group = Group::begin();
+    group.apply(&create_bucket(1, "photos"));
+    group.apply(&large_rules(2_000, 1, "photos", 200 << 10)).result.unwrap();
+    let history_bytes = |group: &Group| group.state.shared.state.lock().as_ref().unwrap().history_bytes;
+    let before = history_bytes(&group);
+    // Each of them changes a few bytes of a bucket that has many.
+    for number in 0..300u32 {
+        let (begin, abort) = (numbered(10_000 + number), numbered(20_000 + number));
+        let name = || "photos".to_owned();
+        let change = MapChange::BeginDeleteBucket { name: name() };
+        group.apply(&MapEntry { request: begin, time_ms: 1, change }).result.unwrap();
+        let change = MapChange::AbortDeleteBucket { name: name(), token: begin };
+        group.apply(&MapEntry { request: abort, time_ms: 1, change }).result.unwrap();
+        let change = BucketChange::RequesterPays(number % 2 == 0);
+        let change = MapChange::ConfigureBucket { name: name(), id: BucketId(1), change };
+        group.apply(&MapEntry { request: numbered(30_000 + number), time_ms: 1, change }).result.unwrap();
+    }
+    assert!(history_bytes(&group) - before < 900 * 200, "{} bytes", history_bytes(&group));
+    // And what is large in itself is forgotten earlier.
+    for number in 0..100 {
+        group.apply(&large_rules(3_000 + number, 1, "photos", 200 << 10)).result.unwrap();
+    }
+    let loaded = records::load(&*group.kv).unwrap().unwrap();
+    assert!(history_bytes(&group) <= HISTORY_BYTES_MAX);
+    assert_eq!(loaded.history.len(), HISTORY_BYTES_MAX / (201 << 10));
+    let restarted = Group::on(Arc::clone(&group.kv));
+    assert_eq!(history_bytes(&restarted), history_bytes(&group));
+    let told_since = |group: &Group| group.state.shared.state.lock().as_ref().unwrap().told_since();
+    assert_eq!(told_since(&restarted), told_since(&group));
+}
+
+#[test]
+fn what_grows_past_its_bounds_is_refused_and_what_shrinks_passes() {
+    let mut group = Group::begin();
+    let mut request = 0;
+    let mut next = || {
+        request += 1;
+        request
+    };
+    let document = 200 << 10;
+    let too_large = |outcome: &Outcome| match &outcome.result {
+        Err(MapRefusal::TooLarge(limit)) => Some(*limit),
+        _ => None,
+    };
+    // Each account fills its share, until all of them have filled the map.
+    let mut buckets: Vec<(u64, String)> = Vec::new();
+    let mut reached = Vec::new();
+    'accounts: for account in 10..20u8 {
+        let change = MapChange::CreateUser { id: user_id(account), user: user(account) };
+        group.apply(&MapEntry { request: numbered(next()), time_ms: 0, change }).result.unwrap();
+        loop {
+            let name = format!("bucket-{}", buckets.len());
+            let id = buckets.len() as u64 + 1;
+            let change =
+                MapChange::CreateBucket { name: name.clone(), owner: user_id(account), config: Default::default() };
+            group.apply(&MapEntry { request: numbered(next()), time_ms: 0, change }).result.unwrap();
+            buckets.push((id, name.clone()));
+            let before = group.state.map().unwrap();
+            let outcome = group.apply(&large_rules(next(), id, &name, document));
+            match too_large(&outcome) {
+                None => assert!(outcome.result.is_ok()),
+                Some(limit) => {
+                    assert_eq!(group.state.map().unwrap(), before, "nothing has changed");
+                    reached.push(limit);
+                    if limit == SizeLimit::Map {
+                        break 'accounts;
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    let account = SizeLimit::Account;
+    assert_eq!(reached, [account, account, account, account, SizeLimit::Map]);
+    assert!(protocol::encode(&*group.state.map().unwrap()).len() as u64 > MAP_BYTES_MAX - (document as u64));
+    let (last, last_name) = buckets.last().unwrap().clone();
+    let too_much = large_rules(next(), last, &last_name, document);
+    let mut restarted = Group::on(Arc::clone(&group.kv));
+    assert_eq!(too_large(&restarted.apply(&too_much)), Some(SizeLimit::Map), "the count is that of the records");
+    assert_eq!(too_large(&group.apply(&too_much)), Some(SizeLimit::Map));
+    // What operators do, what closes a bucket, and what becomes smaller passes.
+    let (id, name) = buckets[0].clone();
+    let block = BucketChange::PublicAccessBlock(Some(Default::default()));
+    let change = MapChange::ConfigureBucket { name: name.clone(), id: BucketId(id), change: block };
+    group.apply(&MapEntry { request: numbered(next()), time_ms: 0, change }).result.unwrap();
+    let change = MapChange::RegisterNode { node: None, profile: profile(7) };
+    group.apply(&MapEntry { request: numbered(next()), time_ms: 0, change }).result.unwrap();
+    group.apply(&large_rules(next(), id, &name, document / 2)).result.unwrap();
+    assert!(group.apply(&large_rules(next(), last, &last_name, document / 4)).result.is_ok(), "there is room again");
 }
 
 #[test]
