@@ -64,6 +64,10 @@ pub struct Metrics {
     pub http_sent_bytes: Counter,
     /// Requests of clients in flight.
     pub http_in_flight: Gauge,
+    /// Connections of clients.
+    pub connections: ConnectionMetrics,
+    /// What clients' requests hold.
+    pub memory: MemoryMetrics,
     /// Records of access logs that were written to their bucket.
     pub access_log_delivered: Counter,
     /// Records of access logs that were dropped: their bucket refused them, or too many waited.
@@ -98,6 +102,28 @@ pub struct Metrics {
     pub disk_full: Gauge,
     /// What repair does and finds.
     pub repair: RepairMetrics,
+}
+
+/// Connections of clients.
+#[derive(Default)]
+pub struct ConnectionMetrics {
+    /// Those that are served.
+    pub served: Gauge,
+    /// Those that wait to be served: their client has its share of all.
+    pub waiting: Gauge,
+    /// Those that were closed unserved: too many waited.
+    pub refused: Counter,
+}
+
+/// The memory that the requests of clients reserve.
+#[derive(Default)]
+pub struct MemoryMetrics {
+    /// What is reserved now: brought up to date before it is shown.
+    pub held_bytes: Gauge,
+    /// Requests that waited for some.
+    pub waited: Counter,
+    /// Requests that were told to slow down, because they waited in vain.
+    pub refused: Counter,
 }
 
 /// What a gateway tells of events in buckets.
@@ -217,6 +243,8 @@ impl Metrics {
             http_received_bytes: Counter::default(),
             http_sent_bytes: Counter::default(),
             http_in_flight: Gauge::default(),
+            connections: ConnectionMetrics::default(),
+            memory: MemoryMetrics::default(),
             access_log_delivered: Counter::default(),
             access_log_dropped: Counter::default(),
             events: EventMetrics::default(),
@@ -269,6 +297,14 @@ impl Metrics {
         registry.register_with_unit("received", "Bodies of requests", Unit::Bytes, received);
         registry.register_with_unit("sent", "Bodies of responses", Unit::Bytes, self.http_sent_bytes.clone());
         registry.register("in_flight", "Requests of clients in flight", self.http_in_flight.clone());
+        let connections = &self.connections;
+        registry.register("connections", "Connections of clients that are served", connections.served.clone());
+        registry.register("connections_waiting", "Connections that wait to be served", connections.waiting.clone());
+        registry.register("connections_refused", "Connections closed unserved", connections.refused.clone());
+        let memory = &self.memory;
+        registry.register_with_unit("memory", "Memory that requests reserve", Unit::Bytes, memory.held_bytes.clone());
+        registry.register("memory_waited", "Requests that waited for memory", memory.waited.clone());
+        registry.register("memory_refused", "Requests refused for want of memory", memory.refused.clone());
 
         let access_log = self.registry.sub_registry_with_prefix("access_log");
         access_log.register("delivered", "Records written to their bucket", self.access_log_delivered.clone());
@@ -367,6 +403,10 @@ mod tests {
             "annulus_hints_pending 0",
             "annulus_disk_free_bytes 0",
             "annulus_disk_full 0",
+            "annulus_http_connections 0",
+            "annulus_http_connections_refused_total 0",
+            "annulus_http_memory_bytes 0",
+            "annulus_http_memory_refused_total 0",
             "annulus_events_pending 0",
             "annulus_events_dropped_total 0",
             "annulus_repair_moved_bytes_total 0",

@@ -14,6 +14,7 @@ use annulus_common::telemetry::Metrics;
 use crate::access_log::{AccessLog, LogDelivery};
 use crate::admin::Admin;
 use crate::auth::Accounts;
+use crate::budget::MemoryBudget;
 use crate::client::ClusterClient;
 use crate::control::ControlApi;
 use crate::events::{EventDelivery, WebhookTls, Webhooks};
@@ -35,6 +36,10 @@ pub struct GatewaySettings {
     pub website_domain: Option<String>,
     /// Whom to believe that they ask for others.
     pub trusted_proxies: Vec<Network>,
+    /// How much memory all requests may hold together.
+    pub request_memory_bytes: u64,
+    /// How many connections are served at once.
+    pub connections_max: usize,
     /// How long records of access logs are gathered.
     pub access_log_wait: Duration,
     /// Who can be told of events.
@@ -91,6 +96,8 @@ impl GatewaySettings {
             domains: config.domains.clone(),
             website_domain: config.website_domain.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            request_memory_bytes: config.request_memory_bytes,
+            connections_max: config.connections_max as usize,
             access_log_wait: config.access_log_wait,
             webhooks: config.webhooks.clone(),
             webhook_tls,
@@ -116,11 +123,13 @@ impl Gateway {
         let client = ClusterClient::new(transport, watch.clone(), clock.clone());
         let accounts = Accounts::new(watch.clone(), &settings.master_keys);
         let keys = Arc::new(LocalKeys::new(client.clone(), settings.master_keys, clock.clone()));
-        let objects = Arc::new(Objects::new(client.clone(), keys.clone(), clock.clone()));
+        let budget = MemoryBudget::new(settings.request_memory_bytes, metrics.clone());
+        let objects = Arc::new(Objects::new(client.clone(), keys.clone(), clock.clone(), budget.clone()));
         let admin = Admin::new(objects.clone(), keys, accounts.clone(), clock.clone(), settings.region.clone());
         let map = watch.clone();
         let ready: Readiness = Arc::new(move || map.current().is_some() && ready());
-        let operations: Arc<dyn Handler> = Arc::new(Operations { ready, metrics: metrics.clone(), refresh, admin });
+        let operations: Arc<dyn Handler> =
+            Arc::new(Operations { ready, metrics: metrics.clone(), budget, refresh, admin });
         let iam = IamApi::new(client, accounts.clone(), clock.clone(), settings.region.clone());
         let control = ControlApi::new(objects.clone(), accounts.clone(), clock.clone(), settings.region.clone());
         let upload_bucket = settings.upload.bucket.clone();
@@ -147,9 +156,9 @@ impl Gateway {
             website_domain: settings.website_domain,
             trusted_proxies: settings.trusted_proxies,
             upload_bucket: Some(upload_bucket),
+            connections_max: settings.connections_max,
             drain_wait: settings.drain_wait,
             sse_c_without_tls: settings.sse_c_without_tls,
-            ..GatewayHttpConfig::default()
         };
         let clients = http::service(config, objects, accounts, clock, handlers, Told { metrics, access_log, webhooks });
         Self { clients, operations, log_delivery, event_delivery }

@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod admin;
 pub mod auth;
 mod bucket_name;
+mod budget;
 mod cause;
 pub mod cli;
 pub mod client;

@@ -19,6 +19,7 @@ use tracing::warn;
 
 use crate::admin::Admin;
 use crate::admin::model::BASE as ADMIN_BASE;
+use crate::budget::MemoryBudget;
 use crate::http::{Handler, HandlerBody, whole};
 
 /// Connections that are served at once; further ones wait. Operators have few, and a probe that hangs must not take what clients need.
@@ -42,6 +43,8 @@ pub struct Operations {
     pub ready: Readiness,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// What requests hold.
+    pub budget: Arc<MemoryBudget>,
     /// What is looked at only when somebody asks.
     pub refresh: Refresh,
     /// The admin API.
@@ -88,6 +91,7 @@ impl Handler for Waiting {
 impl Operations {
     async fn show_metrics(&self) -> Response<HandlerBody> {
         (self.refresh)().await;
+        self.budget.note_held();
         let mut response = Response::new(whole(self.metrics.render()));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS_CONTENT_TYPE));
         response

@@ -70,6 +70,10 @@ pub struct Spec {
     pub trusted_proxies: Vec<Network>,
     /// How long a day of lifecycle rules is.
     pub lifecycle_day_seconds: u32,
+    /// How much memory the requests of a gateway may hold.
+    pub request_memory_bytes: u64,
+    /// How many connections a gateway serves at once.
+    pub connections_max: usize,
     /// Names and URLs of webhooks, each of which is given [`WEBHOOK_TOKEN`].
     pub webhooks: Vec<(&'static str, String)>,
     /// Which account alone may use such a webhook.
@@ -93,6 +97,8 @@ impl Default for Spec {
             sse_c_without_tls: true,
             trusted_proxies: Vec::new(),
             lifecycle_day_seconds: 86_400,
+            request_memory_bytes: 1 << 30,
+            connections_max: 4_096,
             webhooks: Vec::new(),
             webhook_accounts: Vec::new(),
             webhook_ca: None,
@@ -444,6 +450,8 @@ impl Site {
             domains: DOMAINS.map(str::to_owned).to_vec(),
             website_domain: Some(WEBSITE_DOMAIN.to_owned()),
             trusted_proxies: self.spec.trusted_proxies.clone(),
+            request_memory_bytes: self.spec.request_memory_bytes,
+            connections_max: self.spec.connections_max,
             access_log_wait: Duration::from_secs(1),
             webhooks: self.spec.webhooks.iter().map(|(name, url)| self.webhook(name, url)).collect(),
             webhook_tls: self.spec.webhook_ca.as_deref().map_or_else(WebhookTls::trusting_nobody, |pem| {

@@ -25,6 +25,7 @@ const GATEWAY_MODULES: &[&str] = &[
     "query",
     "cause",
     "gate",
+    "budget",
     "request",
     "routes",
     "detail",

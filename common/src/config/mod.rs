@@ -54,6 +54,8 @@ pub struct ServerConfig {
     pub domains: Vec<String>,
     pub website_domain: Option<String>,
     pub trusted_proxies: Vec<Network>,
+    pub request_memory_bytes: u64,
+    pub connections_max: u32,
     pub access_log_wait: Duration,
     pub webhooks: Vec<Webhook>,
     pub webhook_ca_file: Option<PathBuf>,

@@ -201,6 +201,21 @@ pub static SETTINGS: &[Setting] = &[
          X-Forwarded-For and X-Forwarded-Proto is believed: who asks, and whether by TLS. Nobody else is believed.",
     ),
     setting(
+        "request_memory_bytes",
+        Kind::Bytes,
+        Default::Value("1GiB"),
+        "How much memory all requests of clients may hold together, at least 128MiB. An upload needs 4 MiB of it at a time (8 MiB \
+         where it is encrypted), a download 0.5 MiB; up to half of it makes them faster. What finds none for five seconds is \
+         answered 503 SlowDown. Requests of up to 64 KiB are not counted.",
+    ),
+    setting(
+        "connections_max",
+        Kind::Count(4, 1_000_000),
+        Default::Value("4096"),
+        "How many connections of clients are served at once; further ones wait. One address is given no more than seven times as \
+         many as are free: of 4096 it has 3584 while it is alone, as a proxy is, and fewer where others come.",
+    ),
+    setting(
         "access_log_seconds",
         Kind::Seconds,
         Default::Value("300"),

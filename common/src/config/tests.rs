@@ -231,6 +231,7 @@ fn every_setting_arrives() {
             "internal_listen" => "127.0.0.1:9000",
             "seeds" => "a:1",
             "capacity_bytes" | "block_cache_bytes" | "disk_reserve_bytes" => "7MiB",
+            "request_memory_bytes" => "200MiB",
             "upload_anonymous" | "sse_c_without_tls" => "true",
             "log_format" => "json",
             "log_level" => "debug",

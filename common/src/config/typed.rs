@@ -23,6 +23,8 @@ const SHARED_SECRET_BYTES_MIN: usize = 16;
 const SECRET_KEY_BYTES_MIN: usize = 8;
 /// No shorter text is a key of 256 bits; which text is one, who reads it says.
 const MASTER_KEY_BYTES_MIN: usize = 40;
+/// Room for the largest request of each kind, several times: three copies of a document of 8 MiB, 12 MiB of an encrypted upload.
+const REQUEST_MEMORY_BYTES_MIN: u64 = 128 << 20;
 /// Far enough that the client ports of several nodes on one host do not meet their RPC ports.
 const RPC_PORT_OFFSET: u16 = 1000;
 
@@ -60,6 +62,8 @@ pub(super) fn build(given: Layer, hostname: Option<String>) -> Result<ServerConf
         domains: values.optional("domain", parse_hosts)?.unwrap_or_default(),
         website_domain: values.optional("website_domain", parse_host)?,
         trusted_proxies: values.optional("trusted_proxies", parse_networks)?.unwrap_or_default(),
+        request_memory_bytes: values.required("request_memory_bytes", parse_request_memory)?,
+        connections_max: values.count("connections_max")?.unwrap_or(4_096),
         access_log_wait: values.required("access_log_seconds", parse_duration)?,
         webhooks: values.webhooks()?,
         webhook_ca_file: values.optional("webhook_ca_file", |text| Ok(PathBuf::from(text)))?,
@@ -222,6 +226,15 @@ fn parse_access_key(text: &str) -> Result<String, String> {
 fn parse_capacity(text: &str) -> Result<u64, String> {
     match parse_bytes(text)? {
         0 => Err("a node without room is no storage node".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn parse_request_memory(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        bytes if bytes < REQUEST_MEMORY_BYTES_MIN => {
+            Err("less than 128MiB is too little for large requests".to_owned())
+        }
         bytes => Ok(bytes),
     }
 }

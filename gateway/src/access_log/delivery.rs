@@ -121,6 +121,7 @@ impl LogDelivery {
             attributes: ObjectAttributes { acl: list(logging, &target), ..ObjectAttributes::default() },
             conditions: Conditions::default(),
             content_length: Some(batch.lines.len() as u64),
+            held_back_max: 0,
             bytes_max: OBJECT_BYTES_MAX,
             digest: Expected::default(),
             encrypt: Encrypt::default_of(&target),

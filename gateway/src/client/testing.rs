@@ -274,7 +274,8 @@ impl State {
             return Err(Refusal::Full);
         }
         verify_pieces(&data, crcs).map_err(|_| Refusal::Mismatch)?;
-        self.chunks.entry(node).or_default().insert(id, data);
+        // A copy, as a disk has: nobody holds the memory of what is stored.
+        self.chunks.entry(node).or_default().insert(id, Bytes::copy_from_slice(&data));
         self.hints.extend(hints.iter().map(|&owed| (node, owed, id)));
         Ok(Response::Done)
     }

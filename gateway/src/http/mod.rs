@@ -4,7 +4,9 @@
 
 mod addressing;
 mod api;
+mod connections;
 mod cors;
+mod documents;
 mod early;
 mod error_details;
 mod errors;
@@ -58,7 +60,7 @@ pub struct GatewayHttpConfig {
     pub trusted_proxies: Vec<Network>,
     /// The bucket that `/upload` is about.
     pub upload_bucket: Option<String>,
-    /// How many connections are served at once; more wait to be accepted.
+    /// How many connections are served at once; more wait.
     pub connections_max: usize,
     /// Whether clients may send their own keys (SSE-C) over connections that are not encrypted here.
     pub sse_c_without_tls: bool,
@@ -114,8 +116,9 @@ pub fn service(
     told: Told,
 ) -> GatewayService {
     let Told { metrics, access_log, webhooks } = told;
+    let budget = objects.budget().clone();
     let addressing = Addressing::new(&config.domains);
     let s3 = second_pass::s3_service(&config, objects, accounts.clone(), clock.clone(), &addressing, webhooks);
     let forms = Forms { s3: s3.clone(), accounts: accounts.clone(), region: config.region.clone(), clock };
-    GatewayService::new(config, s3, accounts, forms, handlers, metrics, access_log)
+    GatewayService::new(config, forms, budget, handlers, metrics, access_log)
 }

@@ -20,9 +20,11 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Request, S3Response, S3Result, s3_error};
 
 use super::addressing::{Addressing, Target};
+use super::documents::{IsReserved, announced_bytes};
 use super::{GatewayHttpConfig, hoisted, presigned, xml};
 use crate::auth::access::Gatekeeper;
 use crate::auth::{Accounts, Signature};
+use crate::budget::{MemoryBudget, Share};
 use crate::events::Webhooks;
 use crate::object::{BODY_BYTES_MAX, Objects};
 use crate::query;
@@ -40,10 +42,6 @@ const ANONYMOUS_XML_WAIT: Duration = Duration::from_secs(60);
 /// What s3s takes for malformed XML in every operation.
 const MALFORMED: &[u8] = b"<";
 
-/// The largest chunk of a signed `aws-chunked` body, which s3s holds in memory until its signature is verified. SDKs
-/// send 64 KiB to 1 MiB.
-const SIGNED_CHUNK_BYTES_MAX: usize = 16 << 20;
-
 /// The query keys of documents that are put to a key.
 const OBJECT_DOCUMENTS: &[&str] = &["acl", "legal-hold", "retention", "tagging"];
 
@@ -56,6 +54,7 @@ pub(super) fn s3_service(
     addressing: &Addressing,
     webhooks: Arc<Webhooks>,
 ) -> S3Service {
+    let budget = objects.budget().clone();
     let gatekeeper = Gatekeeper::new(accounts.clone(), clock, config.region.clone());
     let gateway = Gateway::new(objects, accounts.clone(), webhooks, config.region.clone(), config.sse_c_without_tls);
     let s3s = Arc::new(StaticConfigProvider::new(Arc::new(s3s_config(config))));
@@ -69,7 +68,7 @@ pub(super) fn s3_service(
         builder
     };
     let mut first = builder();
-    first.set_route(SecondPass { again: builder().build(), addressing: addressing.clone() });
+    first.set_route(SecondPass { again: builder().build(), addressing: addressing.clone(), budget });
     first.build()
 }
 
@@ -79,7 +78,7 @@ fn s3s_config(config: &GatewayHttpConfig) -> S3Config {
     // XML has a bound of its own.
     s3s.custom_route_max_body_size = Some(BODY_BYTES_MAX);
     s3s.put_object_max_size = Some(BODY_BYTES_MAX);
-    s3s.aws_chunked_stream_max_chunk_size = SIGNED_CHUNK_BYTES_MAX;
+    s3s.aws_chunked_stream_max_chunk_size = body::SIGNED_CHUNK_BYTES_MAX as usize;
     // Forms become puts before they come here.
     s3s.post_object_max_file_size = 0;
     s3s.form_max_fields_size = 0;
@@ -96,6 +95,7 @@ fn s3s_config(config: &GatewayHttpConfig) -> S3Config {
 struct SecondPass {
     again: S3Service,
     addressing: Addressing,
+    budget: Arc<MemoryBudget>,
 }
 
 #[async_trait::async_trait]
@@ -114,12 +114,22 @@ impl S3Route for SecondPass {
     async fn call(&self, mut request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         let credentials = request.credentials.take();
         let target = self.addressing.target(&request.headers, &request.uri);
+        let mut _share = Share::nothing();
         if has_xml_body(&request.method, &request.uri, &target) {
             let body = std::mem::take(&mut request.input);
+            let bytes_max = if credentials.is_some() { XML_BYTES_MAX } else { ANONYMOUS_XML_BYTES_MAX };
+            if request.extensions.get::<IsReserved>().is_none() {
+                let bytes = announced_bytes(&request.headers, bytes_max);
+                let reserved = match credentials {
+                    Some(_) => self.budget.document(bytes).await,
+                    None => self.budget.document_of_stranger(bytes).await,
+                };
+                _share = reserved.map_err(|_| s3_error!(SlowDown, "Please reduce your request rate."))?;
+            }
+            let read = body::read_whole(body, bytes_max);
             let bytes = match credentials {
-                Some(_) => body::read_whole(body, XML_BYTES_MAX).await?,
+                Some(_) => read.await?,
                 None => {
-                    let read = body::read_whole(body, ANONYMOUS_XML_BYTES_MAX);
                     tokio::time::timeout(ANONYMOUS_XML_WAIT, read).await.map_err(|_| s3_error!(RequestTimeout))??
                 }
             };

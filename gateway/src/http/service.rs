@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use annulus_common::telemetry::Metrics;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -15,8 +16,11 @@ use s3s::service::S3Service;
 use tracing::{Instrument, error, info_span};
 
 use super::addressing::{Addressing, Target};
-use super::api::{Unread, read_whole};
+use super::connections::Seat;
 use super::cors::CrossOrigin;
+use super::documents::{
+    LIST_BYTES, UNSIZED_BODY_BYTES_MAX, announced_bytes, document_bytes, is_list, settle, slow_down, take_unsized,
+};
 use super::early::{self, Patience};
 use super::error_details::Asked;
 use super::errors::{error_response, error_response_with};
@@ -29,15 +33,12 @@ use super::website::Websites;
 use super::{GatewayHttpConfig, Handlers, presigned};
 use crate::access_log::AccessLog;
 use crate::auth::{Accounts, Operation, subresource};
+use crate::budget::{MemoryBudget, Share};
 use crate::request::{HostId, NamedByHost, NoLength, Peer, RequestId};
 use crate::routes::{UPLOAD_PATH, is_control_call, is_iam_call};
 
-/// A body sent in HTTP chunks without a length is taken up to this size: it is held in memory, because S3's signature
-/// needs a length, and clients that do so send little.
-const UNSIZED_BODY_BYTES_MAX: usize = 1 << 20;
-
-/// How long such a body may take.
-const UNSIZED_BODY_WAIT: Duration = Duration::from_secs(60);
+/// The longest document of IAM, STS or S3 Control.
+const CALL_BYTES_MAX: usize = 256 << 10;
 
 /// The service. Clones share it.
 #[derive(Clone)]
@@ -56,6 +57,7 @@ struct Shared {
     handlers: Handlers,
     metrics: Arc<Metrics>,
     access_log: Arc<AccessLog>,
+    budget: Arc<MemoryBudget>,
     /// `x-amz-id-2`: which gateway it was.
     host_id: HeaderValue,
 }
@@ -65,6 +67,7 @@ pub(super) struct PeerService {
     shared: Arc<Shared>,
     /// Who is at the other end: a client, or a proxy in front of many.
     peer: SocketAddr,
+    seat: Arc<Seat>,
 }
 
 /// Who serves a request.
@@ -81,15 +84,15 @@ enum Server {
 impl GatewayService {
     pub(super) fn new(
         config: GatewayHttpConfig,
-        s3: S3Service,
-        accounts: Accounts,
         forms: Forms,
+        budget: Arc<MemoryBudget>,
         handlers: Handlers,
         metrics: Arc<Metrics>,
         access_log: Arc<AccessLog>,
     ) -> Self {
         let host_id = hex::encode(rand::random::<[u8; 16]>());
         let host_id = HeaderValue::from_str(&host_id).expect("hexadecimal digits are a header's value");
+        let (s3, accounts) = (forms.s3.clone(), forms.accounts.clone());
         let websites = Addressing::new(config.website_domain.as_slice());
         let websites = Websites { s3: s3.clone(), accounts: accounts.clone(), addressing: websites };
         let addressing = Addressing::new(&config.domains);
@@ -105,6 +108,7 @@ impl GatewayService {
             handlers,
             metrics,
             access_log,
+            budget,
             host_id,
         };
         Self { shared: Arc::new(shared) }
@@ -114,12 +118,16 @@ impl GatewayService {
         self.shared.config.connections_max
     }
 
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
     pub(super) fn drain_wait(&self) -> Duration {
         self.shared.config.drain_wait
     }
 
-    pub(super) fn for_peer(&self, peer: SocketAddr) -> PeerService {
-        PeerService { shared: Arc::clone(&self.shared), peer }
+    pub(super) fn for_peer(&self, peer: SocketAddr, seat: Seat) -> PeerService {
+        PeerService { shared: Arc::clone(&self.shared), peer, seat: Arc::new(seat) }
     }
 }
 
@@ -129,9 +137,15 @@ impl hyper::service::Service<Request<Incoming>> for PeerService {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let shared = Arc::clone(&self.shared);
+        let (shared, seat) = (Arc::clone(&self.shared), Arc::clone(&self.seat));
         let peer = shared.proxies.peer(self.peer, request.headers());
-        Box::pin(async move { Ok(shared.serve(request, peer).await) })
+        Box::pin(async move {
+            let mut response = shared.serve(request, peer).await;
+            if seat.is_one_too_many() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        })
     }
 }
 
@@ -223,6 +237,11 @@ impl Shared {
             Server::Control => (&self.handlers.control, "control"),
         };
         operation.name_it(name);
+        let bytes = match name {
+            "iam" | "control" => announced_bytes(request.headers(), CALL_BYTES_MAX),
+            _ => 0,
+        };
+        let Ok(_share) = self.budget.document_of_stranger(bytes).await else { return slow_down() };
         match handler {
             Some(handler) => handler.handle(request).await.map(Content::Handler),
             None => error_response(StatusCode::NOT_FOUND, "NotFound", "Nothing is served here."),
@@ -256,14 +275,23 @@ impl Shared {
                 Posted::Operation => {}
             }
         }
-        let request = match is_unsized(request.method(), request.headers()) {
+        let is_unsized = is_unsized(request.method(), request.headers());
+        let reserved = match is_unsized {
+            true => self.budget.document_of_stranger(document_bytes(UNSIZED_BODY_BYTES_MAX as u64)).await,
+            false if is_list(request.method(), request.uri(), target) => self.budget.document(LIST_BYTES).await,
+            false => Ok(Share::nothing()),
+        };
+        let Ok(mut share) = reserved else { return slow_down() };
+        let mut request = match is_unsized {
             true => match take_unsized(request).await {
-                Ok(request) => request,
+                Ok(request) => {
+                    share.shrink_to(request.body().bytes().map_or(0, |body| document_bytes(body.len() as u64)));
+                    request
+                }
                 Err(refusal) => return refusal,
             },
             false => s3_request(request),
         };
-        let mut request = request;
         if has_no_length(request.headers()) {
             request.extensions_mut().insert(NoLength);
         }
@@ -272,7 +300,7 @@ impl Shared {
         }
         match early::may_be_copy(request.method(), request.headers()) {
             true => self.answer_early(request, operation).await,
-            false => call(&self.s3, request).await,
+            false => call(&self.s3, request, share).await,
         }
     }
 
@@ -289,14 +317,15 @@ impl Shared {
             }
         };
         let s3 = self.s3.clone();
-        let answer = async move { call(&s3, request).await }.boxed();
+        let answer = async move { call(&s3, request, Share::nothing()).await }.boxed();
         early::answer(answer, operation, Patience::USUAL, complete).await
     }
 }
 
-async fn call(s3: &S3Service, request: Request<s3s::Body>) -> Response<Content> {
+/// Lets S3 answer. The share becomes the answer's.
+async fn call(s3: &S3Service, request: Request<s3s::Body>, share: Share) -> Response<Content> {
     match s3.call(request).await {
-        Ok(response) => response.map(Content::S3),
+        Ok(response) => settle(response, share).map(Content::S3),
         Err(failure) => {
             error!(error = %failure, "the reply could not be made");
             error_response(
@@ -413,23 +442,6 @@ fn is_unsized(method: &Method, headers: &HeaderMap) -> bool {
 /// Whether nothing is said of a body.
 fn has_no_length(headers: &HeaderMap) -> bool {
     !headers.contains_key(http::header::CONTENT_LENGTH) && !headers.contains_key(http::header::TRANSFER_ENCODING)
-}
-
-async fn take_unsized(request: Request<Incoming>) -> Result<Request<s3s::Body>, Response<Content>> {
-    let (head, body) = request.into_parts();
-    match read_whole(body, UNSIZED_BODY_BYTES_MAX, UNSIZED_BODY_WAIT).await {
-        Ok(body) => Ok(Request::from_parts(head, s3s::Body::from(body))),
-        Err(Unread::Broken) => Err(error_response(
-            StatusCode::LENGTH_REQUIRED,
-            "MissingContentLength",
-            "You must provide the Content-Length HTTP header.",
-        )),
-        Err(Unread::Late) => Err(error_response(
-            StatusCode::BAD_REQUEST,
-            "RequestTimeout",
-            "Your socket connection to the server was not read from or written to within the timeout period.",
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{GatewayHttpConfig, Handlers, Told, serve, service};
 use crate::access_log::AccessLog;
 use crate::auth::Accounts;
+use crate::budget::MemoryBudget;
 use crate::client::testing::FakeCluster;
 use crate::events::{WebhookTls, Webhooks};
 use crate::kms::{LocalKeys, MasterKey, MasterKeys, SecretKey};
@@ -176,8 +177,9 @@ async fn gateway() -> Gateway {
     let masters = MasterKeys::new(MasterKey::new(SecretKey::new([1; 32])), Vec::new());
     let accounts = Accounts::new(watch, &masters);
     let keys = Arc::new(LocalKeys::new(client.clone(), masters, clock.clone()));
-    let objects = Arc::new(Objects::new(client, keys, clock.clone()));
     let (config, handlers, metrics) = (GatewayHttpConfig::default(), Handlers::default(), Metrics::new());
+    let budget = MemoryBudget::new(1 << 30, metrics.clone());
+    let objects = Arc::new(Objects::new(client, keys, clock.clone(), budget));
     let access_log = AccessLog::new(clock.clone(), metrics.clone(), Duration::from_secs(60));
     let told =
         Told { metrics, access_log, webhooks: Webhooks::new(&[], &WebhookTls::trusting_nobody(), clock.clone()) };

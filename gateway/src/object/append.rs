@@ -12,11 +12,12 @@ use annulus_common::protocol::metadata::{Command, MetaReply, PARTS_MAX, QuotaTer
 use bytes::Bytes;
 use futures::Stream;
 
-use super::body::{BodyLength, Destination, store};
+use super::body::{BodyLength, Destination, intake_bytes, store};
 use super::crypt::{Place, Sealing};
 use super::digest::DEFAULT_ALGORITHM;
 use super::put::{key_path, new_part, owner_of, written};
 use super::{BODY_BYTES_MAX, BodyStream, Expected, OBJECT_BYTES_MAX, ObjectError, Objects, Written};
+use crate::budget::Allowance;
 use crate::kms::CustomerKey;
 
 /// What to add to which object.
@@ -33,6 +34,8 @@ pub struct AppendObject<'a> {
     pub conditions: Conditions,
     /// How many bytes the (decoded) body will have, where the client said so.
     pub content_length: Option<u64>,
+    /// How many bytes of it are held back until they are verified, at most.
+    pub held_back_max: u64,
     /// What the body must hash to.
     pub digest: Expected,
     /// The client's key, of an object with SSE-C.
@@ -46,12 +49,14 @@ struct Growing<'a> {
     found: &'a ObjectVersion,
     customer: Option<&'a CustomerKey>,
     sealing: Option<Sealing>,
+    allowance: Allowance,
 }
 
 impl Objects {
     /// Adds to an object. [`ObjectError::InvalidWriteOffset`] when it does not end there, or not any more.
     pub async fn append(&self, append: AppendObject<'_>, body: BodyStream) -> Result<Written, ObjectError> {
-        let AppendObject { bucket, key, found, offset, conditions, content_length, digest, customer } = append;
+        let AppendObject { bucket, key, found, offset, conditions, content_length, held_back_max, digest, customer } =
+            append;
         let object = &found.object;
         if offset != object.size {
             return Err(ObjectError::InvalidWriteOffset);
@@ -59,9 +64,10 @@ impl Objects {
         let number = next_number(&object.data)?;
         let path = key_path(bucket, key)?;
         let sealing = self.resume_object(bucket, found, customer).await?;
-        let growing = Growing { path, bucket, found, customer, sealing };
         let bytes_max = BODY_BYTES_MAX.min(OBJECT_BYTES_MAX.saturating_sub(offset));
         let length = BodyLength { announced: content_length, bytes_max };
+        let allowance = self.reserve(intake_bytes(length, held_back_max, sealing.is_some())).await?;
+        let growing = Growing { path, bucket, found, customer, sealing, allowance };
         let (tail, added) = self.store_part(&growing, number, length, digest, body).await?;
         if tail.length == 0 {
             return Err(ObjectError::EmptyAppend);
@@ -120,7 +126,8 @@ impl Objects {
             inline_bytes_max: 0,
             cipher: sealing.map(|sealing| Arc::new(sealing.cipher(Place::Part(id)))),
         };
-        let stored = store(&self.client, destination, digest.hasher(algorithm), body).await?;
+        let allowance = growing.allowance.clone();
+        let stored = store(&self.client, allowance, destination, digest.hasher(algorithm), body).await?;
         let verified = digest.verify(&stored.digests, algorithm)?;
         Ok((new_part(id, number, &stored, sealing, &verified), verified.stored))
     }

@@ -1,8 +1,8 @@
 //! A body on its way in: hashed, cut into chunks, and made durable while the rest of it still arrives.
 //!
 //! At most [`CHUNKS_IN_FLIGHT_MAX`] chunks and the one that fills up are in memory (and, where they are encrypted, the one that is
-//! being hashed once more). Digests are of the bytes as they came, chunks hold them as they are stored. What a body that fails has left behind
-//! is named by nothing: the collector finds it.
+//! being hashed once more); fewer where there is no memory for them, at least one. Digests are of the bytes as they came, chunks hold
+//! them as they are stored. What a body that fails has left behind is named by nothing: the collector finds it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use annulus_common::chunk::{CHUNK_BYTES, ChunkOwner};
 use annulus_common::ids::{ChunkId, PartId};
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::task::JoinHandle;
 
 use super::ObjectError;
 use super::crypt::{PartCipher, SEALED_CHUNK_BYTES, SEGMENTS_PER_CHUNK, offload, stored_length};
+use crate::budget::{Allowance, Share};
 use crate::client::{ClientError, ClusterClient};
 
 /// Chunks of one body that are being hashed or replicated while the next one fills up: 16 MiB with that one.
@@ -42,11 +43,9 @@ pub(super) struct Destination {
     pub(super) cipher: Option<Arc<PartCipher>>,
 }
 
-impl Destination {
-    /// The bytes of the body that one chunk holds.
-    fn chunk_bytes(&self) -> usize {
-        if self.cipher.is_some() { SEALED_CHUNK_BYTES as usize } else { CHUNK_BYTES as usize }
-    }
+/// The bytes of a body that one chunk holds.
+fn chunk_bytes(is_sealed: bool) -> u64 {
+    if is_sealed { SEALED_CHUNK_BYTES } else { CHUNK_BYTES.into() }
 }
 
 /// What is known of a body's length.
@@ -56,6 +55,15 @@ pub(super) struct BodyLength {
     pub(super) announced: Option<u64>,
     /// The most that is taken.
     pub(super) bytes_max: u64,
+}
+
+/// What taking a body in needs of memory at least: one chunk (and where it is encrypted also what it becomes), and what was read of
+/// the body, but is held back until it is verified.
+pub(super) fn intake_bytes(length: BodyLength, held_back_max: u64, is_sealed: bool) -> u64 {
+    let body = length.announced.unwrap_or(u64::MAX).min(length.bytes_max);
+    let chunk = body.min(chunk_bytes(is_sealed));
+    let sealed = if is_sealed { stored_length(chunk) } else { 0 };
+    chunk + sealed + body.min(held_back_max)
 }
 
 /// A body that has arrived whole and is durable, or is handed back.
@@ -68,14 +76,15 @@ pub(super) struct StoredBody {
     pub(super) inline: Option<Bytes>,
 }
 
-/// Takes a body in to its end.
+/// Takes a body in to its end. [`intake_bytes`] are reserved for it.
 pub(super) async fn store<E: Into<ObjectError>>(
     client: &ClusterClient,
+    allowance: Allowance,
     destination: Destination,
     hasher: MultiHasher,
     mut body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
 ) -> Result<StoredBody, ObjectError> {
-    let mut intake = Intake::new(client, destination, hasher)?;
+    let mut intake = Intake::new(client, allowance, destination, hasher)?;
     while let Some(frame) = body.next().await {
         intake.take(frame.map_err(Into::into)?).await?;
     }
@@ -84,23 +93,58 @@ pub(super) async fn store<E: Into<ObjectError>>(
 
 struct Intake<'a> {
     client: &'a ClusterClient,
+    allowance: Allowance,
     destination: Destination,
     length: u64,
     buffer: BytesMut,
+    /// For what the buffer holds.
+    held: Held,
     chunks: u32,
-    writes: VecDeque<BoxFuture<'static, Result<(), ClientError>>>,
+    writes: VecDeque<Write>,
+    /// Whether the chunk that was sent on its way last is held by the request's own share: it may be hashed yet.
+    newest_is_own: bool,
     hashing: Hashing,
 }
 
+/// By which share a chunk is held.
+enum Held {
+    /// By the request's own, which is enough for one chunk.
+    Own,
+    /// By another one.
+    Ahead(Arc<Share>),
+}
+
+/// A chunk on its way to the nodes.
+struct Write {
+    acknowledged: BoxFuture<'static, Result<(), ClientError>>,
+    /// Whether it is held by the request's own share.
+    is_own: bool,
+}
+
 impl<'a> Intake<'a> {
-    fn new(client: &'a ClusterClient, destination: Destination, hasher: MultiHasher) -> Result<Self, ObjectError> {
+    fn new(
+        client: &'a ClusterClient,
+        allowance: Allowance,
+        destination: Destination,
+        hasher: MultiHasher,
+    ) -> Result<Self, ObjectError> {
         let announced = destination.length.announced.unwrap_or(BUFFER_BYTES_MIN);
         if announced > destination.length.bytes_max {
             return Err(ObjectError::EntityTooLarge { size: announced, maximum: destination.length.bytes_max });
         }
-        let buffer = BytesMut::with_capacity(announced.min(destination.chunk_bytes() as u64) as usize);
-        let hashing = Hashing::Idle(hasher);
-        Ok(Self { client, destination, length: 0, buffer, chunks: 0, writes: VecDeque::new(), hashing })
+        let buffer = BytesMut::with_capacity(announced.min(chunk_bytes(destination.cipher.is_some())) as usize);
+        Ok(Self {
+            client,
+            allowance,
+            destination,
+            length: 0,
+            buffer,
+            held: Held::Own,
+            chunks: 0,
+            writes: VecDeque::new(),
+            newest_is_own: false,
+            hashing: Hashing::Idle(hasher),
+        })
     }
 
     async fn take(&mut self, mut frame: Bytes) -> Result<(), ObjectError> {
@@ -116,41 +160,91 @@ impl<'a> Intake<'a> {
             _ => {}
         }
         while !frame.is_empty() {
-            if self.buffer.len() == self.destination.chunk_bytes() {
+            if self.buffer.len() == self.chunk_bytes() {
                 self.flush(false).await?;
+                self.begin_chunk(frame.len() as u64).await?;
             }
-            let room = self.destination.chunk_bytes() - self.buffer.len();
+            let room = self.chunk_bytes() - self.buffer.len();
             self.buffer.extend_from_slice(&frame.split_to(room.min(frame.len())));
         }
         Ok(())
     }
 
+    fn chunk_bytes(&self) -> usize {
+        chunk_bytes(self.destination.cipher.is_some()) as usize
+    }
+
     /// Sends the chunk that has filled up on its way; the last one ends the body.
     async fn flush(&mut self, ends: bool) -> Result<(), ObjectError> {
-        if self.writes.len() == CHUNKS_IN_FLIGHT_MAX {
-            let oldest = self.writes.pop_front().expect("as many as the maximum, which is not zero, are in flight");
-            oldest.await?;
+        let (mut chunk, mut stored) = (std::mem::take(&mut self.buffer).freeze(), None);
+        if let Some(cipher) = self.destination.cipher.clone() {
+            // Two chunks as they came, one hashed and one encrypted, would be one more than was reserved.
+            self.hashing.settle().await?;
+            stored = Some(seal(cipher, self.chunks, chunk.clone(), ends).await?);
         }
-        let left = self
-            .destination
-            .length
-            .announced
-            .map_or(CHUNK_BYTES.into(), |announced| announced - self.length.min(announced));
-        let capacity = left.max(BUFFER_BYTES_MIN).min(self.destination.chunk_bytes() as u64) as usize;
-        let chunk = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(capacity)).freeze();
-        let stored = self.seal(&chunk, ends).await?;
+        let (share, is_own) = match std::mem::replace(&mut self.held, Held::Own) {
+            Held::Own => (self.allowance.own(), true),
+            Held::Ahead(share) => (share, false),
+        };
+        let stored = match stored {
+            Some(sealed) => share.attach(sealed),
+            None => {
+                chunk = share.attach(chunk);
+                chunk.clone()
+            }
+        };
         let id = ChunkId { part: self.destination.part, index: self.chunks };
         self.chunks += 1;
-        self.writes.push_back(Box::pin(self.client.write_chunk(id, self.destination.owner, stored)));
+        let acknowledged = Box::pin(self.client.write_chunk(id, self.destination.owner, stored));
+        self.writes.push_back(Write { acknowledged, is_own });
+        self.newest_is_own = is_own;
         self.hashing.update(chunk).await
     }
 
-    /// The chunk as it is stored.
-    async fn seal(&mut self, chunk: &Bytes, ends: bool) -> Result<Bytes, ObjectError> {
-        let chunk = chunk.clone();
-        let Some(cipher) = self.destination.cipher.clone() else { return Ok(chunk) };
-        let first = u64::from(self.chunks) * SEGMENTS_PER_CHUNK;
-        offload(chunk.len(), move || cipher.seal(first, &chunk, ends)).await
+    /// Begins the next chunk, once there is memory for it: that of the request's own share, or what there is beside. `arrived`: what
+    /// of the bytes counted belongs to it and those behind.
+    async fn begin_chunk(&mut self, arrived: u64) -> Result<(), ObjectError> {
+        let announced = self.destination.length.announced;
+        let left = announced.map_or(CHUNK_BYTES.into(), |announced| (announced + arrived).saturating_sub(self.length));
+        let bytes = left.max(BUFFER_BYTES_MIN).min(self.chunk_bytes() as u64);
+        self.held = loop {
+            self.forget_written()?;
+            if let Some(held) = self.hold(bytes) {
+                break held;
+            }
+            match self.writes.pop_front() {
+                Some(oldest) => oldest.acknowledged.await?,
+                None => self.hashing.settle().await?,
+            }
+        };
+        self.buffer = BytesMut::with_capacity(bytes as usize);
+        Ok(())
+    }
+
+    /// Lets go of the oldest chunks that nodes have.
+    fn forget_written(&mut self) -> Result<(), ObjectError> {
+        while let Some(oldest) = self.writes.front_mut() {
+            let Some(acknowledged) = (&mut oldest.acknowledged).now_or_never() else { break };
+            acknowledged?;
+            self.writes.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Memory for one more chunk, if there is any now.
+    fn hold(&self, bytes: u64) -> Option<Held> {
+        if self.writes.len() > CHUNKS_IN_FLIGHT_MAX {
+            return None;
+        }
+        let is_hashed = !self.newest_is_own || self.hashing.is_idle();
+        if is_hashed && self.writes.iter().all(|write| !write.is_own) {
+            return Some(Held::Own);
+        }
+        let more = match self.writes.len() {
+            0 | 1 => self.allowance.ahead(bytes),
+            _ => self.allowance.far_ahead(bytes),
+        };
+        more.map(Held::Ahead)
     }
 
     async fn end(mut self) -> Result<StoredBody, ObjectError> {
@@ -170,11 +264,17 @@ impl<'a> Intake<'a> {
             self.flush(true).await?;
         }
         for write in self.writes {
-            write.await?;
+            write.acknowledged.await?;
         }
         let stored = if self.destination.cipher.is_some() { stored_length(self.length) } else { self.length };
         Ok(StoredBody { length: self.length, stored, digests: self.hashing.finish().await?, inline: None })
     }
+}
+
+/// A chunk as it is stored.
+async fn seal(cipher: Arc<PartCipher>, number: u32, chunk: Bytes, ends: bool) -> Result<Bytes, ObjectError> {
+    let first = u64::from(number) * SEGMENTS_PER_CHUNK;
+    offload(chunk.len(), move || cipher.seal(first, &chunk, ends)).await
 }
 
 /// Hashing in the order of the bytes, one chunk at a time, beside everything else.
@@ -197,6 +297,20 @@ impl Hashing {
                 hasher
             }))
         };
+        Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        match self {
+            Hashing::Idle(_) => true,
+            Hashing::Busy(running) => running.is_finished(),
+            Hashing::Between => false,
+        }
+    }
+
+    /// Waits until what there is was hashed.
+    async fn settle(&mut self) -> Result<(), ObjectError> {
+        *self = Hashing::Idle(self.idle().await?);
         Ok(())
     }
 

@@ -7,7 +7,8 @@
 use annulus_common::checksum::ChecksumAlgorithm;
 use annulus_common::object::NewObject;
 
-use super::body::BodyLength;
+use super::body::{BodyLength, intake_bytes};
+use super::chunk_ranges::reading_bytes;
 use super::digest::DEFAULT_ALGORITHM;
 use super::put::Naming;
 use super::{BODY_BYTES_MAX, ChecksumRequest, CopyObject, Expected, ObjectError, Objects, Written};
@@ -19,7 +20,11 @@ impl Objects {
         if source.size > BODY_BYTES_MAX {
             return Err(ObjectError::EntityTooLarge { size: source.size, maximum: BODY_BYTES_MAX });
         }
-        let body = self.read(copy.source, 0..source.size, copy.source_key).await?;
+        let length = BodyLength { announced: Some(source.size), bytes_max: BODY_BYTES_MAX };
+        // For both at once: copies that had one half each could wait for each other's.
+        let bytes = reading_bytes(source) + intake_bytes(length, 0, copy.encrypt.is_some());
+        let allowance = self.reserve(bytes).await?;
+        let body = self.read_within(allowance.clone(), copy.source, 0..source.size, copy.source_key).await?;
         let naming = Naming {
             bucket: copy.bucket,
             key: copy.key,
@@ -32,8 +37,7 @@ impl Objects {
         };
         let algorithm = copy.checksum.or_else(|| source_algorithm(source)).unwrap_or(DEFAULT_ALGORITHM);
         let digest = Expected { md5: None, checksum: ChecksumRequest::Compute(algorithm) };
-        let length = BodyLength { announced: Some(source.size), bytes_max: BODY_BYTES_MAX };
-        self.put_stream(naming, length, digest, body).await
+        self.put_stream(allowance, naming, length, digest, body).await
     }
 }
 

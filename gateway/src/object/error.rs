@@ -199,6 +199,9 @@ pub enum ObjectError {
     /// Too many others want something of the same quota at this moment: ask again soon. Nothing has changed.
     #[error("too many others use the same quota now")]
     Busy,
+    /// Other requests hold all the memory that there is for requests: ask again soon. Nothing has changed.
+    #[error("other requests hold all the memory that there is for requests")]
+    Overloaded,
     /// No space is left.
     #[error("no space is left")]
     Full,

@@ -7,6 +7,7 @@ mod append;
 mod attributes;
 mod body;
 mod bucket;
+mod chunk_ranges;
 mod copy;
 mod crypt;
 mod delete;
@@ -45,6 +46,7 @@ use annulus_common::protocol::metadata::{Deletion, Entry, ListedUpload};
 use bytes::Bytes;
 use futures::Stream;
 
+use crate::budget::{Allowance, MemoryBudget};
 use crate::client::ClusterClient;
 use crate::kms::{CustomerKey, KeyService};
 
@@ -82,6 +84,8 @@ pub struct Objects {
     client: Arc<ClusterClient>,
     keys: Arc<dyn KeyService>,
     clock: SharedClock,
+    /// What bytes of objects are held by.
+    budget: Arc<MemoryBudget>,
     /// What events of its mutations say of where they come from; without it they are the service's own.
     cause: Option<Arc<Cause>>,
 }
@@ -130,6 +134,8 @@ pub struct PutObject<'a> {
     pub conditions: Conditions,
     /// How many bytes the (decoded) body will have, where the client said so.
     pub content_length: Option<u64>,
+    /// How many bytes of it are held back until they are verified, at most.
+    pub held_back_max: u64,
     /// How many bytes it may have: [`BODY_BYTES_MAX`] for S3, more for a route without that rule.
     pub bytes_max: u64,
     /// What the body must hash to.
@@ -315,6 +321,8 @@ pub struct PutPart<'a> {
     pub number: u16,
     /// How many bytes the (decoded) body will have, where the client said so.
     pub content_length: Option<u64>,
+    /// How many bytes of it are held back until they are verified, at most.
+    pub held_back_max: u64,
     /// What the body must hash to.
     pub digest: Expected,
     /// What the client says of its encryption.
@@ -419,8 +427,13 @@ pub struct CompleteUpload<'a> {
 
 impl Objects {
     /// The operations over a cluster.
-    pub fn new(client: Arc<ClusterClient>, keys: Arc<dyn KeyService>, clock: SharedClock) -> Self {
-        Self { client, keys, clock, cause: None }
+    pub fn new(
+        client: Arc<ClusterClient>,
+        keys: Arc<dyn KeyService>,
+        clock: SharedClock,
+        budget: Arc<MemoryBudget>,
+    ) -> Self {
+        Self { client, keys, clock, budget, cause: None }
     }
 
     /// The same operations, whose events say that this was what brought them about.
@@ -431,5 +444,15 @@ impl Objects {
     /// The cluster beneath.
     pub fn client(&self) -> &Arc<ClusterClient> {
         &self.client
+    }
+
+    /// The memory of all requests.
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.budget
+    }
+
+    /// Memory for what a request cannot do without. Whoever has some asks for no more.
+    async fn reserve(&self, bytes: u64) -> Result<Allowance, ObjectError> {
+        self.budget.body(bytes).await.map_err(|_| ObjectError::Overloaded)
     }
 }

@@ -15,10 +15,11 @@ use bytes::Bytes;
 use futures::Stream;
 
 use super::attributes::default_retention;
-use super::body::{BodyLength, Destination, StoredBody, store};
+use super::body::{BodyLength, Destination, StoredBody, intake_bytes, store};
 use super::crypt::{Place, Sealing, etag_of};
 use super::digest::{DEFAULT_ALGORITHM, Verified};
 use super::{BodyStream, Encrypt, Expected, ObjectError, Objects, PutObject, Written};
+use crate::budget::Allowance;
 
 /// The longest key, in bytes of UTF-8, as S3 says.
 pub(crate) const KEY_BYTES_MAX: usize = 1_024;
@@ -48,16 +49,21 @@ impl Objects {
             attributes,
             conditions,
             content_length,
+            held_back_max,
             bytes_max,
             digest,
             encrypt,
         } = put;
+        let length = BodyLength { announced: content_length, bytes_max };
+        let allowance = self.reserve(intake_bytes(length, held_back_max, encrypt.is_some())).await?;
         let naming = Naming { bucket, key, owner, headers, attributes, conditions, encrypt, request: None };
-        self.put_stream(naming, BodyLength { announced: content_length, bytes_max }, digest, body).await
+        self.put_stream(allowance, naming, length, digest, body).await
     }
 
+    /// The same for who has reserved [`intake_bytes`].
     pub(super) async fn put_stream<E: Into<ObjectError>>(
         &self,
+        allowance: Allowance,
         mut naming: Naming<'_>,
         length: BodyLength,
         digest: Expected,
@@ -74,7 +80,7 @@ impl Objects {
             cipher: sealing.as_ref().map(|sealing| Arc::new(sealing.cipher(Place::Part(part)))),
         };
         let algorithm = digest.checksum.algorithm().unwrap_or(DEFAULT_ALGORITHM);
-        let stored = store(&self.client, destination, digest.hasher(algorithm), body).await?;
+        let stored = store(&self.client, allowance, destination, digest.hasher(algorithm), body).await?;
         let verified = digest.verify(&stored.digests, algorithm)?;
         let etag = ETag::of_md5(etag_of(sealing.as_ref(), 1, verified.md5));
         let size = stored.length;

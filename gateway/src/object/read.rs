@@ -1,4 +1,5 @@
-//! Reading objects: the record first, then the chunks that a range touches, a little ahead of the reader.
+//! Reading objects: the record first, then the chunks that a range touches, a little ahead of the reader where there is memory for it.
+//! Where there is none, one piece of a chunk is read after the other, each when the one before has gone out.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -6,23 +7,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use annulus_common::chunk::{CHUNK_BYTES, PIECE_BYTES};
+use annulus_common::chunk::PIECE_BYTES;
 use annulus_common::ids::ChunkId;
 use annulus_common::map::Bucket;
-use annulus_common::object::{Data, ObjectVersion, Part, Version, VersionId};
+use annulus_common::object::{Data, ObjectVersion, Version, VersionId};
 use annulus_common::protocol::metadata::{Query, QueryReply};
 use bytes::Bytes;
 use futures::Stream;
 use tokio::task::JoinHandle;
 
-use super::crypt::{
-    Place, SEALED_CHUNK_BYTES, SEGMENT_BYTES, SEGMENTS_PER_CHUNK, offload, stored_length, stored_range,
-};
+use super::chunk_ranges::{ChunkRange, ChunkRanges, reading_bytes};
+use super::crypt::{Place, SEGMENT_BYTES, SEGMENTS_PER_CHUNK, offload, stored_length, stored_range};
 use super::put::key_path;
 use super::{ObjectError, ObjectKey, Objects, ReadError, ReadStream};
+use crate::budget::{Allowance, Share};
 use crate::client::{ClientError, ClusterClient};
 
-/// Chunks that are read before the reader asks for them. With the one being handed out, a reader holds 12 MiB at most.
+/// Chunks that are read before the reader asks for them. With the one being handed out, a reader holds 12 MiB at most, and twice
+/// that for as long as chunks are decrypted.
 const READ_AHEAD_CHUNKS: usize = 2;
 
 /// Bytes handed out at once, so that one reader does not hold up the others on its thread.
@@ -57,28 +59,39 @@ impl Objects {
         range: Range<u64>,
         key: &ObjectKey,
     ) -> Result<ReadStream, ObjectError> {
+        let allowance = self.reserve(reading_bytes(&version.object)).await?;
+        self.read_within(allowance, version, range, key).await
+    }
+
+    /// The same for who has reserved [`reading_bytes`].
+    pub(super) async fn read_within(
+        &self,
+        allowance: Allowance,
+        version: &ObjectVersion,
+        range: Range<u64>,
+        key: &ObjectKey,
+    ) -> Result<ReadStream, ObjectError> {
         let size = version.object.size;
         assert_eq!(version.object.encryption.is_none(), key.is_none(), "an encrypted object is read with its key");
         if range.start > range.end || range.end > size {
             return Err(ObjectError::InvalidRange { size });
         }
-        let parts = match &version.object.data {
+        let mut reader = Reader::new(Arc::clone(&self.client), key.clone(), allowance);
+        match &version.object.data {
             Data::Inline(body) => {
                 let body = open_inline(body, key)?;
                 if body.len() as u64 != size {
                     return Err(ObjectError::Internal("an inline object's size is not its bytes'".into()));
                 }
-                let bytes = body.slice(range.start as usize..range.end as usize);
-                return Ok(Box::pin(Reader::of_bytes(Arc::clone(&self.client), bytes)));
+                reader.bytes = body.slice(range.start as usize..range.end as usize);
             }
-            Data::Parts(parts) => parts,
-        };
-        if parts.iter().map(|part| part.length).sum::<u64>() != size {
-            return Err(ObjectError::Internal("an object's size is not its parts'".into()));
+            Data::Parts(parts) => {
+                if parts.iter().map(|part| part.length).sum::<u64>() != size {
+                    return Err(ObjectError::Internal("an object's size is not its parts'".into()));
+                }
+                reader.begin(ChunkRanges::new(parts, range, !key.is_none())).await?;
+            }
         }
-        let chunks = ChunkRanges::new(parts, range, !key.is_none());
-        let mut reader = Reader::of_chunks(Arc::clone(&self.client), key.clone(), chunks);
-        reader.begin().await?;
         Ok(Box::pin(reader))
     }
 }
@@ -90,72 +103,17 @@ fn open_inline(body: &Bytes, key: &ObjectKey) -> Result<Bytes, ReadError> {
     }
 }
 
-/// A piece of a range that lies within one chunk, counted in the object's bytes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct ChunkRange {
-    id: ChunkId,
-    /// How many of the object's bytes the chunk holds.
-    length: u32,
-    range: Range<u32>,
-    /// Whether it is the part's last chunk.
-    ends: bool,
-}
-
-/// The chunks that a range of an object touches, one by one: an object of 5 TiB has more than a million.
-struct ChunkRanges {
-    /// The parts that the range touches.
-    parts: VecDeque<Part>,
-    /// What is left of the range, counted from the first part's start.
-    left: Range<u64>,
-    /// How many of the object's bytes a whole chunk holds.
-    chunk_bytes: u64,
-}
-
-impl ChunkRanges {
-    fn new(parts: &[Part], range: Range<u64>, sealed: bool) -> Self {
-        let chunk_bytes = if sealed { SEALED_CHUNK_BYTES } else { u64::from(CHUNK_BYTES) };
-        let mut start = 0;
-        let mut touched = VecDeque::new();
-        let mut skipped = 0;
-        for part in parts {
-            let end = start + part.length;
-            if end <= range.start {
-                skipped = end;
-            } else if start < range.end {
-                touched.push_back(part.clone());
-            }
-            start = end;
-        }
-        let left = range.start.saturating_sub(skipped)..range.end.saturating_sub(skipped);
-        Self { parts: touched, left, chunk_bytes }
-    }
-}
-
-impl Iterator for ChunkRanges {
-    type Item = ChunkRange;
-
-    fn next(&mut self) -> Option<ChunkRange> {
-        while self.parts.front().is_some_and(|part| part.length <= self.left.start) {
-            let passed = self.parts.pop_front()?.length;
-            self.left = self.left.start - passed..self.left.end - passed;
-        }
-        let part = self.parts.front().filter(|_| !self.left.is_empty())?;
-        let index = self.left.start / self.chunk_bytes;
-        let chunk_start = index * self.chunk_bytes;
-        let length = (part.length - chunk_start).min(self.chunk_bytes);
-        let end = self.left.end.min(chunk_start + length);
-        let range = (self.left.start - chunk_start) as u32..(end - chunk_start) as u32;
-        self.left.start = end;
-        let id = ChunkId { part: part.id, index: u32::try_from(index).ok()? };
-        Some(ChunkRange { id, length: length as u32, range, ends: chunk_start + length == part.length })
-    }
-}
-
-/// Reads a piece of a range, and decrypts the segments that it touches.
-async fn fetch(client: &ClusterClient, key: &ObjectKey, chunk: ChunkRange) -> Result<Bytes, ReadError> {
+/// Reads a piece of a range, and decrypts the segments that it touches. The share goes with the bytes.
+async fn fetch(
+    client: &ClusterClient,
+    key: &ObjectKey,
+    chunk: ChunkRange,
+    mut share: Arc<Share>,
+) -> Result<Bytes, ReadError> {
     let ChunkRange { id, length, range, ends } = chunk;
     let Some(cipher) = key.part_cipher(id.part) else {
-        return client.read_chunk(id, range, length).await.map_err(|error| read_error(error, id));
+        let bytes = client.read_chunk(id, range, length).await.map_err(|error| read_error(error, id))?;
+        return Ok(share.attach(bytes));
     };
     let stored_length = stored_length(length.into()) as u32;
     let (segments, stored) = stored_range(&range, length);
@@ -164,8 +122,12 @@ async fn fetch(client: &ClusterClient, key: &ObjectKey, chunk: ChunkRange) -> Re
     let first = u64::from(id.index) * SEGMENTS_PER_CHUNK + segments.start;
     let opened = offload(sealed.len(), move || cipher.open(first, &sealed, ends)).await;
     let opened = opened.map_err(|_| ReadError::Unavailable(id))?.map_err(|_| ReadError::Tampered(id))?;
+    if let Some(share) = Arc::get_mut(&mut share) {
+        // The encrypted bytes are gone.
+        share.shrink_to(opened.len() as u64);
+    }
     let skipped = (segments.start * SEGMENT_BYTES) as u32;
-    Ok(opened.slice((range.start - skipped) as usize..(range.end - skipped) as usize))
+    Ok(share.attach(opened).slice((range.start - skipped) as usize..(range.end - skipped) as usize))
 }
 
 /// A chunk being read; given up when nobody waits for it any more.
@@ -181,34 +143,55 @@ impl Drop for Ahead {
 struct Reader {
     client: Arc<ClusterClient>,
     key: ObjectKey,
+    allowance: Allowance,
     chunks: Option<ChunkRanges>,
     ahead: VecDeque<Ahead>,
     bytes: Bytes,
 }
 
 impl Reader {
-    fn of_bytes(client: Arc<ClusterClient>, bytes: Bytes) -> Self {
-        Self { client, key: ObjectKey::NONE, chunks: None, ahead: VecDeque::new(), bytes }
+    /// Of nothing yet.
+    fn new(client: Arc<ClusterClient>, key: ObjectKey, allowance: Allowance) -> Self {
+        Self { client, key, allowance, chunks: None, ahead: VecDeque::new(), bytes: Bytes::new() }
     }
 
-    fn of_chunks(client: Arc<ClusterClient>, key: ObjectKey, chunks: ChunkRanges) -> Self {
-        Self { client, key, chunks: Some(chunks), ahead: VecDeque::new(), bytes: Bytes::new() }
-    }
-
-    async fn begin(&mut self) -> Result<(), ReadError> {
-        let Some(chunk) = self.chunks.as_mut().and_then(ChunkRanges::next) else { return Ok(()) };
+    async fn begin(&mut self, chunks: ChunkRanges) -> Result<(), ReadError> {
+        self.chunks = Some(chunks);
+        let Some((chunk, share)) = self.next_needed() else { return Ok(()) };
         self.read_ahead();
-        self.bytes = fetch(&self.client, &self.key, chunk).await?;
+        self.bytes = fetch(&self.client, &self.key, chunk, share).await?;
         Ok(())
     }
 
+    /// What the client waits for, when nothing is on its way: a whole chunk where there is memory for it, else a piece of one. For
+    /// that the request's own share is enough, as the piece before the last one is gone.
+    fn next_needed(&mut self) -> Option<(ChunkRange, Arc<Share>)> {
+        let chunks = self.chunks.as_mut()?;
+        let (chunk, piece) = (chunks.in_chunk()?, chunks.in_piece()?);
+        let more = || self.allowance.ahead(chunk.held_bytes(!self.key.is_none()));
+        let next = match (chunk != piece).then(more).flatten() {
+            Some(share) => (chunk, share),
+            None => (piece, self.allowance.own()),
+        };
+        chunks.pass(&next.0);
+        Some(next)
+    }
+
+    /// Reads what the client does not wait for yet, as far as there is plenty of memory.
     fn read_ahead(&mut self) {
         while self.ahead.len() < READ_AHEAD_CHUNKS {
-            let Some(chunk) = self.chunks.as_mut().and_then(ChunkRanges::next) else { return };
-            let (client, key, id) = (Arc::clone(&self.client), self.key.clone(), chunk.id);
-            let read = tokio::spawn(async move { fetch(&client, &key, chunk).await });
-            self.ahead.push_back(Ahead(read, id));
+            let Some(chunks) = self.chunks.as_mut() else { return };
+            let Some(chunk) = chunks.in_chunk() else { return };
+            let Some(share) = self.allowance.far_ahead(chunk.held_bytes(!self.key.is_none())) else { return };
+            chunks.pass(&chunk);
+            self.send_for(chunk, share);
         }
+    }
+
+    fn send_for(&mut self, chunk: ChunkRange, share: Arc<Share>) {
+        let (client, key, id) = (Arc::clone(&self.client), self.key.clone(), chunk.id);
+        let read = tokio::spawn(async move { fetch(&client, &key, chunk, share).await });
+        self.ahead.push_back(Ahead(read, id));
     }
 
     fn end(&mut self) {
@@ -222,6 +205,10 @@ impl Stream for Reader {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.bytes.is_empty() {
+            if self.ahead.is_empty() {
+                let Some((chunk, share)) = self.next_needed() else { return Poll::Ready(None) };
+                self.send_for(chunk, share);
+            }
             let Some(Ahead(read, id)) = self.ahead.front_mut() else { return Poll::Ready(None) };
             let id = *id;
             let read = std::task::ready!(Pin::new(read).poll(cx));
@@ -244,53 +231,5 @@ fn read_error(error: ClientError, id: ChunkId) -> ReadError {
     match error {
         ClientError::ChunkLost(id) => ReadError::Lost(id),
         _ => ReadError::Unavailable(id),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use annulus_common::ids::PartId;
-    use proptest::prelude::{Just, Strategy, prop_assert_eq, proptest};
-
-    use super::{CHUNK_BYTES, ChunkRanges, Part};
-
-    fn parts_of(lengths: &[u64]) -> Vec<Part> {
-        let part = |(place, &length): (usize, &u64)| Part {
-            id: PartId([place as u8; 16]),
-            number: place as u16 + 1,
-            length,
-            stored: length,
-            md5: [0; 16],
-            checksum: None,
-        };
-        lengths.iter().enumerate().map(part).collect()
-    }
-
-    fn lengths_and_range() -> impl Strategy<Value = (Vec<u64>, u64, u64)> {
-        let length = proptest::prop_oneof![0..10u64, Just(u64::from(CHUNK_BYTES)), 0..3 * u64::from(CHUNK_BYTES)];
-        proptest::collection::vec(length, 0..6).prop_flat_map(|lengths| {
-            let size = lengths.iter().sum::<u64>();
-            (Just(lengths), 0..=size, 0..=size)
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn chunk_ranges_are_the_range((lengths, a, b) in lengths_and_range()) {
-            let parts = parts_of(&lengths);
-            let (start, end) = (a.min(b), a.max(b));
-            let mut at = start;
-            for chunk in ChunkRanges::new(&parts, start..end, false) {
-                let place = parts.iter().position(|part| part.id == chunk.id.part).unwrap();
-                let part_start: u64 = lengths[..place].iter().sum();
-                let chunk_start = part_start + u64::from(chunk.id.index) * u64::from(CHUNK_BYTES);
-                prop_assert_eq!(chunk_start + u64::from(chunk.range.start), at);
-                let known = parts[place].chunks().nth(chunk.id.index as usize);
-                prop_assert_eq!(known, Some((chunk.id, chunk.length)));
-                proptest::prop_assert!(chunk.range.start < chunk.range.end && chunk.range.end <= chunk.length);
-                at += u64::from(chunk.range.end - chunk.range.start);
-            }
-            prop_assert_eq!(at, end);
-        }
     }
 }

@@ -3,6 +3,7 @@
 mod bucket;
 mod encryption;
 mod list;
+mod memory;
 mod multipart;
 mod renames;
 mod versions;
@@ -15,6 +16,7 @@ use annulus_common::condition::Conditions;
 use annulus_common::map::{Bucket, BucketChange, BucketConfig};
 use annulus_common::object::{ObjectAttributes, ObjectHeaders, ObjectVersion, VersionId, Versioning};
 use annulus_common::protocol::metadata::Deletion;
+use annulus_common::telemetry::Metrics;
 use bytes::Bytes;
 use futures::StreamExt;
 
@@ -22,6 +24,7 @@ use super::{
     BODY_BYTES_MAX, BodyError, BodyStream, ChecksumRequest, ChecksumValue, DeleteObjects, Deleted, Expected,
     ObjectError, Objects, PutObject, Written,
 };
+use crate::budget::MemoryBudget;
 use crate::client::testing::{FakeCluster, OWNER, TestClock};
 use crate::kms::{LocalKeys, MasterKey, MasterKeys, SecretKey};
 
@@ -33,14 +36,21 @@ struct Bench {
     bucket: Bucket,
 }
 
+/// As much as no test needs.
+const MEMORY_BYTES: u64 = 1 << 30;
+
 impl Bench {
     async fn new() -> Self {
+        Self::with_budget(MemoryBudget::new(MEMORY_BYTES, Metrics::new())).await
+    }
+
+    async fn with_budget(budget: Arc<MemoryBudget>) -> Self {
         let cluster = FakeCluster::new(3, 3);
         let clock = TestClock::shared();
         let client = cluster.client_with(clock.clone()).await;
         let keys = MasterKeys::new(MasterKey::new(SecretKey::new([1; 32])), Vec::new());
         let keys = Arc::new(LocalKeys::new(client.clone(), keys, clock.clone()));
-        let objects = Objects::new(client, keys, clock.clone());
+        let objects = Objects::new(client, keys, clock.clone(), budget);
         let bucket = objects.create_bucket("b", OWNER, BucketConfig::default()).await.unwrap();
         Self { cluster, clock, objects, bucket }
     }
@@ -54,6 +64,7 @@ impl Bench {
             attributes: ObjectAttributes::default(),
             conditions: Conditions::default(),
             content_length: None,
+            held_back_max: 0,
             bytes_max: BODY_BYTES_MAX,
             digest: Expected::default(),
             encrypt: None,

@@ -80,8 +80,10 @@ async fn add(
     check_compares(gateway, access(&req.extensions)?, place, &conditions).await?;
     let digest = expected(&req.headers, req.trailing_headers)?;
     let content_length = req.input.content_length.and_then(|length| u64::try_from(length).ok());
+    let held_back_max = body::held_back_max(&req.headers);
     let key = &req.input.key;
-    let append = AppendObject { bucket, key, found, offset, conditions, content_length, digest, customer };
+    let append =
+        AppendObject { bucket, key, found, offset, conditions, content_length, held_back_max, digest, customer };
     let objects = gateway.telling(&req.extensions, bucket, Means::Put);
     let written = objects.append(append, body::stream(req.input.body)).await.map_err(s3_error)?;
     let tags = &found.object.attributes.tags;

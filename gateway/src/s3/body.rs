@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::{Extensions, HeaderMap};
+use http::{Extensions, HeaderMap, HeaderValue};
 use md5::{Digest, Md5};
 use s3s::dto::StreamingBlob;
 use s3s::stream::aws_chunked_stream::AwsChunkedStreamError;
@@ -19,6 +19,19 @@ use super::error::{bad_digest, body_error, detailed};
 use crate::object::{BodyError, BodyStream};
 use crate::request::NoLength;
 use crate::steady::Steady;
+
+/// The largest chunk of a signed `aws-chunked` body, which is held back until its signature is verified. SDKs send 64 to 128 KiB; it
+/// is reserved for every such body.
+pub(crate) const SIGNED_CHUNK_BYTES_MAX: u64 = 4 << 20;
+
+/// How many bytes of an object's or part's body are held back until they are verified, at most.
+pub(super) fn held_back_max(headers: &HeaderMap) -> u64 {
+    let is_signed_in_chunks = |value: &HeaderValue| value.as_bytes().starts_with(b"STREAMING-AWS4-");
+    match headers.get("x-amz-content-sha256").is_some_and(is_signed_in_chunks) {
+        true => SIGNED_CHUNK_BYTES_MAX,
+        false => 0,
+    }
+}
 
 /// The body of an object or a part.
 pub(super) fn stream(body: Option<StreamingBlob>) -> BodyStream {

@@ -149,7 +149,7 @@ pub(super) fn s3_error(error: ObjectError) -> S3Error {
             "The bucket, or the account that owns it, may not hold as much.",
         ),
         // The one that SDKs repeat by themselves.
-        ObjectError::Busy => s3_error!(SlowDown, "Please reduce your request rate."),
+        ObjectError::Busy | ObjectError::Overloaded => s3_error!(SlowDown, "Please reduce your request rate."),
         ObjectError::Full => with_status(
             S3ErrorCode::Custom("StorageFull".into()),
             StatusCode::INSUFFICIENT_STORAGE,

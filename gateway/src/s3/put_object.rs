@@ -40,6 +40,7 @@ pub(super) async fn put_whole(
     lock::check_digest(&req.headers, &bucket, &attributes)?;
     let encrypt = encryption::of_write(gateway, &req.headers, &bucket)?;
     let customer = customer_of(encrypt.as_ref()).cloned();
+    let held_back_max = body::held_back_max(&req.headers);
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
     let tags = attributes.tags.clone();
     let objects = gateway.telling(&req.extensions, &bucket, telling::of_put(&req.extensions));
@@ -51,6 +52,7 @@ pub(super) async fn put_whole(
         attributes,
         conditions,
         content_length,
+        held_back_max,
         bytes_max: BODY_BYTES_MAX,
         digest,
         encrypt,

@@ -25,7 +25,8 @@ pub(super) async fn upload_part(
     let content_length = input.content_length.and_then(|length| u64::try_from(length).ok());
     let customer = encryption::customer_key(gateway, &req.headers, &encryption::OBJECT)?;
     let said = encryption::of_part(&req.headers, customer.as_ref())?;
-    let put = PutPart { path, number, content_length, digest, encryption: said };
+    let held_back_max = body::held_back_max(&req.headers);
+    let put = PutPart { path, number, content_length, held_back_max, digest, encryption: said };
     let written = gateway.objects.put_part(put, body::stream(input.body)).await.map_err(part_error)?;
     let mut output = UploadPartOutput { e_tag: Some(dto_etag(&written.etag)), ..Default::default() };
     if let Some(checksum) = &written.checksum {

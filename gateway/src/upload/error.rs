@@ -83,6 +83,7 @@ impl UploadError {
             Self::Object(ObjectError::KeyRequired) => (StatusCode::BAD_REQUEST, "KeyRequired"),
             Self::Object(ObjectError::Internal(_)) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
             Self::Object(ObjectError::Body(BodyError::TimedOut)) => (StatusCode::REQUEST_TIMEOUT, "RequestTimeout"),
+            Self::Object(ObjectError::Overloaded) => (StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
             Self::Object(_) | Self::Map(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
         }
     }

@@ -122,6 +122,7 @@ impl Upload {
             attributes: ObjectAttributes::default(),
             conditions: Conditions::default(),
             content_length: None,
+            held_back_max: 0,
             bytes_max: OBJECT_BYTES_MAX,
             digest: Expected::default(),
             encrypt: Encrypt::default_of(bucket),

@@ -16,6 +16,7 @@ mod conditions;
 mod control;
 mod copies;
 mod cors;
+mod crowds;
 mod deletes;
 mod disturbances;
 mod documented;

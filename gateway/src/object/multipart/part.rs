@@ -11,7 +11,8 @@ use annulus_common::protocol::metadata::{Command, MetaReply, PARTS_MAX};
 use bytes::Bytes;
 use futures::Stream;
 
-use super::super::body::{BodyLength, Destination, store};
+use super::super::body::{BodyLength, Destination, intake_bytes, store};
+use super::super::chunk_ranges::reading_bytes;
 use super::super::crypt::{Place, Sealing};
 use super::super::digest::DEFAULT_ALGORITHM;
 use super::super::put::{key_path, new_part, owner_of, refused};
@@ -19,12 +20,28 @@ use super::super::{
     BODY_BYTES_MAX, BodyStream, CopyPart, Expected, ObjectError, Objects, PartEncryption, PartWritten, PutPart,
     ServiceMethod, UploadPath,
 };
+use crate::budget::Allowance;
+
+/// Where a part goes, and what is known of it.
+struct Incoming<'a> {
+    path: UploadPath<'a>,
+    number: u16,
+    content_length: Option<u64>,
+    held_back_max: u64,
+    /// None of what is copied, which was verified as it was read.
+    digest: Option<Expected>,
+    encryption: PartEncryption<'a>,
+    /// Of a part whose bytes come from an object: reserved for both.
+    allowance: Option<Allowance>,
+}
 
 impl Objects {
     /// Adds or replaces a part.
     pub async fn put_part(&self, put: PutPart<'_>, body: BodyStream) -> Result<PartWritten, ObjectError> {
-        let PutPart { path, number, content_length, digest, encryption } = put;
-        self.put_part_stream((path, number), content_length, Some(digest), encryption, body).await
+        let PutPart { path, number, content_length, held_back_max, digest, encryption } = put;
+        let digest = Some(digest);
+        let incoming = Incoming { path, number, content_length, held_back_max, digest, encryption, allowance: None };
+        self.put_part_stream(incoming, body).await
     }
 
     /// Adds or replaces a part by the bytes of an object, at most 5 GiB of them.
@@ -34,20 +51,28 @@ impl Objects {
         if size > BODY_BYTES_MAX {
             return Err(ObjectError::EntityTooLarge { size, maximum: BODY_BYTES_MAX });
         }
-        let body = self.read(copy.source, range, copy.source_key).await?;
-        let place = (copy.path, copy.number);
-        self.put_part_stream(place, Some(size), None, copy.encryption, body).await
+        let length = BodyLength { announced: Some(size), bytes_max: BODY_BYTES_MAX };
+        // For both at once: copies that had one half each could wait for each other's. Whether the upload is encrypted is not known yet.
+        let allowance = self.reserve(reading_bytes(&copy.source.object) + intake_bytes(length, 0, true)).await?;
+        let body = self.read_within(allowance.clone(), copy.source, range, copy.source_key).await?;
+        let incoming = Incoming {
+            path: copy.path,
+            number: copy.number,
+            content_length: Some(size),
+            held_back_max: 0,
+            digest: None,
+            encryption: copy.encryption,
+            allowance: Some(allowance),
+        };
+        self.put_part_stream(incoming, body).await
     }
 
-    /// What is copied comes without a digest, and was verified as it was read.
     async fn put_part_stream<E: Into<ObjectError>>(
         &self,
-        (path, number): (UploadPath<'_>, u16),
-        content_length: Option<u64>,
-        digest: Option<Expected>,
-        encryption: PartEncryption<'_>,
+        incoming: Incoming<'_>,
         body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
     ) -> Result<PartWritten, ObjectError> {
+        let Incoming { path, number, content_length, held_back_max, digest, encryption, allowance } = incoming;
         if number == 0 || number > PARTS_MAX {
             return Err(ObjectError::InvalidPartNumber(number));
         }
@@ -59,6 +84,10 @@ impl Objects {
         let id = PartId::generate(self.clock.now_ms());
         let length = BodyLength { announced: content_length, bytes_max: BODY_BYTES_MAX };
         let sealing = self.resume_sealing(path.bucket, upload.encryption, encryption).await?;
+        let allowance = match allowance {
+            Some(allowance) => allowance,
+            None => self.reserve(intake_bytes(length, held_back_max, sealing.is_some())).await?,
+        };
         let destination = Destination {
             part: id,
             owner: owner_of(&key_path),
@@ -66,7 +95,7 @@ impl Objects {
             inline_bytes_max: 0,
             cipher: sealing.as_ref().map(|sealing| Arc::new(sealing.cipher(Place::Part(id)))),
         };
-        let stored = store(&self.client, destination, digest.hasher(algorithm), body).await?;
+        let stored = store(&self.client, allowance, destination, digest.hasher(algorithm), body).await?;
         let verified = digest.verify(&stored.digests, algorithm)?;
         let part = new_part(id, number, &stored, sealing.as_ref(), &verified);
         let (shard, md5) = (key_path.shard, part.md5);

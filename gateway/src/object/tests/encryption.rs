@@ -163,6 +163,7 @@ async fn an_upload_has_one_key_and_its_parts_one_each() {
         path,
         number,
         content_length: None,
+        held_back_max: 0,
         digest: Expected::default(),
         encryption: PartEncryption { customer, by_service: None },
     };
@@ -234,6 +235,7 @@ async fn a_part_that_is_believed_encrypted_is_not_stored_plain() {
             path: UploadPath { bucket: &bench.bucket, key: "k", upload },
             number: 1,
             content_length: None,
+            held_back_max: 0,
             digest: Expected::default(),
             encryption: PartEncryption { customer: None, by_service: Some(by_service) },
         };

@@ -54,6 +54,7 @@ impl Bench {
             path: self.path(upload),
             number,
             content_length: None,
+            held_back_max: 0,
             digest: expecting(checksum),
             encryption: PartEncryption::default(),
         };
@@ -175,6 +176,7 @@ async fn a_composite_checksum_is_of_parts_without_gaps_that_have_one() {
         path: bench.path(upload),
         number: 1,
         content_length: None,
+        held_back_max: 0,
         digest: Expected::default(),
         encryption: PartEncryption::default(),
     };
@@ -204,6 +206,7 @@ async fn a_part_keeps_to_its_uploads_algorithm() {
                 path: bench.path(upload),
                 number,
                 content_length: None,
+                held_back_max: 0,
                 digest,
                 encryption: PartEncryption::default(),
             },
@@ -287,6 +290,7 @@ async fn an_aborted_upload_is_gone() {
         path: bench.path(upload),
         number: 1,
         content_length: None,
+        held_back_max: 0,
         digest: Expected::default(),
         encryption: PartEncryption::default(),
     };
