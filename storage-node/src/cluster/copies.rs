@@ -1,8 +1,7 @@
-//! Whole maps as they are sent in pieces: encoded once for all who begin to watch at about the same time, and kept for as long as
+//! Whole maps as they are sent in pieces: encoded once for all who begin to watch at the same version, and kept for as long as
 //! somebody fetches them. Which piece goes where is `common::map::whole`'s.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_common::clock::SharedClock;
@@ -15,8 +14,8 @@ use parking_lot::Mutex;
 /// How long a copy is kept after it was last asked for: longer than who fetches pieces waits for one, attempts included.
 const KEPT_FOR: Duration = Duration::from_secs(20);
 
-/// Copies that are kept: the one that those who begin now get, and the one before it, which others may still be fetching.
-const COPIES_MAX: usize = 2;
+/// Copies that are kept: the one that those who begin now get, and those before it, which others may still be fetching.
+const COPIES_MAX: usize = 4;
 
 /// The copies of the leader.
 pub struct Copies {
@@ -47,14 +46,12 @@ impl Copies {
         Self { clock, kept: Mutex::default() }
     }
 
-    /// What to begin with: a copy that is there, if the changes since then can be told for a good while yet (`told_since` is the
-    /// oldest version of which they can be now), or one of this map.
-    pub fn begin(&self, map: &Arc<ClusterMap>, told_since: MapVersion) -> Beginning {
+    /// What to begin with. Never an older copy: a node that has just registered would not find itself in it.
+    pub fn begin(&self, map: &ClusterMap) -> Beginning {
         let mut kept = self.kept.lock();
-        let fresh_since = MapVersion(told_since.0.midpoint(map.version.0));
-        if kept.back().is_none_or(|copy| copy.version < fresh_since) {
+        if kept.back().is_none_or(|copy| copy.version != map.version) {
             // Under the lock: who begins at the same time waits for this copy, instead of making another.
-            let encoded = protocol::encode(&**map);
+            let encoded = protocol::encode(map);
             kept.push_back(Copy { version: map.version, encoded, used_at: self.clock.monotonic() });
             while kept.len() > COPIES_MAX {
                 kept.pop_front();
@@ -83,7 +80,6 @@ impl Copies {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use annulus_common::clock::ManualClock;
@@ -94,27 +90,28 @@ mod tests {
     use super::super::testing::map_of;
     use super::{Copies, KEPT_FOR};
 
-    fn at(version: u64) -> Arc<ClusterMap> {
-        Arc::new(ClusterMap { version: MapVersion(version), ..map_of(vec![vec![NodeId(1)]]) })
+    fn at(version: u64) -> ClusterMap {
+        ClusterMap { version: MapVersion(version), ..map_of(vec![vec![NodeId(1)]]) }
     }
 
     #[test]
-    fn those_who_begin_together_share_a_copy_until_it_is_old() {
+    fn those_who_begin_together_share_a_copy_and_nobody_gets_an_older_one() {
         let clock = ManualClock::at(Duration::from_secs(50));
         let copies = Copies::new(clock.clone());
-        let begun = |version, told_since| copies.begin(&at(version), MapVersion(told_since)).version.0;
-        assert_eq!(begun(100, 80), 100);
-        assert_eq!(begun(110, 90), 100, "the changes since then are told for another ten");
-        assert_eq!(begun(121, 101), 121);
+        let (one, another) = (copies.begin(&at(100)).first, copies.begin(&at(100)).first);
+        assert_eq!(one.as_ptr(), another.as_ptr());
+        assert_eq!(protocol::decode::<ClusterMap>(&one).unwrap(), at(100));
+        for version in [110, 120, 130] {
+            assert_eq!(copies.begin(&at(version)).version, MapVersion(version));
+        }
         assert!(copies.piece(MapVersion(100), 0).is_some(), "others may be fetching it");
-        assert_eq!(begun(150, 130), 150);
+        copies.begin(&at(140));
         assert_eq!(copies.piece(MapVersion(100), 0), None);
         clock.advance(KEPT_FOR - Duration::from_secs(1));
-        let first = copies.begin(&at(150), MapVersion(130)).first;
-        assert_eq!(protocol::decode::<ClusterMap>(&first).unwrap(), *at(150));
+        let bytes = copies.begin(&at(140)).bytes;
         clock.advance(Duration::from_secs(1));
         copies.forget_unused();
-        assert!(copies.piece(MapVersion(121), 0).is_none() && copies.piece(MapVersion(150), 0).is_some());
-        assert_eq!(copies.piece(MapVersion(150), first.len() as u64), None, "nothing is behind the end");
+        assert!(copies.piece(MapVersion(130), 0).is_none() && copies.piece(MapVersion(140), 0).is_some());
+        assert_eq!(copies.piece(MapVersion(140), bytes), None, "nothing is behind the end");
     }
 }

@@ -79,13 +79,8 @@ pub enum Lack {
         /// Whether others follow.
         more: bool,
     },
-    /// Everything: it has to begin with this map, or with an older one, from `told_since` on.
-    Everything {
-        /// The map.
-        map: Arc<ClusterMap>,
-        /// The oldest version from which on changes can be told.
-        told_since: MapVersion,
-    },
+    /// Everything: it has to begin with this map.
+    Everything(Arc<ClusterMap>),
 }
 
 impl Lack {
@@ -152,7 +147,7 @@ impl State {
         match behind.and_then(|behind| self.history.len().checked_sub(behind as usize)) {
             _ if behind == Some(0) => Lack::Nothing,
             Some(from) => self.changes_from(from),
-            None => Lack::Everything { map: Arc::clone(&self.map), told_since: self.told_since() },
+            None => Lack::Everything(Arc::clone(&self.map)),
         }
     }
 

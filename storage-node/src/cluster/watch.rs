@@ -74,8 +74,8 @@ impl MapService {
         match lack.ok_or_else(|| Refusal::NotReady("no cluster map yet".into()))? {
             Lack::Nothing => Ok((MapUpdate::Current, Bytes::new())),
             Lack::Changes { entries, more } => Ok((MapUpdate::Changes { entries, more }, Bytes::new())),
-            Lack::Everything { map, told_since } => {
-                let Beginning { version, bytes, first } = self.copies.begin(&map, told_since);
+            Lack::Everything(map) => {
+                let Beginning { version, bytes, first } = self.copies.begin(&map);
                 Ok((MapUpdate::Whole { version, bytes }, first))
             }
         }
