@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import types
 import uuid
 
 import boto3
@@ -60,6 +61,15 @@ def session(cluster, keys, service="s3", gateway=0):
     )
 
 
+def a_user(aws, account, name, statement):
+    """A user of an account who may do this, as an account of its own is given."""
+    aws("iam", "create-user", "--user-name", name, account=account)
+    aws("iam", "put-user-policy", "--user-name", name, "--policy-name", "own", "--policy-document", document(statement),
+        account=account)
+    keys = aws("iam", "create-access-key", "--user-name", name, account=account)["AccessKey"]
+    return types.SimpleNamespace(access_key=keys["AccessKeyId"], secret_key=keys["SecretAccessKey"])
+
+
 def test_a_user_a_key_and_a_policy(aws, cluster, name, s3, bucket):
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     user = aws("iam", "create-user", "--user-name", name, "--path", "/clients/", "--tags", "Key=team,Value=storage")["User"]
@@ -110,8 +120,12 @@ def test_a_role_is_assumed(aws, cluster, name, bucket):
     role = aws("iam", "create-role", "--role-name", name, "--assume-role-policy-document", document(TRUST))["Role"]
     assert role["AssumeRolePolicyDocument"]["Statement"] == [TRUST]
     aws("iam", "attach-role-policy", "--role-name", name, "--policy-arn", "arn:aws:iam::aws:policy/AmazonS3FullAccess")
-    assumed = aws("sts", "assume-role", "--role-arn", role["Arn"], "--role-session-name", "night", "--policy",
-                  document(READ), account=cluster.other)
+    asked = ["sts", "assume-role", "--role-arn", role["Arn"], "--role-session-name", "night", "--policy", document(READ)]
+    # Not by an account's own key, as on AWS.
+    with refused("AccessDenied"):
+        session(cluster, keys_of(cluster.other), "sts").assume_role(RoleArn=role["Arn"], RoleSessionName="night")
+    user = a_user(aws, cluster.other, name, {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role["Arn"]})
+    assumed = aws(*asked, account=user)
     client = session(cluster, assumed["Credentials"], gateway=-1)
     client.list_objects_v2(Bucket=bucket)
     with refused("AccessDenied"):
