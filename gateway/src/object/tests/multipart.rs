@@ -39,6 +39,18 @@ impl Bench {
         UploadPath { bucket: &self.bucket, key: "k", upload }
     }
 
+    /// A part of no announced length that nobody asked to be encrypted.
+    fn plain_part(&self, upload: UploadId, number: u16, digest: Expected) -> PutPart<'_> {
+        PutPart {
+            path: self.path(upload),
+            number,
+            content_length: None,
+            held_back_max: 0,
+            digest,
+            encryption: PartEncryption::default(),
+        }
+    }
+
     async fn put_part(&self, upload: UploadId, number: u16, bytes: &[u8]) -> CompletePart {
         self.put_part_with(upload, number, bytes, ChecksumRequest::Default).await
     }
@@ -50,14 +62,7 @@ impl Bench {
         bytes: &[u8],
         checksum: ChecksumRequest,
     ) -> CompletePart {
-        let put = PutPart {
-            path: self.path(upload),
-            number,
-            content_length: None,
-            held_back_max: 0,
-            digest: expecting(checksum),
-            encryption: PartEncryption::default(),
-        };
+        let put = self.plain_part(upload, number, expecting(checksum));
         let written = self.objects.put_part(put, body_of(bytes)).await.unwrap();
         CompletePart { number, etag: written.etag.to_string(), checksum: written.checksum }
     }
@@ -172,14 +177,7 @@ async fn a_composite_checksum_is_of_parts_without_gaps_that_have_one() {
     let upload = bench.begin(Some((ChecksumAlgorithm::Crc32, ChecksumType::Composite))).await;
     let (first, last) = (bytes_of(MIN), bytes_of(7));
     let value = |bytes| ChecksumRequest::Value(checksum_of(ChecksumAlgorithm::Crc32, bytes));
-    let put = PutPart {
-        path: bench.path(upload),
-        number: 1,
-        content_length: None,
-        held_back_max: 0,
-        digest: Expected::default(),
-        encryption: PartEncryption::default(),
-    };
+    let put = bench.plain_part(upload, 1, Expected::default());
     let refused = bench.objects.put_part(put, body_of(&first)).await;
     assert!(matches!(refused, Err(ObjectError::ChecksumAlgorithmMismatch { actual: None, .. })), "{refused:?}");
     let one = bench.put_part_with(upload, 1, &first, value(&first)).await;
@@ -200,18 +198,7 @@ async fn a_part_keeps_to_its_uploads_algorithm() {
     let bench = Bench::new().await;
     let upload = bench.begin(Some((ChecksumAlgorithm::Sha1, ChecksumType::Composite))).await;
     let put = |upload, number, checksum| {
-        let digest = expecting(checksum);
-        bench.objects.put_part(
-            PutPart {
-                path: bench.path(upload),
-                number,
-                content_length: None,
-                held_back_max: 0,
-                digest,
-                encryption: PartEncryption::default(),
-            },
-            body_of(b"x"),
-        )
+        bench.objects.put_part(bench.plain_part(upload, number, expecting(checksum)), body_of(b"x"))
     };
     let value = |algorithm| ChecksumRequest::Value(ChecksumValue::of(algorithm, b"x"));
     let outcome = put(upload, 1, value(ChecksumAlgorithm::Crc32)).await;
@@ -286,14 +273,7 @@ async fn an_aborted_upload_is_gone() {
     bench.objects.abort_upload(bench.path(upload)).await.unwrap();
     assert!(matches!(bench.objects.abort_upload(bench.path(upload)).await, Err(ObjectError::NoSuchUpload)));
     assert!(matches!(bench.complete(upload, &[part]).await, Err(ObjectError::NoSuchUpload)));
-    let put = PutPart {
-        path: bench.path(upload),
-        number: 1,
-        content_length: None,
-        held_back_max: 0,
-        digest: Expected::default(),
-        encryption: PartEncryption::default(),
-    };
+    let put = bench.plain_part(upload, 1, Expected::default());
     assert!(matches!(bench.objects.put_part(put, body_of(b"x")).await, Err(ObjectError::NoSuchUpload)));
     assert!(!bench.exists("k").await);
 }
